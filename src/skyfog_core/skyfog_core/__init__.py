@@ -1,0 +1,1 @@
+"""The pure bottom of Skyfog: no ROS, no sockets, no threads outside `nodes/`."""

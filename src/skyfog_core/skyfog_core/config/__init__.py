@@ -1,0 +1,1 @@
+"""Every schema of the workspace, and how a schema becomes ROS parameters."""

@@ -1,0 +1,1 @@
+"""Every byte on the link between a robot and its replicas."""
