@@ -17,7 +17,7 @@ from skyfog_core.errors import ConfigError
 class Strict(BaseModel):
     """A frozen schema: unknown keys are refused, values are not silently converted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
 
 
 S = TypeVar("S", bound=Strict)

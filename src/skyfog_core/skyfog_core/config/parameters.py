@@ -1,0 +1,111 @@
+"""A schema as ROS parameters, without ROS: names with dots, one type each, bounds and description from the field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import annotated_types
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from skyfog_core.config.base import S, parse
+
+Scalar = bool | int | float | str
+Value = Scalar | list[str] | list[int] | list[float] | list[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One ROS parameter: its value, what it is for, and its bounds where it is a number (both inclusive)."""
+
+    name: str
+    value: Value
+    description: str
+    low: float | None = None
+    high: float | None = None
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """{"services.detect.type": t} -> {"services": {"detect": {"type": t}}}."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *parents, leaf = name.split(".")
+        here = tree
+        for parent in parents:
+            below = here.setdefault(parent, {})
+            here = below if isinstance(below, dict) else {}
+        here[leaf] = value
+    return tree
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The inverse of `nest`."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _bounds(field: FieldInfo) -> tuple[float | None, float | None]:
+    low: Any = None
+    high: Any = None
+    for bound in field.metadata:
+        if isinstance(bound, annotated_types.Ge):
+            low = bound.ge
+        if isinstance(bound, annotated_types.Gt):  # exact for integers; a double's range is checked by the schema
+            low = bound.gt + 1 if isinstance(bound.gt, int) and field.annotation is int else bound.gt
+        if isinstance(bound, annotated_types.Le):
+            high = bound.le
+        if isinstance(bound, annotated_types.Lt):
+            high = bound.lt - 1 if isinstance(bound.lt, int) and field.annotation is int else bound.lt
+    return low, high
+
+
+def parameters_of(config: BaseModel, prefix: str = "") -> Iterator[Parameter]:
+    """Every parameter of a built config, nested schemas by dotted names. None means not set and is left out."""
+    for key, field in type(config).model_fields.items():
+        value = getattr(config, key)
+        if isinstance(value, BaseModel):
+            yield from parameters_of(value, f"{prefix}{key}.")
+        elif isinstance(value, Mapping):
+            for name, inner in value.items():
+                yield from parameters_of(inner, f"{prefix}{key}.{name}.")
+        elif value is not None:
+            low, high = _bounds(field)
+            plain = list(value) if isinstance(value, (list, tuple)) else value
+            yield Parameter(f"{prefix}{key}", plain, field.description or "", low, high)
+
+
+def file_of(key: str, files: Sequence[Path]) -> str:
+    """The last of `files` that sets `key` (as ROS: the last one wins), else "parameters"."""
+    for path in reversed(files):
+        try:
+            content = yaml.safe_load(path.read_text())
+        except (OSError, yaml.YAMLError):
+            continue
+        if any(key in flatten(section) for section in _parameter_sections(content)):
+            return str(path)
+    return "parameters"
+
+
+def _parameter_sections(content: object) -> Iterator[Mapping[str, Any]]:
+    """Each `ros__parameters` table of a ROS parameter file, however deep the node names nest."""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            if key == "ros__parameters" and isinstance(value, Mapping):
+                yield value
+            else:
+                yield from _parameter_sections(value)
+
+
+def from_flat(schema: type[S], flat: Mapping[str, Any], files: Sequence[Path] = ()) -> S:
+    """Build `schema` from ROS's flat names. Raises ConfigError that names file, key and bound."""
+    used = [str(path) for path in files if any(file_of(key, [path]) != "parameters" for key in flat)]
+    return parse(schema, nest(flat), " + ".join(used) or "parameters")

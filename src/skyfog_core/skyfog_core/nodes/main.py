@@ -1,0 +1,60 @@
+"""The one main loop of every Skyfog node."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+
+import rclpy
+import structlog
+from rclpy.exceptions import InvalidNamespaceException, InvalidNodeNameException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+
+from skyfog_core.errors import SkyfogError
+
+EXIT_CONFIG = 2
+
+
+def configure_logs(name: str) -> None:
+    """Log events with fields to stderr, in one line each; colours only on a terminal."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0, sort_keys=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    structlog.contextvars.clear_contextvars()
+    structlog.get_logger().debug("logs_ready", node=name)
+
+
+def run(name: str, make_node: Callable[[], Node], args: list[str] | None = None) -> int:
+    """Make the node, spin until a signal, destroy it. Returns the exit status: 2 where the set-up is wrong."""
+    configure_logs(name)
+    try:
+        rclpy.init(args=args)
+        node = make_node()
+    except (SkyfogError, InvalidNodeNameException, InvalidNamespaceException) as error:
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        rclpy.try_shutdown()
+        return EXIT_CONFIG
+    except rclpy._rclpy_pybind11.RCLError as error:  # a parameter file that ROS itself cannot read
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        rclpy.try_shutdown()
+        return EXIT_CONFIG
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        executor.shutdown(timeout_sec=1.0)
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0

@@ -1,0 +1,70 @@
+"""ROS parameters from a schema: declared once with type, bounds and description, then frozen."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+
+from skyfog_core.config.base import S
+from skyfog_core.config.parameters import Parameter, from_flat, parameters_of
+
+# Parameters that every rclpy node has of its own.
+_OF_ROS = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+
+# How a node of ours must be made, so that keys its schema does not know are seen and refused, not dropped.
+NODE_OPTIONS: dict[str, Any] = {"automatically_declare_parameters_from_overrides": True}
+
+
+def params_files(argv: Sequence[str] | None = None) -> list[Path]:
+    """The `--params-file` arguments of this process, in order."""
+    words = sys.argv if argv is None else argv
+    return [Path(value) for word, value in zip(words, words[1:], strict=False) if word == "--params-file"]
+
+
+def _descriptor(parameter: Parameter) -> ParameterDescriptor:
+    described = ParameterDescriptor(
+        name=parameter.name,
+        type=RosParameter.Type.from_parameter_value(parameter.value).value if parameter.value != [] else 9,
+        description=parameter.description,
+        read_only=True,
+    )
+    if isinstance(parameter.value, bool) or (parameter.low is None and parameter.high is None):
+        return described
+    if isinstance(parameter.value, int):
+        low = -(2**63) if parameter.low is None else int(parameter.low)
+        high = 2**63 - 1 if parameter.high is None else int(parameter.high)
+        described.integer_range = [IntegerRange(from_value=low, to_value=high, step=0)]
+    elif isinstance(parameter.value, float):
+        low_f = -sys.float_info.max if parameter.low is None else float(parameter.low)
+        high_f = sys.float_info.max if parameter.high is None else float(parameter.high)
+        described.floating_point_range = [FloatingPointRange(from_value=low_f, to_value=high_f, step=0.0)]
+    return described
+
+
+def declare(node: Node, schema: type[S]) -> S:
+    """Read `node`'s parameters into `schema` and declare each with bounds and description.
+
+    The node must have been made with NODE_OPTIONS. Raises ConfigError that names file, key and bound.
+    """
+    given = {
+        name: list(parameter.value) if isinstance(parameter.value, array) else parameter.value
+        for name, parameter in node.get_parameters_by_prefix("").items()
+        if not name.startswith(_OF_ROS) and parameter.value is not None
+    }
+    config = from_flat(schema, given, params_files())
+    for parameter in parameters_of(config):
+        described = _descriptor(parameter)
+        if node.has_parameter(parameter.name):
+            if parameter.name in given and type(given[parameter.name]) is not type(parameter.value):
+                node.set_parameters([RosParameter(parameter.name, value=parameter.value)])
+            node.set_descriptor(parameter.name, described)
+        else:
+            node.declare_parameter(parameter.name, parameter.value, described, ignore_override=True)
+    return config

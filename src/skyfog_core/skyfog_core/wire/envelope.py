@@ -1,0 +1,50 @@
+"""What travels beside the untouched ROS payload, in the attachment of a zenoh query or reply.
+
+Both are msgpack arrays whose first item is the version. A reader refuses a later version and accepts unknown
+trailing fields of its own version never: a new field is a new version.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from skyfog_core.errors import Status
+from skyfog_core.ids import REQUEST_ID_BYTES
+
+VERSION = 1
+TYPE_HASH_BYTES = 32
+
+
+class Header(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Sent beside a request."""
+
+    version: int
+    request_id: bytes  # 16 bytes, made by the robot
+    attempt: int  # 0 for the first send of this request to anyone
+    budget_ms: int  # time left when sent; the peer's clock is not ours
+    type_hash: bytes  # 32 bytes, RIHS01 of the service type
+    priority: int = 0  # higher goes first
+
+    def __post_init__(self) -> None:
+        if len(self.request_id) != REQUEST_ID_BYTES:
+            raise ValueError(f"request_id has {len(self.request_id)} bytes, not {REQUEST_ID_BYTES}")
+        if len(self.type_hash) != TYPE_HASH_BYTES:
+            raise ValueError(f"type_hash has {len(self.type_hash)} bytes, not {TYPE_HASH_BYTES}")
+        if self.budget_ms < 0 or self.attempt < 0:
+            raise ValueError(f"budget_ms {self.budget_ms} and attempt {self.attempt} must not be negative")
+
+
+class ReplyHeader(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Sent beside a reply. The payload is CDR when `status` is OK, else empty."""
+
+    version: int
+    request_id: bytes
+    status: Status
+    service_us: int  # time in the service itself, queueing not included
+    queue_depth: int  # requests waiting at the replica when it answered
+    message: str = ""  # why not, where status is not OK
+
+
+def refusal(request_id: bytes, status: Status, message: str, queue_depth: int = 0) -> ReplyHeader:
+    """A reply without a result."""
+    return ReplyHeader(VERSION, request_id, status, 0, queue_depth, message)

@@ -1,0 +1,76 @@
+"""Zenoh key expressions.
+
+    skyfog/<fleet>/<service>/replica/<zone>/<replica>   a query here is a request to that replica
+    skyfog/<fleet>/<service>/live/<zone>/<replica>      liveliness token: held while it takes requests
+    skyfog/<fleet>/<service>/cancel/<zone>/<replica>    a put here withdraws a request by id
+
+A ROS service name `/arm/detect` is the chunk `arm.detect`: ROS names hold no dot, so it can be undone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from skyfog_core.errors import ConfigError, WireError
+
+ROOT = "skyfog"
+_CHUNK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_SERVICE = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
+
+
+class ReplicaKey(NamedTuple):
+    """Who a replica is within its service. Sorts by zone, then name."""
+
+    zone: str
+    replica: str
+
+    def __str__(self) -> str:
+        return f"{self.zone}/{self.replica}"
+
+
+def chunk(kind: str, text: str) -> str:
+    """`text` where it may stand as one chunk of a key. Raises ConfigError."""
+    if not _CHUNK.fullmatch(text):
+        raise ConfigError(f"{kind} {text!r}: letters, digits, '_', '-' and '.' only, and not empty")
+    return text
+
+
+def service_chunk(service: str) -> str:
+    """A ROS service name as one chunk. Raises ConfigError for what is no ROS name."""
+    if not _SERVICE.fullmatch(service):
+        raise ConfigError(f"service {service!r}: not a ROS name such as /arm/detect")
+    return service.strip("/").replace("/", ".")
+
+
+class ServiceKeys:
+    """The keys of one service of one fleet."""
+
+    def __init__(self, fleet: str, service: str) -> None:
+        self.prefix = f"{ROOT}/{chunk('fleet', fleet)}/{service_chunk(service)}"
+
+    def query(self, who: ReplicaKey) -> str:
+        return f"{self.prefix}/replica/{who}"
+
+    def live(self, who: ReplicaKey) -> str:
+        return f"{self.prefix}/live/{who}"
+
+    def cancel(self, who: ReplicaKey) -> str:
+        return f"{self.prefix}/cancel/{who}"
+
+    @property
+    def all_live(self) -> str:
+        return f"{self.prefix}/live/*/*"
+
+
+def replica_key(zone: str, replica: str) -> ReplicaKey:
+    """Raises ConfigError for a name that cannot stand in a key."""
+    return ReplicaKey(chunk("zone", zone), chunk("replica", replica))
+
+
+def parse_replica(key: str) -> ReplicaKey:
+    """The zone and name at the end of any of the keys above. Raises WireError."""
+    parts = key.split("/")
+    if len(parts) != 6 or parts[0] != ROOT or not all(_CHUNK.fullmatch(part) for part in parts):
+        raise WireError(f"{key!r} is not {ROOT}/<fleet>/<service>/<kind>/<zone>/<replica>")
+    return ReplicaKey(parts[4], parts[5])
