@@ -1,0 +1,1 @@
+"""Pure decisions: events and `now_ns` in, actions out."""

@@ -1,0 +1,1 @@
+"""ROS services relayed as bytes: their types by name."""
