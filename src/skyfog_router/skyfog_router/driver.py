@@ -1,0 +1,82 @@
+"""The owner thread: one thread holds the policies, callbacks only put events in its bounded inbox.
+
+Requests are refused at the door when `max_in_flight` of them are inside. All else that can arrive is bounded by
+them: at most fan-out replies and one end for each query.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from skyfog_core.clock import Clock
+from skyfog_core.errors import Overloaded
+from skyfog_core.units import S
+
+log = structlog.get_logger()
+
+CLOSE_LIMIT_S = 5.0
+IDLE_NS = S  # a wake-up a second, so that a clock that was suspended is noticed
+
+
+class Owner:
+    """A thread that runs posted calls one by one, and a timer between them."""
+
+    def __init__(self, name: str, clock: Clock, on_timer: Callable[[int], int | None], limit: int) -> None:
+        """`on_timer(now_ns)` does what is due and returns when it wants to be called next."""
+        self._clock = clock
+        self._on_timer = on_timer
+        self._limit = limit
+        self._inbox: queue.SimpleQueue[Callable[[int], None] | None] = queue.SimpleQueue()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, call: Callable[[int], None]) -> None:
+        """Queue new work. Raises Overloaded when the inbox is full or closed."""
+        if self._closing:
+            raise Overloaded("shutting down")
+        if self._inbox.qsize() >= self._limit:
+            raise Overloaded(f"inbox holds {self._limit} events")
+        self._inbox.put(call)
+
+    def post(self, call: Callable[[int], None]) -> None:
+        """Queue what belongs to work already accepted: bounded by that work, never refused."""
+        self._inbox.put(call)
+
+    def close(self, last: Callable[[int], None]) -> None:
+        """Run what is queued, then `last`, then end the thread. Waits at most CLOSE_LIMIT_S."""
+        if self._closing:
+            return
+        self._closing = True
+        self._inbox.put(last)
+        self._inbox.put(None)
+        self._thread.join(CLOSE_LIMIT_S)
+        if self._thread.is_alive():
+            log.error("owner_stuck", thread=self._thread.name, limit_s=CLOSE_LIMIT_S)
+
+    def _run(self) -> None:
+        due: int | None = None
+        while True:
+            now = self._clock.now_ns()
+            wait_ns = IDLE_NS if due is None else min(IDLE_NS, max(0, due - now))
+            try:
+                call = self._inbox.get(timeout=wait_ns / S) if wait_ns else self._inbox.get_nowait()
+            except queue.Empty:
+                call = _nothing
+            if call is None:
+                return
+            try:
+                call(self._clock.now_ns())
+                due = self._on_timer(self._clock.now_ns())
+            except Exception:  # noqa: BLE001 - a fault in one event must not end the thread that owns all others
+                log.exception("event_failed", thread=self._thread.name)
+
+
+def _nothing(_now_ns: int) -> None:
+    pass

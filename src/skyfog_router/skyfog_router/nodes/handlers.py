@@ -1,0 +1,109 @@
+"""How a replica runs its service: forwarded to a ROS node beside it, or inside its own process."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import structlog
+from rclpy._rclpy_pybind11 import InvalidHandle, RCLError
+from rclpy.node import Node
+from rclpy.task import Future
+
+from skyfog_core.errors import ConfigError, InvalidReply, Status
+from skyfog_core.ids import RequestId
+from skyfog_router.nodes.relay import decoder, service_qos, to_cdr
+from skyfog_router.replica import Result
+
+log = structlog.get_logger()
+
+
+class ForwardHandler:
+    """Calls an unmodified ROS service. A call that it never answers is given up at the end of its budget."""
+
+    can_abandon = True
+
+    def __init__(self, node: Node, srv_type: Any, name: str) -> None:
+        self._decode = decoder(srv_type.Request)
+        self._client = node.create_client(srv_type, name, qos_profile=service_qos())
+
+    def is_ready(self) -> bool:
+        """Whether somebody offers the service."""
+        return bool(self._client.service_is_ready())
+
+    def start(self, request_id: RequestId, payload: bytes, done: Callable[[Result], None]) -> None:
+        began = time.perf_counter_ns()
+        try:
+            request = self._decode(payload)
+            future: Future = self._client.call_async(request)
+        except InvalidReply as error:
+            done(Result(Status.INVALID_REQUEST, message=str(error)))
+            return
+        except (RCLError, InvalidHandle) as error:
+            done(Result(Status.NOT_EXECUTED, message=f"the service could not be called: {error}"))
+            return
+
+        def on_response(finished: Future) -> None:
+            took_us = (time.perf_counter_ns() - began) // 1_000
+            done(Result(Status.OK, to_cdr(finished.result()), service_us=took_us))
+
+        future.add_done_callback(on_response)
+
+    def close(self) -> None:
+        """The node destroys its client."""
+
+
+class EmbeddedHandler:
+    """Runs a service callback, `(request, response) -> response`, on threads of this process."""
+
+    can_abandon = False
+
+    def __init__(self, srv_type: Any, callback: Callable[[Any, Any], Any], threads: int, added_latency_s: float) -> None:
+        self._decode = decoder(srv_type.Request)
+        self._response_type = srv_type.Response
+        self._callback = callback
+        self._added_latency_s = added_latency_s
+        self._closing = threading.Event()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="service")
+
+    def start(self, request_id: RequestId, payload: bytes, done: Callable[[Result], None]) -> None:
+        self._pool.submit(self._run, payload, done)
+
+    def close(self) -> None:
+        self._closing.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self, payload: bytes, done: Callable[[Result], None]) -> None:
+        began = time.perf_counter_ns()
+        if self._added_latency_s:
+            self._closing.wait(self._added_latency_s)
+        try:
+            response = self._callback(self._decode(payload), self._response_type())
+            result = Result(Status.OK, to_cdr(response), service_us=(time.perf_counter_ns() - began) // 1_000)
+        except InvalidReply as error:
+            result = Result(Status.INVALID_REQUEST, message=str(error))
+        except Exception as error:  # noqa: BLE001 - a user's callback may raise anything; the robot must hear of it
+            log.exception("service_failed")
+            result = Result(Status.FAILED, message=f"{type(error).__name__}: {error}")
+        done(result)
+
+
+def load_embedded(entry: str, node: Node) -> Callable[[Any, Any], Any]:
+    """`module:factory` -> factory(node), a service callback. Raises ConfigError that says which half is wrong."""
+    module_name, _, attribute = entry.partition(":")
+    if not module_name or not attribute:
+        raise ConfigError(f"embedded {entry!r}: not module:factory, such as my_package.service:MyService")
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"embedded {entry!r}: cannot import {module_name}: {error}") from None
+    except AttributeError:
+        raise ConfigError(f"embedded {entry!r}: {module_name} has no {attribute!r}") from None
+    callback = factory(node)
+    if not callable(callback):
+        raise ConfigError(f"embedded {entry!r}: {attribute}(node) returned {type(callback).__name__}, not a callable")
+    return callback  # type: ignore[no-any-return]

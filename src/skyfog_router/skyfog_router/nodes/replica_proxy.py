@@ -1,0 +1,74 @@
+"""The replica's end: a queryable in front of a ROS service, or with the service inside this process."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rclpy.node import Node
+
+from skyfog_core.clock import SteadyClock
+from skyfog_core.config.router import ReplicaProxyConfig
+from skyfog_core.nodes.main import run
+from skyfog_core.nodes.parameters import NODE_OPTIONS, declare
+from skyfog_core.trace import FileTrace, NoTrace
+from skyfog_core.units import S
+from skyfog_core.wire.keys import ServiceKeys, replica_key
+from skyfog_router.nodes.handlers import EmbeddedHandler, ForwardHandler, load_embedded
+from skyfog_router.policy.admission import Admission
+from skyfog_router.relay.types import service_type, type_hash
+from skyfog_router.replica import ReplicaDriver
+from skyfog_router.transport.zenoh import ZenohReplicaTransport, locators, open_session
+
+CHECK_TARGET_S = 0.2
+
+
+class ReplicaProxy(Node):
+    """Parameters in, a driver out. Announced as soon as the service behind it can be called."""
+
+    def __init__(self) -> None:
+        super().__init__("replica_proxy", **NODE_OPTIONS)
+        config = declare(self, ReplicaProxyConfig, ignore=("embedded_parameters.",))
+        srv_type = service_type(config.type)
+        self._handler = self._make_handler(config)
+        keys, who = ServiceKeys(config.fleet, config.service), replica_key(config.zone, config.replica)
+        session = open_session(config.zenoh)
+        trace = FileTrace(Path(config.trace)) if config.trace else NoTrace()
+        admission = Admission(
+            type_hash(config.type),
+            config.concurrency,
+            config.max_queue,
+            config.remember_s * S,
+            self._handler.can_abandon,
+        )
+        self._driver = ReplicaDriver(ZenohReplicaTransport(session), self._handler, admission, SteadyClock(), trace)
+        self._driver.start(keys, who)
+        self.get_logger().info(f"{config.service} ({srv_type.__name__}) as {who}, listening on {locators(session)}")
+        self._announced = False
+        self._announce_when_ready()
+        if isinstance(self._handler, ForwardHandler):
+            self.create_timer(CHECK_TARGET_S, self._announce_when_ready)
+
+    def destroy_node(self) -> None:
+        self._driver.close()
+        super().destroy_node()
+
+    def _make_handler(self, config: ReplicaProxyConfig) -> ForwardHandler | EmbeddedHandler:
+        srv_type = service_type(config.type)
+        if not config.embedded:
+            return ForwardHandler(self, srv_type, config.target or config.service)
+        callback = load_embedded(config.embedded, self)
+        return EmbeddedHandler(srv_type, callback, config.concurrency, config.added_latency_ms / 1000)
+
+    def _announce_when_ready(self) -> None:
+        ready = not isinstance(self._handler, ForwardHandler) or self._handler.is_ready()
+        if ready != self._announced:
+            self._announced = ready
+            self._driver.announce(ready)
+            if not ready:
+                self.get_logger().warning("the service behind this replica is gone: withdrawn until it is back")
+
+
+def main() -> None:
+    """Entry point of `ros2 run skyfog_router replica_proxy`."""
+    sys.exit(run("replica_proxy", ReplicaProxy))

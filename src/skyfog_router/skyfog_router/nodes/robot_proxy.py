@@ -1,0 +1,137 @@
+"""The robot's end: each configured service under its own name and type, answered by the fleet."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from rclpy._rclpy_pybind11 import InvalidHandle, RCLError
+from rclpy.node import Node
+
+from skyfog_core.clock import SteadyClock
+from skyfog_core.config.router import RobotProxyConfig, ServiceConfig
+from skyfog_core.errors import ConfigError, Overloaded, RequestError
+from skyfog_core.nodes.main import run
+from skyfog_core.nodes.parameters import NODE_OPTIONS, declare
+from skyfog_core.trace import FileTrace, NoTrace
+from skyfog_core.units import ms_to_ns
+from skyfog_core.wire.keys import ServiceKeys
+from skyfog_router.nodes.relay import DeferredService, decoder, to_cdr
+from skyfog_router.policy.router import Router
+from skyfog_router.relay.types import has_status, service_type, type_hash
+from skyfog_router.robot import Endpoint, RouterDriver
+from skyfog_router.transport.zenoh import ZenohRouterTransport, open_session
+
+CHECK_NAMES_S = 2.0
+
+
+class RobotProxy(Node):
+    """Parameters in, services out; every choice is the router policy's."""
+
+    def __init__(self) -> None:
+        super().__init__("robot_proxy", **NODE_OPTIONS)
+        config = declare(self, RobotProxyConfig)
+        names = _service_names(config)
+        endpoints = [_endpoint(config, names[key], entry) for key, entry in config.services.items()]
+        transport = ZenohRouterTransport(open_session(config.zenoh))
+        trace = FileTrace(Path(config.trace)) if config.trace else NoTrace()
+        self._driver = RouterDriver(transport, SteadyClock(), trace, config.max_in_flight)
+        self._driver.start(endpoints)
+        self._services = [
+            _ProxiedService(self, self._driver, names[key], entry.type) for key, entry in config.services.items()
+        ]
+        self._told: set[str] = set()
+        self.create_timer(CHECK_NAMES_S, self._check_names)
+
+    def destroy_node(self) -> None:
+        self._driver.close()
+        super().destroy_node()
+
+    def _check_names(self) -> None:
+        """Say so once where another node offers one of our services: clients would get either's answer."""
+        for service in self._services:
+            if service.name not in self._told and self.count_services(service.name) > 1:
+                self._told.add(service.name)
+                self.get_logger().error(
+                    f"service {service.name} is offered by another node too: its clients get whichever answers first; "
+                    "rename one of them, or give the replica's machine another ROS_DOMAIN_ID"
+                )
+
+
+def _service_names(config: RobotProxyConfig) -> dict[str, str]:
+    """Each entry's ROS name, leading slash included. Raises ConfigError where two entries share one."""
+    names: dict[str, str] = {}
+    for key, entry in config.services.items():
+        name = "/" + (entry.name or key).lstrip("/")
+        twin = next((other for other, taken in names.items() if taken == name), None)
+        if twin is not None:
+            raise ConfigError(f"parameters: services.{key}.name: {name} is offered by services.{twin} already")
+        names[key] = name
+    return names
+
+
+def _endpoint(config: RobotProxyConfig, name: str, entry: ServiceConfig) -> Endpoint:
+    found = service_type(entry.type)
+    router = Router(ms_to_ns(entry.deadline_ms), entry.fan_out, config.max_in_flight)
+    keys = ServiceKeys(config.fleet, name)
+    return Endpoint(name, keys, type_hash(entry.type), decoder(found.Response), router)
+
+
+class _ProxiedService:
+    """One service: requests to the driver, answers back to whoever called."""
+
+    def __init__(self, node: Node, driver: RouterDriver, name: str, type_name: str) -> None:
+        self._node = node
+        self._driver = driver
+        self._key = name
+        self._response_type = service_type(type_name).Response
+        self._has_status = has_status(service_type(type_name))
+        self._service = DeferredService(node, service_type(type_name), name, self._on_request)
+
+    @property
+    def name(self) -> str:
+        return self._service.name
+
+    def _on_request(self, request: Any, header: Any) -> None:
+        try:
+            self._driver.call(self._key, to_cdr(request), _Answer(self, header))
+        except Overloaded as error:
+            self.fail(error, header)
+
+    def respond(self, response: Any, header: Any) -> None:
+        try:
+            self._service.respond(response, header)
+        except (RCLError, InvalidHandle) as error:  # the client has gone, or we are shutting down
+            self._node.get_logger().warning(f"{self.name}: an answer could not be sent: {error}")
+
+    def fail(self, error: RequestError, header: Any) -> None:
+        """Tell the client. A type without a Status can carry no failure, and an empty answer would be a lie."""
+        if not self._has_status:
+            self._node.get_logger().error(f"{self.name}: not answered: {type(error).__name__}: {error}")
+            return
+        response = self._response_type()
+        response.status.code = int(error.status)
+        response.status.message = f"{type(error).__name__}: {error}"
+        self.respond(response, header)
+
+
+class _Answer:
+    """The robot.Caller of one ROS request."""
+
+    __slots__ = ("_header", "_service")
+
+    def __init__(self, service: _ProxiedService, header: Any) -> None:
+        self._service = service
+        self._header = header
+
+    def deliver(self, response: Any) -> None:
+        self._service.respond(response, self._header)
+
+    def fail(self, error: RequestError) -> None:
+        self._service.fail(error, self._header)
+
+
+def main() -> None:
+    """Entry point of `ros2 run skyfog_router robot_proxy`."""
+    sys.exit(run("robot_proxy", RobotProxy))

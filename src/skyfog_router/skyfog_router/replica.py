@@ -1,0 +1,139 @@
+"""The replica's driver: one thread owns the admission policy; handlers run the service and report back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from skyfog_core.clock import Clock
+from skyfog_core.errors import Overloaded, Status, UnsupportedVersion, WireError
+from skyfog_core.ids import REQUEST_ID_BYTES, RequestId
+from skyfog_core.trace import Trace
+from skyfog_core.wire import codec
+from skyfog_core.wire.envelope import VERSION, ReplyHeader, refusal
+from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+from skyfog_router.driver import Owner
+from skyfog_router.policy.admission import Admission, AdmissionAction, Answer, Refuse, Start
+from skyfog_router.transport.base import Query, ReplicaTransport
+
+log = structlog.get_logger()
+
+NO_REQUEST = bytes(REQUEST_ID_BYTES)  # in a reply to bytes that name no request
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a handler made of a request: CDR of the response where `status` is OK."""
+
+    status: Status
+    payload: bytes = b""
+    message: str = ""
+    service_us: int = 0
+
+
+class Handler(Protocol):
+    """Runs the service. `done` is called exactly once for each started request, from any thread."""
+
+    can_abandon: bool
+
+    def start(self, request_id: RequestId, payload: bytes, done: Callable[[Result], None]) -> None:
+        """Begin; must return at once."""
+
+    def close(self) -> None:
+        """Wait for nothing; let go of threads and clients."""
+
+
+class ReplicaDriver:
+    """Puts a handler on the fleet's network."""
+
+    def __init__(
+        self,
+        transport: ReplicaTransport,
+        handler: Handler,
+        admission: Admission,
+        clock: Clock,
+        trace: Trace,
+        inbox_limit: int = 4_096,
+    ) -> None:
+        self._transport = transport
+        self._handler = handler
+        self._admission = admission
+        self._trace = trace
+        self._owner = Owner("replica-driver", clock, self._on_timer, inbox_limit)
+
+    def start(self, keys: ServiceKeys, who: ReplicaKey) -> None:
+        """Take queries; nobody knows of this replica before `announce(True)`."""
+        self._owner.start()
+        self._transport.serve(keys, who, self)
+
+    def announce(self, ready: bool) -> None:
+        """Hold or drop the liveliness token. Any thread, idempotent."""
+        self._transport.announce(ready)
+
+    def close(self) -> None:
+        """Drop the token, end the thread, leave the network."""
+        self._transport.announce(ready=False)
+        self._owner.close(lambda _now_ns: self._admission.check())
+        self._handler.close()
+        self._transport.close()
+        self._trace.close()
+
+    # ReplicaEvents, from the transport's threads
+
+    def query(self, query: Query) -> None:
+        try:
+            self._owner.submit(lambda now_ns: self._on_query(query, now_ns))
+        except Overloaded as error:
+            query.answer(codec.encode(refusal(NO_REQUEST, Status.NOT_EXECUTED, str(error))), b"")
+
+    def cancelled(self, request_id: RequestId) -> None:
+        self._owner.post(lambda _now_ns: self._perform(self._admission.on_cancel(request_id)))
+
+    # in the driver's thread
+
+    def _on_query(self, query: Query, now_ns: int) -> None:
+        try:
+            header = codec.decode_header(query.header)
+        except WireError as error:
+            kind = "UnsupportedVersion" if isinstance(error, UnsupportedVersion) else "WireError"
+            log.warning("query_refused", error=kind, why=str(error))
+            query.answer(codec.encode(refusal(NO_REQUEST, Status.NOT_EXECUTED, str(error))), b"")
+            return
+        self._trace.event("query", now_ns, id=header.request_id.hex(), budget_ms=header.budget_ms)
+        self._perform(self._admission.on_query(header, query, now_ns))
+
+    def _on_done(self, request_id: RequestId, result: Result, now_ns: int) -> None:
+        self._trace.event("done", now_ns, id=request_id.hex(), status=int(result.status), us=result.service_us)
+        self._perform(self._admission.on_done(request_id, result, now_ns))
+
+    def _on_timer(self, now_ns: int) -> int | None:
+        due = self._admission.next_timer_ns()
+        if due is not None and due <= now_ns:
+            self._perform(self._admission.on_timer(now_ns))
+            due = self._admission.next_timer_ns()
+        return due
+
+    def _perform(self, actions: list[AdmissionAction]) -> None:
+        for action in actions:
+            match action:
+                case Start():
+                    self._start(action.request_id, action.ticket)
+                case Answer():
+                    self._answer(action.request_id, action.ticket, action.result)
+                case Refuse():
+                    self._answer(action.request_id, action.ticket, Result(action.status, message=action.message))
+
+    def _start(self, request_id: RequestId, query: Query) -> None:
+        def done(result: Result) -> None:
+            self._owner.post(lambda now_ns: self._on_done(request_id, result, now_ns))
+
+        self._handler.start(request_id, query.payload, done)
+
+    def _answer(self, request_id: RequestId, query: Query, result: Result) -> None:
+        depth = self._admission.depth
+        message = result.message[:1_000]
+        header = ReplyHeader(VERSION, request_id, result.status, result.service_us, depth, message)
+        query.answer(codec.encode(header), result.payload)

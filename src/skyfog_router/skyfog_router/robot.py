@@ -1,0 +1,209 @@
+"""The robot's driver: one thread owns the routers of all services and performs their actions on a transport."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from skyfog_core.clock import Clock
+from skyfog_core.errors import ERROR_OF_STATUS, InvalidReply, NotExecuted, RequestError, SkyfogError, Status, WireError
+from skyfog_core.ids import RequestId, RequestIds
+from skyfog_core.trace import Trace
+from skyfog_core.units import ns_to_ms
+from skyfog_core.wire import codec
+from skyfog_core.wire.envelope import VERSION, Header
+from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+from skyfog_router.driver import Owner
+from skyfog_router.policy.request import Action, Cancel, Deliver, Fail, Send
+from skyfog_router.policy.router import Router
+from skyfog_router.transport.base import RouterTransport
+
+log = structlog.get_logger()
+
+
+class Caller(Protocol):
+    """Who waits for one request. Called once, from the driver's thread."""
+
+    def deliver(self, response: Any) -> None: ...
+    def fail(self, error: RequestError) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One service as the driver sees it. `decode` turns CDR into a response and raises InvalidReply."""
+
+    service: str
+    keys: ServiceKeys
+    type_hash: bytes
+    decode: Callable[[bytes], Any]
+    router: Router
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    payload: bytes
+    caller: Caller
+
+
+class RouterDriver:
+    """Owns the routers of one robot and performs their actions on a transport."""
+
+    def __init__(self, transport: RouterTransport, clock: Clock, trace: Trace, max_in_flight: int) -> None:
+        self._transport = transport
+        self._trace = trace
+        self._ids = RequestIds()
+        self._endpoints: dict[str, Endpoint] = {}
+        self._calls: dict[RequestId, _Call] = {}
+        self._owner = Owner("router-driver", clock, self._on_timer, limit=max_in_flight)
+
+    def start(self, endpoints: list[Endpoint]) -> None:
+        """Follow the replicas of each service and begin to take calls."""
+        self._endpoints = {endpoint.service: endpoint for endpoint in endpoints}
+        self._owner.start()
+        for endpoint in endpoints:
+            self._transport.watch(endpoint.service, endpoint.keys, self)
+
+    def call(self, service: str, payload: bytes, caller: Caller) -> None:
+        """Route one request (CDR). Any thread. `caller` hears exactly once, unless this raises Overloaded."""
+        self._owner.submit(lambda now_ns: self._on_call(self._endpoints[service], payload, caller, now_ns))
+
+    def close(self) -> None:
+        """Fail what is open, leave the network, end the thread."""
+        self._owner.close(self._on_close)
+        self._transport.close()
+        self._trace.close()
+
+    # RouterEvents, from the transport's threads
+
+    def reply(self, service: str, request_id: RequestId, replica: ReplicaKey, header: bytes, payload: bytes) -> None:
+        self._owner.post(
+            lambda now_ns: self._on_reply(self._endpoints[service], request_id, replica, header, payload, now_ns)
+        )
+
+    def ended(self, service: str, request_id: RequestId, replica: ReplicaKey) -> None:
+        self._owner.post(
+            lambda now_ns: self._on_ended(self._endpoints[service], request_id, replica, now_ns)
+        )
+
+    def joined(self, service: str, replica: ReplicaKey) -> None:
+        self._owner.post(lambda now_ns: self._on_join(self._endpoints[service], replica, now_ns))
+
+    def left(self, service: str, replica: ReplicaKey) -> None:
+        self._owner.post(lambda now_ns: self._on_leave(self._endpoints[service], replica, now_ns))
+
+    # in the driver's thread
+
+    def _on_call(self, endpoint: Endpoint, payload: bytes, caller: Caller, now_ns: int) -> None:
+        request_id = self._ids.next()
+        self._calls[request_id] = _Call(payload, caller)
+        self._perform(endpoint, endpoint.router.on_call(request_id, now_ns), now_ns)
+
+    def _on_reply(
+        self,
+        endpoint: Endpoint,
+        request_id: RequestId,
+        replica: ReplicaKey,
+        header: bytes,
+        payload: bytes,
+        now_ns: int,
+    ) -> None:
+        router = endpoint.router
+        if not router.is_open(request_id):
+            router.books.late += 1
+            return
+        try:
+            reply = codec.decode_reply_header(header)
+            if reply.status is not Status.OK:
+                raise ERROR_OF_STATUS[reply.status](reply.message)
+            if reply.request_id != request_id:
+                raise InvalidReply("the reply names another request")
+            response = endpoint.decode(payload)
+        except WireError as error:
+            self._bad_reply(endpoint, request_id, replica, InvalidReply(str(error)), now_ns)
+        except RequestError as error:
+            self._bad_reply(endpoint, request_id, replica, error, now_ns)
+        else:
+            self._perform(endpoint, router.on_reply(request_id, replica, response, now_ns), now_ns)
+
+    def _bad_reply(
+        self, endpoint: Endpoint, request_id: RequestId, replica: ReplicaKey, error: RequestError, now_ns: int
+    ) -> None:
+        kind = type(error).__name__
+        log.warning("replica_refused", service=endpoint.service, replica=str(replica), error=kind, why=str(error))
+        self._note("refused", now_ns, request_id, replica=str(replica), error=kind, why=str(error))
+        self._perform(endpoint, endpoint.router.on_error(request_id, replica, error, now_ns), now_ns)
+
+    def _on_ended(self, endpoint: Endpoint, request_id: RequestId, replica: ReplicaKey, now_ns: int) -> None:
+        if endpoint.router.is_open(request_id):
+            self._perform(endpoint, endpoint.router.on_ended(request_id, replica, now_ns), now_ns)
+
+    def _on_join(self, endpoint: Endpoint, replica: ReplicaKey, now_ns: int) -> None:
+        log.info("replica_joined", service=endpoint.service, replica=str(replica))
+        self._trace.event("joined", now_ns, service=endpoint.service, replica=str(replica))
+        self._perform(endpoint, endpoint.router.on_join(replica, now_ns), now_ns)
+
+    def _on_leave(self, endpoint: Endpoint, replica: ReplicaKey, now_ns: int) -> None:
+        log.info("replica_left", service=endpoint.service, replica=str(replica))
+        self._trace.event("left", now_ns, service=endpoint.service, replica=str(replica))
+        endpoint.router.on_leave(replica)
+
+    def _on_timer(self, now_ns: int) -> int | None:
+        due = []
+        for endpoint in self._endpoints.values():
+            next_ns = endpoint.router.next_timer_ns()
+            if next_ns is not None and next_ns <= now_ns:
+                self._perform(endpoint, endpoint.router.on_timer(now_ns), now_ns)
+                next_ns = endpoint.router.next_timer_ns()
+            if next_ns is not None:
+                due.append(next_ns)
+        return min(due, default=None)
+
+    def _on_close(self, now_ns: int) -> None:
+        for endpoint in self._endpoints.values():
+            self._perform(endpoint, endpoint.router.close(NotExecuted("the robot's proxy is shutting down"), now_ns), now_ns)
+            endpoint.router.check()
+
+    def _perform(self, endpoint: Endpoint, actions: list[Action], now_ns: int) -> None:
+        # The policy puts Deliver and Fail before the Cancels, so that the caller never waits for the losers.
+        for action in actions:
+            match action:
+                case Send():
+                    self._send(endpoint, action, now_ns)
+                case Deliver():
+                    self._calls.pop(action.request_id).caller.deliver(action.response)
+                    self._note(
+                        "delivered",
+                        now_ns,
+                        action.request_id,
+                        service=endpoint.service,
+                        replica=str(action.replica),
+                        ms=ns_to_ms(action.took_ns),
+                    )
+                case Fail():
+                    self._fail(endpoint, action, now_ns)
+                case Cancel():
+                    self._transport.cancel(endpoint.service, action.replica, action.request_id)
+
+    def _send(self, endpoint: Endpoint, action: Send, now_ns: int) -> None:
+        header = Header(VERSION, action.request_id, action.attempt, action.budget_ms, endpoint.type_hash)
+        payload = self._calls[action.request_id].payload
+        self._note("sent", now_ns, action.request_id, replica=str(action.replica), budget_ms=action.budget_ms)
+        try:
+            self._transport.send(
+                endpoint.service, action.replica, action.request_id, codec.encode(header), payload, action.budget_ms
+            )
+        except SkyfogError as error:  # not even sent; told as an event, so that this call is over before it
+            why = NotExecuted(f"could not be sent: {error}")
+            self._owner.post(lambda now: self._bad_reply(endpoint, action.request_id, action.replica, why, now))
+
+    def _fail(self, endpoint: Endpoint, action: Fail, now_ns: int) -> None:
+        kind = type(action.error).__name__
+        log.warning("request_failed", service=endpoint.service, error=kind, why=str(action.error))
+        self._note("failed", now_ns, action.request_id, service=endpoint.service, error=kind, why=str(action.error))
+        self._calls.pop(action.request_id).caller.fail(action.error)
+
+    def _note(self, name: str, now_ns: int, request_id: RequestId, **fields: Any) -> None:
+        self._trace.event(name, now_ns, id=request_id.hex(), **fields)

@@ -1,0 +1,75 @@
+"""What the drivers need from a transport, and nothing of how it is done."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from skyfog_core.ids import RequestId
+from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+
+
+class RouterEvents(Protocol):
+    """What a transport tells the robot's driver. Called from any thread; must return at once."""
+
+    def reply(self, service: str, request_id: RequestId, replica: ReplicaKey, header: bytes, payload: bytes) -> None:
+        """One reply to one query; more than one may come."""
+
+    def ended(self, service: str, request_id: RequestId, replica: ReplicaKey) -> None:
+        """The query is over: no reply to it follows."""
+
+    def joined(self, service: str, replica: ReplicaKey) -> None:
+        """A replica's token appeared."""
+
+    def left(self, service: str, replica: ReplicaKey) -> None:
+        """A replica's token is gone."""
+
+
+class RouterTransport(Protocol):
+    """The robot's side of the link."""
+
+    def watch(self, service: str, keys: ServiceKeys, events: RouterEvents) -> None:
+        """Follow who serves `service`, those already there included, and allow queries to it."""
+
+    def send(
+        self, service: str, replica: ReplicaKey, request_id: RequestId, header: bytes, payload: bytes, budget_ms: int
+    ) -> None:
+        """Ask one replica. Never blocks on a slow one; `ended` follows exactly once."""
+
+    def cancel(self, service: str, replica: ReplicaKey, request_id: RequestId) -> None:
+        """Withdraw a query, and tell the replica."""
+
+    def close(self) -> None:
+        """Withdraw everything and leave the network. Returns within seconds."""
+
+
+class Query(Protocol):
+    """One request at a replica, until it is answered or dropped."""
+
+    header: bytes
+    payload: bytes
+
+    def answer(self, header: bytes, payload: bytes) -> None:
+        """Reply and end the query. Errors of the link are swallowed: the robot sees the query end."""
+
+
+class ReplicaEvents(Protocol):
+    """What a transport tells the replica's driver. Called from any thread; must return at once."""
+
+    def query(self, query: Query) -> None:
+        """A request arrived."""
+
+    def cancelled(self, request_id: RequestId) -> None:
+        """A robot withdraws its request."""
+
+
+class ReplicaTransport(Protocol):
+    """The replica's side of the link."""
+
+    def serve(self, keys: ServiceKeys, who: ReplicaKey, events: ReplicaEvents) -> None:
+        """Take queries, unannounced."""
+
+    def announce(self, ready: bool) -> None:
+        """Hold the liveliness token, or drop it. Idempotent."""
+
+    def close(self) -> None:
+        """Drop the token, take no more, leave the network. Returns within seconds."""
