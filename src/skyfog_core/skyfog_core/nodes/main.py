@@ -33,12 +33,12 @@ def configure_logs(name: str) -> None:
     structlog.get_logger().debug("logs_ready", node=name)
 
 
-def run(name: str, make_node: Callable[[], Node], args: list[str] | None = None) -> int:
-    """Make the node, spin until a signal, destroy it. Returns the exit status: 2 where the set-up is wrong."""
+def run(name: str, make_nodes: Callable[[], list[Node]], args: list[str] | None = None) -> int:
+    """Make the nodes, spin them until a signal, destroy them. Returns the exit status: 2 where the set-up is wrong."""
     configure_logs(name)
     try:
         rclpy.init(args=args)
-        node = make_node()
+        nodes = make_nodes()
     except (SkyfogError, InvalidNodeNameException, InvalidNamespaceException) as error:
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         rclpy.try_shutdown()
@@ -48,13 +48,15 @@ def run(name: str, make_node: Callable[[], Node], args: list[str] | None = None)
         rclpy.try_shutdown()
         return EXIT_CONFIG
     executor = SingleThreadedExecutor()
-    executor.add_node(node)
+    for node in nodes:
+        executor.add_node(node)
     try:
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
         executor.shutdown(timeout_sec=1.0)
-        node.destroy_node()
+        for node in nodes:
+            node.destroy_node()
         rclpy.try_shutdown()
     return 0

@@ -10,10 +10,10 @@ from rclpy.node import Node
 from skyfog_core.clock import SteadyClock
 from skyfog_core.config.router import ReplicaProxyConfig
 from skyfog_core.nodes.main import run
-from skyfog_core.nodes.parameters import NODE_OPTIONS, declare
+from skyfog_core.nodes.parameters import NODE_OPTIONS, declare, params_files
 from skyfog_core.trace import FileTrace, NoTrace
 from skyfog_core.units import S
-from skyfog_core.wire.keys import ServiceKeys, replica_key
+from skyfog_core.wire.keys import ServiceKeys, replica_key, service_chunk
 from skyfog_router.nodes.handlers import EmbeddedHandler, ForwardHandler, load_embedded
 from skyfog_router.policy.admission import Admission
 from skyfog_router.relay.types import service_type, type_hash
@@ -28,7 +28,8 @@ class ReplicaProxy(Node):
 
     def __init__(self) -> None:
         super().__init__("replica_proxy", **NODE_OPTIONS)
-        config = declare(self, ReplicaProxyConfig, ignore=("embedded_parameters.",))
+        config = declare(self, ReplicaProxyConfig)
+        self.nodes: list[Node] = [self]
         srv_type = service_type(config.type)
         self._handler = self._make_handler(config)
         keys, who = ServiceKeys(config.fleet, config.service), replica_key(config.zone, config.replica)
@@ -57,8 +58,22 @@ class ReplicaProxy(Node):
         srv_type = service_type(config.type)
         if not config.embedded:
             return ForwardHandler(self, srv_type, config.target or config.service)
-        callback = load_embedded(config.embedded, self)
+        embedded = self._embedded_node(service_chunk(config.service).replace(".", "_"))
+        callback = load_embedded(config.embedded, embedded)
         return EmbeddedHandler(srv_type, callback, config.concurrency, config.added_latency_ms / 1000)
+
+    def _embedded_node(self, name: str) -> Node:
+        """The embedded service's own node, so that its parameters stand under its own name in the same files."""
+        files = [word for path in params_files() for word in ("--params-file", str(path))]
+        node = Node(
+            name,
+            namespace=self.get_namespace(),
+            cli_args=["--ros-args", *files],
+            use_global_arguments=False,  # a `__node` remap of this process means the proxy
+            **NODE_OPTIONS,
+        )
+        self.nodes.append(node)
+        return node
 
     def _announce_when_ready(self) -> None:
         ready = not isinstance(self._handler, ForwardHandler) or self._handler.is_ready()
@@ -71,4 +86,4 @@ class ReplicaProxy(Node):
 
 def main() -> None:
     """Entry point of `ros2 run skyfog_router replica_proxy`."""
-    sys.exit(run("replica_proxy", ReplicaProxy))
+    sys.exit(run("replica_proxy", lambda: ReplicaProxy().nodes))

@@ -134,4 +134,4 @@ class _Answer:
 
 def main() -> None:
     """Entry point of `ros2 run skyfog_router robot_proxy`."""
-    sys.exit(run("robot_proxy", RobotProxy))
+    sys.exit(run("robot_proxy", lambda: [RobotProxy()]))
