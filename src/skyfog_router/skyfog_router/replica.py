@@ -128,6 +128,7 @@ class ReplicaDriver:
 
     def _start(self, request_id: RequestId, query: Query) -> None:
         def done(result: Result) -> None:
+            self._answer(request_id, query, result)  # from the handler's thread: one change of threads less
             self._owner.post(lambda now_ns: self._on_done(request_id, result, now_ns))
 
         self._handler.start(request_id, query.payload, done)

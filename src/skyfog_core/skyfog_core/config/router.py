@@ -14,7 +14,7 @@ class ZenohConfig(Strict):
 
     mode: Annotated[Literal["peer", "client", "router"], Field(description="zenoh mode")] = "peer"
     connect: Annotated[list[str], Field(description="endpoints to connect to, e.g. tcp/10.0.0.5:7447")] = []
-    listen: Annotated[list[str], Field(description="endpoints to listen on; port 0 picks a free one")] = []
+    listen: Annotated[list[str], Field(description="endpoints to listen on, e.g. tcp/0.0.0.0:7447")] = []
     lease_ms: Annotated[int, Field(ge=500, le=600_000, description="silence after which a peer counts as gone")] = (
         10_000
     )

@@ -18,7 +18,7 @@ from skyfog_router.nodes.handlers import EmbeddedHandler, ForwardHandler, load_e
 from skyfog_router.policy.admission import Admission
 from skyfog_router.relay.types import service_type, type_hash
 from skyfog_router.replica import ReplicaDriver
-from skyfog_router.transport.zenoh import ZenohReplicaTransport, locators, open_session
+from skyfog_router.transport.zenoh import ZenohReplicaTransport, open_session
 
 CHECK_TARGET_S = 0.2
 
@@ -44,7 +44,7 @@ class ReplicaProxy(Node):
         )
         self._driver = ReplicaDriver(ZenohReplicaTransport(session), self._handler, admission, SteadyClock(), trace)
         self._driver.start(keys, who)
-        self.get_logger().info(f"{config.service} ({srv_type.__name__}) as {who}, listening on {locators(session)}")
+        self.get_logger().info(f"{config.service} ({srv_type.__name__}) as {who}")
         self._announced = False
         self._announce_when_ready()
         if isinstance(self._handler, ForwardHandler):
@@ -87,3 +87,7 @@ class ReplicaProxy(Node):
 def main() -> None:
     """Entry point of `ros2 run skyfog_router replica_proxy`."""
     sys.exit(run("replica_proxy", lambda: ReplicaProxy().nodes))
+
+
+if __name__ == "__main__":
+    main()

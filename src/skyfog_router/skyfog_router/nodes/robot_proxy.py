@@ -38,7 +38,7 @@ class RobotProxy(Node):
         trace = FileTrace(Path(config.trace)) if config.trace else NoTrace()
         self._driver = RouterDriver(transport, SteadyClock(), trace, config.max_in_flight)
         self._driver.start(endpoints)
-        self._services = [
+        self._proxied = [
             _ProxiedService(self, self._driver, names[key], entry.type) for key, entry in config.services.items()
         ]
         self._told: set[str] = set()
@@ -50,7 +50,7 @@ class RobotProxy(Node):
 
     def _check_names(self) -> None:
         """Say so once where another node offers one of our services: clients would get either's answer."""
-        for service in self._services:
+        for service in self._proxied:
             if service.name not in self._told and self.count_services(service.name) > 1:
                 self._told.add(service.name)
                 self.get_logger().error(
@@ -135,3 +135,7 @@ class _Answer:
 def main() -> None:
     """Entry point of `ros2 run skyfog_router robot_proxy`."""
     sys.exit(run("robot_proxy", lambda: [RobotProxy()]))
+
+
+if __name__ == "__main__":
+    main()

@@ -49,7 +49,10 @@ class Query(Protocol):
     payload: bytes
 
     def answer(self, header: bytes, payload: bytes) -> None:
-        """Reply and end the query. Errors of the link are swallowed: the robot sees the query end."""
+        """Reply and end the query; the first answer counts, any further one is nothing. Any thread.
+
+        Faults of the link are only logged: the robot sees the query end.
+        """
 
 
 class ReplicaEvents(Protocol):

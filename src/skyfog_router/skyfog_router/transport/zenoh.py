@@ -1,8 +1,9 @@
 """Queries, replies and liveliness over zenoh. The only module that imports it.
 
 A request to a replica is a query on its own key: the header is the attachment, the ROS payload travels untouched.
-Each replica has a sending thread with a bounded queue, since a `get` towards a frozen process blocks once its link is
-full, and a frozen replica must delay nobody. A query to a killed process ends by itself within milliseconds.
+A frozen replica must delay nobody, so that each has a link of its own (`_Link`). A query to a killed process ends by
+itself within milliseconds. Callbacks run on zenoh's threads (`indirect=False`) and only post to an inbox: never call
+zenoh from one, and cancel from the link's thread only, since `cancel` waits for the query's callback.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from skyfog_router.transport.base import ReplicaEvents, RouterEvents
 log = structlog.get_logger()
 
 SEND_QUEUE = 256  # requests waiting for one replica's link
+DIRECT_BYTES = 64 * 1024  # unread bytes that a socket buffer takes for certain
 CLOSE_LIMIT_S = 2.0
 
 
@@ -38,6 +40,7 @@ def open_session(config: ZenohConfig) -> zenoh.Session:
         "transport/link/tx/lease": config.lease_ms,
         "connect/exit_on_failure": False,
         "connect/timeout_ms": 0,  # keep trying in the background
+        "connect/retry": {"period_init_ms": 100, "period_max_ms": 1000, "period_increase_factor": 2},
     }
     zenoh.init_log_from_env_or("error")
     made = zenoh.Config()
@@ -52,25 +55,49 @@ def open_session(config: ZenohConfig) -> zenoh.Session:
         raise ConfigError(f"zenoh: cannot listen on {config.listen} or connect to {config.connect}: {error}") from None
 
 
-def locators(session: zenoh.Session) -> list[str]:
-    """The endpoints this session listens on, such as tcp/127.0.0.1:43121."""
-    return [str(locator) for locator in session.info.locators()]
 
+class _Link:
+    """What this process has sent to one replica of one service, and the thread for what might block.
 
-class _Sender:
-    """The sending thread of one replica of one service."""
+    `get` blocks once the socket to a frozen process is full. What is surely taken by the socket's buffer is sent by
+    the caller's own thread, which saves a change of threads; the rest by the link's thread, whose queue is bounded.
+    A reply to a request shows that the replica has read everything up to it.
+    """
 
     def __init__(self, name: str) -> None:
         self._calls: queue.Queue[Callable[[], None] | None] = queue.Queue(SEND_QUEUE)
+        self._busy = 0  # queued or running calls
+        self._sent_bytes = 0
+        self._read_bytes = 0
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def put(self, call: Callable[[], None]) -> None:
-        """Raises Overloaded when the link does not keep up."""
+    def send(self, call: Callable[[int], None], size: int) -> None:
+        """Run `call(position)`, here or soon. Raises Overloaded when the link does not keep up."""
+        with self._lock:
+            self._sent_bytes += size
+            position = self._sent_bytes
+            here = not self._busy and position - self._read_bytes <= DIRECT_BYTES
+        if here:
+            call(position)
+        else:
+            self.later(lambda: call(position))
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Run `call` on the link's thread. Raises Overloaded when the link does not keep up."""
+        with self._lock:
+            self._busy += 1
         try:
             self._calls.put_nowait(call)
         except queue.Full:
+            self._finished()
             raise Overloaded(f"{SEND_QUEUE} requests wait for its link already") from None
+
+    def read(self, position: int) -> None:
+        """The replica has read what was sent up to `position`."""
+        with self._lock:
+            self._read_bytes = max(self._read_bytes, position)
 
     def close(self) -> None:
         try:
@@ -81,9 +108,16 @@ class _Sender:
     def join(self, limit_s: float) -> None:
         self._thread.join(limit_s)
 
+    def _finished(self) -> None:
+        with self._lock:
+            self._busy -= 1
+
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
-            call()
+            try:
+                call()
+            finally:
+                self._finished()
 
 
 class ZenohRouterTransport:
@@ -94,7 +128,7 @@ class ZenohRouterTransport:
         self._keys: dict[str, ServiceKeys] = {}
         self._events: dict[str, RouterEvents] = {}
         self._subscribers: list[Any] = []
-        self._senders: dict[tuple[str, ReplicaKey], _Sender] = {}
+        self._links: dict[tuple[str, ReplicaKey], _Link] = {}
         self._tokens: dict[tuple[RequestId, ReplicaKey], zenoh.CancellationToken] = {}
         self._lock = threading.Lock()  # guards _tokens: ended() comes from zenoh's threads
 
@@ -121,8 +155,9 @@ class ZenohRouterTransport:
         with self._lock:
             self._tokens[request_id, replica] = token
         try:
-            self._sender(service, replica).put(
-                lambda: self._get(service, replica, request_id, token, header, payload, budget_ms)
+            self._link(service, replica).send(
+                lambda position: self._get(service, replica, request_id, token, header, payload, budget_ms, position),
+                len(header) + len(payload),
             )
         except Overloaded:
             self._forget(request_id, replica)
@@ -133,24 +168,24 @@ class ZenohRouterTransport:
         if token is None:
             return  # it has ended
         try:
-            self._sender(service, replica).put(lambda: self._withdraw(service, replica, request_id, token))
+            self._link(service, replica).later(lambda: self._withdraw(service, replica, request_id, token))
         except Overloaded:
             log.debug("cancel_dropped", replica=str(replica))  # its query ends by its own time-out
 
     def close(self) -> None:
         for subscriber in self._subscribers:
             _quietly(subscriber.undeclare)
-        for sender in self._senders.values():
-            sender.close()
-        for sender in self._senders.values():
-            sender.join(CLOSE_LIMIT_S / max(1, len(self._senders)))
+        for link in self._links.values():
+            link.close()
+        for link in self._links.values():
+            link.join(CLOSE_LIMIT_S / len(self._links))
         _close_session(self._session)
 
-    def _sender(self, service: str, replica: ReplicaKey) -> _Sender:
-        sender = self._senders.get((service, replica))
-        if sender is None:
-            sender = self._senders[service, replica] = _Sender(f"send-{replica}")
-        return sender
+    def _link(self, service: str, replica: ReplicaKey) -> _Link:
+        link = self._links.get((service, replica))
+        if link is None:
+            link = self._links[service, replica] = _Link(f"send-{replica}")
+        return link
 
     def _forget(self, request_id: RequestId, replica: ReplicaKey) -> zenoh.CancellationToken | None:
         with self._lock:
@@ -165,10 +200,12 @@ class ZenohRouterTransport:
         header: bytes,
         payload: bytes,
         budget_ms: int,
+        position: int,
     ) -> None:
-        events = self._events[service]
+        events, link = self._events[service], self._link(service, replica)
 
         def on_reply(reply: zenoh.Reply) -> None:
+            link.read(position)
             if reply.ok is not None:
                 attachment = reply.ok.attachment
                 beside = b"" if attachment is None else attachment.to_bytes()
@@ -181,7 +218,7 @@ class ZenohRouterTransport:
         try:
             self._session.get(
                 self._keys[service].query(replica),
-                handler=zenoh.handlers.Callback(on_reply, on_end),
+                handler=zenoh.handlers.Callback(on_reply, on_end, indirect=False),
                 target=zenoh.QueryTarget.ALL,
                 consolidation=zenoh.ConsolidationMode.NONE,
                 timeout=budget_ms / 1000,
@@ -209,13 +246,18 @@ class ZenohQuery:
     """A zenoh query as transport.base.Query."""
 
     def __init__(self, query: zenoh.Query) -> None:
-        self._query = query
+        self._query: zenoh.Query | None = query
+        self._lock = threading.Lock()
         self.header = b"" if query.attachment is None else query.attachment.to_bytes()
         self.payload = b"" if query.payload is None else query.payload.to_bytes()
 
     def answer(self, header: bytes, payload: bytes) -> None:
+        with self._lock:
+            query, self._query = self._query, None
+        if query is None:
+            return
         try:
-            with self._query as query:
+            with query:
                 query.reply(query.key_expr, payload, attachment=header)
         except zenoh.ZError as error:
             log.warning("reply_failed", why=str(error))
@@ -236,7 +278,9 @@ class ZenohReplicaTransport:
         self._live_key = keys.live(who)
         self._declared = [
             self._session.declare_queryable(
-                keys.query(who), lambda query: events.query(ZenohQuery(query)), complete=True
+                keys.query(who),
+                zenoh.handlers.Callback(lambda query: events.query(ZenohQuery(query)), indirect=False),
+                complete=True,
             ),
             self._session.declare_subscriber(
                 keys.cancel(who), lambda sample: events.cancelled(sample.payload.to_bytes())
