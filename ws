@@ -7,6 +7,7 @@ STATE="$ROOT/.ws"
 VENV="$ROOT/.venv"
 VERBS="setup build demo test run shell extra doctor clean help"
 LOCK_LIMIT_S=900
+CALLER_DIR=$PWD
 cd "$ROOT"
 
 # shellcheck source=tools/setup.sh
@@ -111,17 +112,20 @@ verb_build() {
 
 verb_demo() {
   make_ready
+  cd "$CALLER_DIR"
   exec skyfog demo "$@"
 }
 
 verb_run() {
   [ $# -gt 0 ] || die "run needs a command, such as: ./ws run ros2 topic list" 2
   enter_environment
+  cd "$CALLER_DIR"
   exec "$@"
 }
 
 verb_shell() {
   enter_environment
+  cd "$CALLER_DIR"
   # shellcheck disable=SC2016  # the inner shell expands it
   exec bash --rcfile <(printf '%s\n' '[ ! -f ~/.bashrc ] || . ~/.bashrc' '. "$SKYFOG_WS/tools/env.sh"' \
     'PS1="(skyfog) $PS1"') -i
@@ -143,12 +147,12 @@ check() {
 }
 
 run_checks() {
-  local failed=0 pure
-  pure=$(printf '%s:' "$ROOT"/src/*/)
+  local failed=0
   check "ruff check" ruff check . || failed=1
   check "ruff format" ruff format --check . || failed=1
+  check layout python tools/check_layout.py || failed=1
   check codespell codespell || failed=1
-  check "import rules" env PYTHONPATH="$pure${PYTHONPATH:-}" lint-imports || failed=1
+  check "import rules" tools/lint_imports.sh || failed=1
   check mypy mypy || failed=1
   return $failed
 }

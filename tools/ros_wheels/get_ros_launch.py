@@ -17,8 +17,26 @@ from pathlib import Path, PurePosixPath
 WHEEL = "isaacsim-ros2==6.2.0.0"
 ROOT = PurePosixPath("isaacsim/exts/isaacsim.ros2.core/jazzy")
 PACKAGES = frozenset(
-    "launch launch_ros launch_xml launch_yaml launch_testing launch_testing_ros osrf_pycommon rosidl_runtime_py "
-    "ros2cli ros2doctor ros2node ros2param ros2pkg ros2run ros2service ros2topic sensor_msgs_py message_filters".split()
+    {
+        "launch",
+        "launch_ros",
+        "launch_testing",
+        "launch_testing_ros",
+        "launch_xml",
+        "launch_yaml",
+        "message_filters",
+        "osrf_pycommon",
+        "ros2cli",
+        "ros2doctor",
+        "ros2node",
+        "ros2param",
+        "ros2pkg",
+        "ros2run",
+        "ros2service",
+        "ros2topic",
+        "rosidl_runtime_py",
+        "sensor_msgs_py",
+    }
 )
 FREE_LICENCE = re.compile(r"<license[^>]*>\s*(Apache|BSD)[^<]*</license>", re.IGNORECASE)
 VERB = Path(__file__).with_name("ros2_launch_verb.py")

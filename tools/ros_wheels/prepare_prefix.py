@@ -40,7 +40,9 @@ def python_include() -> Path:
     base = {"installed_base": sys.base_prefix, "base": sys.base_prefix}
     include = Path(sysconfig.get_path("include", vars=base))
     if not (include / "Python.h").is_file():
-        sys.exit(f"no Python.h in {include}: the headers of Python {sys.version_info[0]}.{sys.version_info[1]} are missing")
+        sys.exit(
+            f"no Python.h in {include}: the headers of Python {sys.version_info[0]}.{sys.version_info[1]} are missing"
+        )
     return include
 
 
