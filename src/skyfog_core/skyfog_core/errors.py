@@ -18,6 +18,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 
 
@@ -105,3 +106,8 @@ ERROR_OF_STATUS: dict[Status, type[RequestError]] = {
     Status.INVALID_REQUEST: InvalidRequest,
     Status.FAILED: ServiceFailed,
 }
+
+
+def plain_reason(error: BaseException) -> str:
+    """A library's message in one line, without the places in its source that some append (` at /build/x.rs:61`)."""
+    return re.sub(r",? at /\S+?:\d+\.?", "", " ".join(str(error).split()))

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from skyfog_core.config.base import S, parse
+from skyfog_core.errors import ConfigError
 
 Scalar = bool | int | float | str
 Value = Scalar | list[str] | list[int] | list[float] | list[bool]
@@ -81,6 +82,31 @@ def parameters_of(config: BaseModel, prefix: str = "") -> Iterator[Parameter]:
             low, high = _bounds(field)
             plain = list(value) if isinstance(value, (list, tuple)) else value
             yield Parameter(f"{prefix}{key}", plain, field.description or "", low, high)
+
+
+def check_files(files: Sequence[Path]) -> None:
+    """Refuse what ROS's own parser would drop or die on. Raises ConfigError that names file, line or key."""
+    for path in files:
+        try:
+            content = yaml.safe_load(path.read_text())
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror or error}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+        for section in _parameter_sections(content):
+            for key, value in flatten(section).items():
+                _check_ros_value(str(path), key, value)
+
+
+def _check_ros_value(source: str, key: str, value: object) -> None:
+    if value is None:
+        raise ConfigError(f"{source}: {key}: has no value; leave the key out to get its default")
+    if isinstance(value, list):
+        kinds = sorted({type(item).__name__ for item in value})
+        if not value:
+            raise ConfigError(f"{source}: {key}: an empty list has no type in ROS 2; leave the key out")
+        if len(kinds) > 1:
+            raise ConfigError(f"{source}: {key}: a ROS 2 list holds one type, not {' and '.join(kinds)}: {value!r}")
 
 
 def file_of(key: str, files: Sequence[Path]) -> str:

@@ -12,7 +12,9 @@ from rclpy.exceptions import InvalidNamespaceException, InvalidNodeNameException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
-from skyfog_core.errors import SkyfogError
+from skyfog_core.config.parameters import check_files
+from skyfog_core.errors import SkyfogError, plain_reason
+from skyfog_core.nodes.parameters import params_files
 
 EXIT_CONFIG = 2
 
@@ -37,6 +39,7 @@ def run(name: str, make_nodes: Callable[[], list[Node]], args: list[str] | None 
     """Make the nodes, spin them until a signal, destroy them. Returns the exit status: 2 where the set-up is wrong."""
     configure_logs(name)
     try:
+        check_files(params_files(args))
         rclpy.init(args=args)
         nodes = make_nodes()
     except (SkyfogError, InvalidNodeNameException, InvalidNamespaceException) as error:
@@ -44,7 +47,7 @@ def run(name: str, make_nodes: Callable[[], list[Node]], args: list[str] | None 
         rclpy.try_shutdown()
         return EXIT_CONFIG
     except rclpy._rclpy_pybind11.RCLError as error:  # a parameter file that ROS itself cannot read
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        print(f"{name}: {plain_reason(error)}", file=sys.stderr, flush=True)
         rclpy.try_shutdown()
         return EXIT_CONFIG
     executor = SingleThreadedExecutor()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
 from skyfog_core.config.base import S
-from skyfog_core.config.parameters import Parameter, from_flat, parameters_of
+from skyfog_core.config.parameters import Parameter, file_of, from_flat, parameters_of
+from skyfog_core.errors import ConfigError
 
 # Parameters that every rclpy node has of its own.
 _OF_ROS = ("use_sim_time", "start_type_description_service", "qos_overrides.")
@@ -26,6 +28,15 @@ def params_files(argv: Sequence[str] | None = None) -> list[Path]:
     """The `--params-file` arguments of this process, in order."""
     words = sys.argv if argv is None else argv
     return [Path(value) for word, value in zip(words, words[1:], strict=False) if word == "--params-file"]
+
+
+@contextlib.contextmanager
+def blame(key: str) -> Iterator[None]:
+    """Put the file that sets `key`, and the key, before the message of a ConfigError raised inside."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{file_of(key, params_files())}: {key}: {error}") from None
 
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:

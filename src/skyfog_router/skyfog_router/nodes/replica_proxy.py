@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from rclpy.node import Node
 
 from skyfog_core.clock import SteadyClock
 from skyfog_core.config.router import ReplicaProxyConfig
 from skyfog_core.nodes.main import run
-from skyfog_core.nodes.parameters import NODE_OPTIONS, declare, params_files
+from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare, params_files
 from skyfog_core.trace import FileTrace, NoTrace
 from skyfog_core.units import S
-from skyfog_core.wire.keys import ServiceKeys, replica_key, service_chunk
+from skyfog_core.wire.keys import ServiceKeys, chunk, replica_key, service_chunk
 from skyfog_router.nodes.handlers import EmbeddedHandler, ForwardHandler, load_embedded
 from skyfog_router.policy.admission import Admission
 from skyfog_router.relay.types import service_type, type_hash
@@ -30,13 +31,22 @@ class ReplicaProxy(Node):
         super().__init__("replica_proxy", **NODE_OPTIONS)
         config = declare(self, ReplicaProxyConfig)
         self.nodes: list[Node] = [self]
-        srv_type = service_type(config.type)
-        self._handler = self._make_handler(config)
-        keys, who = ServiceKeys(config.fleet, config.service), replica_key(config.zone, config.replica)
-        session = open_session(config.zenoh)
+        with blame("type"):
+            srv_type, hashed = service_type(config.type), type_hash(config.type)
+        with blame("fleet"):
+            chunk("fleet", config.fleet)
+        with blame("zone"):
+            chunk("zone", config.zone)
+        with blame("replica"):
+            who = replica_key(config.zone, config.replica)
+        with blame("service"):
+            keys = ServiceKeys(config.fleet, config.service)
+        self._handler = self._make_handler(config, srv_type)
+        with blame("zenoh.connect" if config.zenoh.connect else "zenoh.listen"):
+            session = open_session(config.zenoh)
         trace = FileTrace(Path(config.trace)) if config.trace else NoTrace()
         admission = Admission(
-            type_hash(config.type),
+            hashed,
             config.concurrency,
             config.max_queue,
             config.remember_s * S,
@@ -54,12 +64,12 @@ class ReplicaProxy(Node):
         self._driver.close()
         super().destroy_node()
 
-    def _make_handler(self, config: ReplicaProxyConfig) -> ForwardHandler | EmbeddedHandler:
-        srv_type = service_type(config.type)
+    def _make_handler(self, config: ReplicaProxyConfig, srv_type: Any) -> ForwardHandler | EmbeddedHandler:
         if not config.embedded:
             return ForwardHandler(self, srv_type, config.target or config.service)
         embedded = self._embedded_node(service_chunk(config.service).replace(".", "_"))
-        callback = load_embedded(config.embedded, embedded)
+        with blame("embedded"):
+            callback = load_embedded(config.embedded, embedded)
         return EmbeddedHandler(srv_type, callback, config.concurrency, config.added_latency_ms / 1000)
 
     def _embedded_node(self, name: str) -> Node:

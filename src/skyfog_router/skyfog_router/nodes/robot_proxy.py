@@ -13,10 +13,10 @@ from skyfog_core.clock import SteadyClock
 from skyfog_core.config.router import RobotProxyConfig, ServiceConfig
 from skyfog_core.errors import ConfigError, Overloaded, RequestError
 from skyfog_core.nodes.main import run
-from skyfog_core.nodes.parameters import NODE_OPTIONS, declare
+from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare
 from skyfog_core.trace import FileTrace, NoTrace
 from skyfog_core.units import ms_to_ns
-from skyfog_core.wire.keys import ServiceKeys
+from skyfog_core.wire.keys import ServiceKeys, service_chunk
 from skyfog_router.nodes.relay import DeferredService, decoder, to_cdr
 from skyfog_router.policy.router import Router
 from skyfog_router.relay.types import has_status, service_type, type_hash
@@ -33,8 +33,9 @@ class RobotProxy(Node):
         super().__init__("robot_proxy", **NODE_OPTIONS)
         config = declare(self, RobotProxyConfig)
         names = _service_names(config)
-        endpoints = [_endpoint(config, names[key], entry) for key, entry in config.services.items()]
-        transport = ZenohRouterTransport(open_session(config.zenoh))
+        endpoints = [_endpoint(config, key, names[key], entry) for key, entry in config.services.items()]
+        with blame("zenoh.listen" if config.zenoh.listen else "zenoh.connect"):
+            transport = ZenohRouterTransport(open_session(config.zenoh))
         trace = FileTrace(Path(config.trace)) if config.trace else NoTrace()
         self._driver = RouterDriver(transport, SteadyClock(), trace, config.max_in_flight)
         self._driver.start(endpoints)
@@ -64,18 +65,23 @@ def _service_names(config: RobotProxyConfig) -> dict[str, str]:
     names: dict[str, str] = {}
     for key, entry in config.services.items():
         name = "/" + (entry.name or key).lstrip("/")
-        twin = next((other for other, taken in names.items() if taken == name), None)
-        if twin is not None:
-            raise ConfigError(f"parameters: services.{key}.name: {name} is offered by services.{twin} already")
+        for other, taken in names.items():
+            if taken == name:
+                with blame(f"services.{key}.{'name' if entry.name else 'type'}"):
+                    raise ConfigError(f"two services of one name: {name} is offered by services.{other} already")
         names[key] = name
     return names
 
 
-def _endpoint(config: RobotProxyConfig, name: str, entry: ServiceConfig) -> Endpoint:
-    found = service_type(entry.type)
+def _endpoint(config: RobotProxyConfig, key: str, name: str, entry: ServiceConfig) -> Endpoint:
+    with blame(f"services.{key}.type"):
+        found, hashed = service_type(entry.type), type_hash(entry.type)
+    with blame(f"services.{key}.name"):
+        service_chunk(name)
+    with blame("fleet"):
+        keys = ServiceKeys(config.fleet, name)
     router = Router(ms_to_ns(entry.deadline_ms), entry.fan_out, config.max_in_flight)
-    keys = ServiceKeys(config.fleet, name)
-    return Endpoint(name, keys, type_hash(entry.type), decoder(found.Response), router)
+    return Endpoint(name, keys, hashed, decoder(found.Response), router)
 
 
 class _ProxiedService:

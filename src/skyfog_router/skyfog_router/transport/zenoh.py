@@ -18,7 +18,7 @@ import structlog
 import zenoh
 
 from skyfog_core.config.router import ZenohConfig
-from skyfog_core.errors import ConfigError, NotExecuted, Overloaded, WireError
+from skyfog_core.errors import ConfigError, NotExecuted, Overloaded, WireError, plain_reason
 from skyfog_core.ids import RequestId
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys, parse_replica
 from skyfog_router.transport.base import ReplicaEvents, RouterEvents
@@ -48,11 +48,12 @@ def open_session(config: ZenohConfig) -> zenoh.Session:
         try:
             made.insert_json5(key, json.dumps(value))
         except zenoh.ZError as error:
-            raise ConfigError(f"zenoh.{key}: {value!r} is refused: {error}") from None
+            raise ConfigError(f"zenoh: {key} {value!r} is refused: {plain_reason(error)}") from None
     try:
         return zenoh.open(made)
     except zenoh.ZError as error:
-        raise ConfigError(f"zenoh: cannot listen on {config.listen} or connect to {config.connect}: {error}") from None
+        where = f"listen on {config.listen} or connect to {config.connect}"
+        raise ConfigError(f"zenoh: cannot {where}: {plain_reason(error)}") from None
 
 
 
