@@ -29,7 +29,8 @@ def too_long(file: Path) -> Iterator[str]:
 
 def pytest_args(package: str) -> list[str]:
     """The options by which `colcon test` finds a package's tests; it runs pytest in the package's folder."""
-    return ["-c", "../../pyproject.toml", "--rootdir", ".", "-o", f"testpaths=../../tests/*/{package}"]
+    settings = ["-o", "pythonpath=../../tests", "-o", f"testpaths=../../tests/*/{package}"]
+    return ["-c", "../../pyproject.toml", "--rootdir", ".", *settings]
 
 
 def unreachable_tests() -> Iterator[str]:

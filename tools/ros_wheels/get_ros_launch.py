@@ -20,11 +20,8 @@ PACKAGES = frozenset(
     {
         "launch",
         "launch_ros",
-        "launch_testing",
-        "launch_testing_ros",
         "launch_xml",
         "launch_yaml",
-        "message_filters",
         "osrf_pycommon",
         "ros2cli",
         "ros2doctor",
@@ -35,7 +32,6 @@ PACKAGES = frozenset(
         "ros2service",
         "ros2topic",
         "rosidl_runtime_py",
-        "sensor_msgs_py",
     }
 )
 FREE_LICENCE = re.compile(r"<license[^>]*>\s*(Apache|BSD)[^<]*</license>", re.IGNORECASE)
@@ -59,8 +55,7 @@ def destination(name: str, site_packages: Path, dest: Path) -> Path | None:
         return None
     kind, *rest = path.relative_to(ROOT).parts
     if len(rest) < 2:
-        single = kind == "rclpy" and rest == ["launch_testing_ros_pytest_entrypoint.py"]
-        return site_packages / rest[0] if single else None
+        return None
     if kind == "rclpy" and rest[0].split("-")[0] in PACKAGES:
         return site_packages.joinpath(*rest)
     marker = rest[:3] == ["ament_index", "resource_index", "packages"] and rest[-1] in PACKAGES
