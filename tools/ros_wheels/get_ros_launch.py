@@ -117,6 +117,8 @@ def main() -> None:
     """Build the prefix beside DEST, then move it there."""
     final = Path(sys.argv[1]).absolute()
     final.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in final.parent.glob("ros_launch-*"):  # of a run that was killed
+        shutil.rmtree(leftover)
     with tempfile.TemporaryDirectory(dir=final.parent, prefix="ros_launch-") as folder:
         dest = Path(folder) / "prefix"
         site_packages = dest / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
