@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import structlog
 from rclpy.node import Node
 
 from skyfog_core.clock import SteadyClock
@@ -22,6 +23,8 @@ from skyfog_router.replica import ReplicaDriver
 from skyfog_router.transport.zenoh import ZenohReplicaTransport, open_session
 
 CHECK_TARGET_S = 0.2
+
+log = structlog.get_logger()
 
 
 class ReplicaProxy(Node):
@@ -54,7 +57,7 @@ class ReplicaProxy(Node):
         )
         self._driver = ReplicaDriver(ZenohReplicaTransport(session), self._handler, admission, SteadyClock(), trace)
         self._driver.start(keys, who)
-        self.get_logger().info(f"{config.service} ({srv_type.__name__}) as {who}")
+        log.info("replica_ready", service=config.service, type=config.type, replica=str(who))
         self._announced = False
         self._announce_when_ready()
         if isinstance(self._handler, ForwardHandler):
@@ -91,7 +94,7 @@ class ReplicaProxy(Node):
             self._announced = ready
             self._driver.announce(ready)
             if not ready:
-                self.get_logger().warning("the service behind this replica is gone: withdrawn until it is back")
+                log.warning("withdrawn", why="the service behind this replica is gone; back when it is")
 
 
 def main() -> None:

@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import structlog
 from rclpy._rclpy_pybind11 import InvalidHandle, RCLError
 from rclpy.node import Node
 
 from skyfog_core.clock import SteadyClock
 from skyfog_core.config.router import RobotProxyConfig, ServiceConfig
-from skyfog_core.errors import ConfigError, Overloaded, RequestError
+from skyfog_core.errors import ConfigError, Overloaded, RequestError, plain_reason
 from skyfog_core.nodes.main import run
 from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare
 from skyfog_core.trace import FileTrace, NoTrace
@@ -24,6 +25,8 @@ from skyfog_router.robot import Endpoint, RouterDriver
 from skyfog_router.transport.zenoh import ZenohRouterTransport, open_session
 
 CHECK_NAMES_S = 2.0
+
+log = structlog.get_logger()
 
 
 class RobotProxy(Node):
@@ -43,6 +46,7 @@ class RobotProxy(Node):
             _ProxiedService(self, self._driver, names[key], entry.type) for key, entry in config.services.items()
         ]
         self._told: set[str] = set()
+        log.info("robot_proxy_ready", services=[service.name for service in self._proxied], fleet=config.fleet)
         self.create_timer(CHECK_NAMES_S, self._check_names)
 
     def destroy_node(self) -> None:
@@ -54,9 +58,11 @@ class RobotProxy(Node):
         for service in self._proxied:
             if service.name not in self._told and self.count_services(service.name) > 1:
                 self._told.add(service.name)
-                self.get_logger().error(
-                    f"service {service.name} is offered by another node too: its clients get whichever answers first; "
-                    "rename one of them, or give the replica's machine another ROS_DOMAIN_ID"
+                log.error(
+                    "two_services_of_one_name",
+                    service=service.name,
+                    why="another node offers it too: clients get whichever answers first; rename one of them, or give "
+                    "the replica's machine another ROS_DOMAIN_ID",
                 )
 
 
@@ -88,7 +94,6 @@ class _ProxiedService:
     """One service: requests to the driver, answers back to whoever called."""
 
     def __init__(self, node: Node, driver: RouterDriver, name: str, type_name: str) -> None:
-        self._node = node
         self._driver = driver
         self._key = name
         self._response_type = service_type(type_name).Response
@@ -109,12 +114,12 @@ class _ProxiedService:
         try:
             self._service.respond(response, header)
         except (RCLError, InvalidHandle) as error:  # the client has gone, or we are shutting down
-            self._node.get_logger().warning(f"{self.name}: an answer could not be sent: {error}")
+            log.warning("answer_not_sent", service=self.name, why=plain_reason(error))
 
     def fail(self, error: RequestError, header: Any) -> None:
         """Tell the client. A type without a Status can carry no failure, and an empty answer would be a lie."""
         if not self._has_status:
-            self._node.get_logger().error(f"{self.name}: not answered: {type(error).__name__}: {error}")
+            log.error("not_answered", service=self.name, error=type(error).__name__, why=str(error))
             return
         response = self._response_type()
         response.status.code = int(error.status)
