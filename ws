@@ -112,6 +112,7 @@ verb_build() {
 
 verb_demo() {
   make_ready
+  command -v skyfog >/dev/null || die "the build has no skyfog command; src/skyfog_bringup installs it"
   cd "$CALLER_DIR"
   exec skyfog demo "$@"
 }
@@ -133,10 +134,11 @@ verb_shell() {
 
 # Run one check: its name and time in a line, its output only if it fails.
 check() {
-  local name=$1 began=$EPOCHREALTIME status=0 took
+  local name=$1 began=${EPOCHREALTIME//[.,]/} status=0 tenths took
   shift
   "$@" >"$STATE/log/check.log" 2>&1 || status=$?
-  took=$(awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
+  tenths=$(((${EPOCHREALTIME//[.,]/} - began) / 100000))
+  took=$((tenths / 10)).$((tenths % 10))
   if [ $status -eq 0 ]; then
     printf '  %-14s ok      %6s s\n' "$name" "$took"
     return 0
@@ -148,8 +150,8 @@ check() {
 
 run_checks() {
   local failed=0
-  check "ruff check" ruff check . || failed=1
-  check "ruff format" ruff format --check . || failed=1
+  check "ruff check" ruff check --output-format concise . || failed=1
+  check "ruff format" ruff format --check --output-format concise . || failed=1
   check layout python tools/check_layout.py || failed=1
   check codespell codespell || failed=1
   check "import rules" tools/lint_imports.sh || failed=1
