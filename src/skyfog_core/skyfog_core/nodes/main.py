@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import signal
 import sys
 from collections.abc import Callable
 
@@ -53,6 +54,11 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, KEEP_BYTES)
 
 
+def _no_more_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def run(name: str, make_nodes: Callable[[], list[Node]], args: list[str] | None = None) -> int:
     """Make the nodes, spin them until a signal, destroy them. Returns the exit status: 2 where the set-up is wrong."""
     configure_logs(name)
@@ -77,8 +83,10 @@ def run(name: str, make_nodes: Callable[[], list[Node]], args: list[str] | None 
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        _no_more_signals()  # under `ros2 launch` Ctrl-C comes twice, from the terminal and from launch
         executor.shutdown(timeout_sec=1.0)
         for node in nodes:
             node.destroy_node()
-        rclpy.try_shutdown()
+        rclpy.try_shutdown()  # gives the signals back
+        _no_more_signals()
     return 0

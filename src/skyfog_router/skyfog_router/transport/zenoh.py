@@ -39,7 +39,7 @@ def open_session(config: ZenohConfig) -> zenoh.Session:
         "scouting/multicast/enabled": False,
         "transport/link/tx/lease": config.lease_ms,
         "connect/exit_on_failure": False,
-        "connect/timeout_ms": 0,  # keep trying in the background
+        "connect/timeout_ms": -1,  # keep trying in the background; 0 would try once, and whoever starts first is lost
         "connect/retry": {"period_init_ms": 100, "period_max_ms": 1000, "period_increase_factor": 2},
     }
     zenoh.init_log_from_env_or("error")
