@@ -1,0 +1,167 @@
+"""What a model folder says of itself: `models/<name>/manifest.yaml`, checked before the first request.
+
+A manifest names the ONNX file and its hash, what goes in (`input`), what the class ids mean (`labels`) and how the
+output is read (`decoder`). A model of a known head needs a manifest only; a new head needs one schema here and one
+decoder in `decode.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from skyfog_core.config.base import Strict, load_yaml, nearest
+from skyfog_core.errors import ConfigError
+
+MANIFEST = "manifest.yaml"
+UNLABELLED = "???"  # a class id that the data set left without a class
+MAX_SIDE = 4096
+
+
+def _plain_name(name: str) -> str:
+    if not name or Path(name).name != name:
+        raise ValueError("must be the name of a file in the manifest's folder")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_plain_name)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class InputSpec(Strict):
+    """The one tensor that goes in: the whole image, resized to height and width."""
+
+    name: Annotated[str, Field(min_length=1, description="name of the model's input")]
+    layout: Literal["nhwc", "nchw"]
+    dtype: Literal["uint8", "float32"]
+    height: Annotated[int, Field(ge=1, le=MAX_SIDE, description="pixels")]
+    width: Annotated[int, Field(ge=1, le=MAX_SIDE, description="pixels")]
+    colors: Annotated[Literal["rgb", "bgr"], Field(description="order of the channels")]
+    mean: Annotated[
+        list[Finite], Field(min_length=3, max_length=3, description="removed, per channel in the order of `colors`")
+    ] = [0.0, 0.0, 0.0]
+    std: Annotated[list[Positive], Field(min_length=3, max_length=3, description="divided by, after the mean")] = [
+        1.0,
+        1.0,
+        1.0,
+    ]
+
+    @model_validator(mode="after")
+    def _normalisation_needs_floats(self) -> InputSpec:
+        if self.dtype == "uint8" and not self.is_plain:
+            raise ValueError("mean and std need dtype float32; with uint8 the model normalises by itself")
+        return self
+
+    @property
+    def is_plain(self) -> bool:
+        """No normalisation: pixel values go in as they are, 0..255."""
+        return self.mean == [0.0] * 3 and self.std == [1.0] * 3
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """[1, H, W, 3] or [1, 3, H, W]."""
+        if self.layout == "nhwc":
+            return (1, self.height, self.width, 3)
+        return (1, 3, self.height, self.width)
+
+
+class EfficientDetSpec(Strict):
+    """EfficientDet's head: a box per anchor, and scores that went through the sigmoid already."""
+
+    name: Literal["efficientdet"]
+    scores: Annotated[str, Field(min_length=1, description="output of shape [1, anchors, classes]")]
+    boxes: Annotated[str, Field(min_length=1, description="output of shape [1, anchors, 4] = ty, tx, th, tw")]
+    strides: Annotated[list[Annotated[int, Field(ge=1, le=1024)]], Field(min_length=1, description="input pixels")]
+    octaves: Annotated[int, Field(ge=1, le=8, description="anchor sizes per stride, each 2^(1/octaves) larger")]
+    ratios: Annotated[list[Positive], Field(min_length=1, description="width / height of the anchors")]
+    anchor_scale: Annotated[Positive, Field(description="size of the smallest anchor in strides")]
+    iou_threshold: Annotated[
+        float, Field(gt=0, le=1, description="of two boxes of a class that overlap more, the better stays")
+    ] = 0.5
+    max_candidates: Annotated[int, Field(ge=1, le=10_000, description="best boxes that are compared for overlap")] = (
+        1_000
+    )
+
+
+DecoderSpec = EfficientDetSpec  # the next head makes it a union, told apart by `name`
+
+
+class Manifest(Strict):
+    """`manifest.yaml`."""
+
+    file: Annotated[FileName, Field(description="ONNX file beside the manifest")]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="of the ONNX file, 64 lower-case hex digits")]
+    task: Literal["detect"]
+    labels: Annotated[FileName, Field(description="a class name per line, by class id; ??? is no class")]
+    input: InputSpec
+    decoder: DecoderSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model folder, read and verified."""
+
+    name: str  # of the folder
+    manifest: Manifest
+    labels: tuple[str, ...]  # index: class id
+    onnx: bytes  # its hash is the manifest's
+
+
+def load_model(folder: Path) -> Model:
+    """Read and verify a model folder. Raises ConfigError that names file, key and what is allowed."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: is no folder; a model is a folder with a {MANIFEST}")
+    path = folder / MANIFEST
+    manifest = load_yaml(Manifest, path)
+    onnx = _read(path, "file", folder / manifest.file)
+    # Hash and session use the same bytes, so that what was verified is what runs.
+    digest = hashlib.sha256(onnx).hexdigest()
+    if digest != manifest.sha256:
+        raise ConfigError(f"{path}: sha256: {manifest.file} has {digest}, not {manifest.sha256}: not the same file")
+    return Model(folder.resolve().name, manifest, _read_labels(path, folder / manifest.labels), onnx)
+
+
+def find_model(name_or_path: str, installed: Path) -> Path:
+    """The folder of a model, by its name among the `installed` ones or by its path.
+
+    Raises ConfigError that lists the installed models.
+    """
+    if "/" in name_or_path:
+        return Path(name_or_path).expanduser()
+    names = sorted(path.parent.name for path in installed.glob(f"*/{MANIFEST}"))
+    if name_or_path not in names:
+        known = ", ".join(names) or "none"
+        raise ConfigError(
+            f"no model {name_or_path!r} in {installed}{nearest(name_or_path, names)} (installed: {known})"
+        )
+    return installed / name_or_path
+
+
+def _read(manifest: Path, key: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{manifest}: {key}: {path}: {error.strerror or error}") from None
+
+
+def _read_labels(manifest: Path, path: Path) -> tuple[str, ...]:
+    try:
+        labels = tuple(line.strip() for line in _read(manifest, "labels", path).decode().splitlines())
+    except UnicodeDecodeError:
+        raise ConfigError(f"{manifest}: labels: {path}: is not UTF-8 text") from None
+    named = [label for label in labels if label != UNLABELLED]
+    if not named:
+        raise ConfigError(f"{manifest}: labels: {path}: holds no class name")
+    if "" in named:
+        raise ConfigError(
+            f"{manifest}: labels: {path}:{labels.index('') + 1}: is empty; write {UNLABELLED} for no class"
+        )
+    doubled = sorted({label for label in named if named.count(label) > 1})
+    if doubled:
+        raise ConfigError(f"{manifest}: labels: {path}: twice the same class name: {', '.join(doubled)}")
+    return labels
