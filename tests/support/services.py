@@ -36,5 +36,3 @@ def failing(_node: Any) -> Any:
         raise RuntimeError(f"no idea what to do with {len(request.data)} bytes")
 
     return callback
-
-

@@ -7,6 +7,7 @@ import signal
 import sys
 
 import zenoh
+
 from skyfog_core.errors import Status
 from skyfog_core.wire import codec
 from skyfog_core.wire.envelope import VERSION, ReplyHeader

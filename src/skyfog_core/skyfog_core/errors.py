@@ -1,19 +1,19 @@
 """Errors, by what the caller may do about them.
 
-    SkyfogError
-    ├── ConfigError            the files or parameters are wrong: names file, key and allowed values
-    ├── WireError              bytes from the link cannot be read
-    │   └── UnsupportedVersion     … because a later Skyfog wrote them
-    └── RequestError           a request has no result
-        ├── NotExecuted            certainly did not run: sending it elsewhere is safe
-        │   ├── NoReplica              nobody was there to ask
-        │   ├── Overloaded             a bounded queue is full
-        │   └── TypeMismatch           the two ends disagree on the service type
-        ├── OutcomeUnknown         may have run: send again only what is idempotent
-        │   ├── DeadlineExceeded       no valid reply in time
-        │   └── InvalidReply           a replica answered bytes that are no reply
-        ├── InvalidRequest         the request itself is at fault
-        └── ServiceFailed          it ran, and the service says that it failed
+SkyfogError
+├── RequestError               a request has no result
+│   ├── NotExecuted                certainly did not run: sending it elsewhere is safe
+│   │   ├── NoReplica                  nobody was there to ask
+│   │   ├── Overloaded                 a bounded queue is full
+│   │   └── TypeMismatch               the two ends disagree on the service type
+│   ├── OutcomeUnknown             may have run: send again only what is idempotent
+│   │   ├── DeadlineExceeded           no valid reply in time
+│   │   └── InvalidReply               a replica answered bytes that are no reply
+│   ├── InvalidRequest             the request itself is at fault
+│   └── ServiceFailed              it ran, and the service says that it failed
+├── WireError                  bytes from the link cannot be read
+│   └── UnsupportedVersion         … because a later Skyfog wrote them
+└── ConfigError                files or parameters are wrong: names file, key and allowed values
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from collections import deque
 from pathlib import Path
 from typing import Any, Protocol
 
+from skyfog_core.errors import ConfigError
+
 
 class Trace(Protocol):
     """Where a driver notes what happened. Called from the driver's thread only."""
@@ -48,11 +50,18 @@ class MemoryTrace:
 
 
 class FileTrace:
-    """Appends to a JSON-lines file; a full disk ends the trace with one error, never the node."""
+    """Appends to a JSON-lines file, a line at once, so that others can follow it and a crash loses nothing.
+
+    A full disk ends the trace with one error, never the node.
+    """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", buffering=1 << 16)
+        """Raises ConfigError where the file cannot be opened."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a", buffering=1)
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror or error}") from None
         self.failed: OSError | None = None
 
     def event(self, name: str, t_ns: int, **fields: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 import structlog
 
@@ -17,6 +18,8 @@ from skyfog_core.errors import Overloaded
 from skyfog_core.units import S
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 CLOSE_LIMIT_S = 5.0
 IDLE_NS = S  # a wake-up a second, so that a clock that was suspended is noticed
@@ -71,11 +74,15 @@ class Owner:
                 call = _nothing
             if call is None:
                 return
-            try:
-                call(self._clock.now_ns())
-                due = self._on_timer(self._clock.now_ns())
-            except Exception:  # noqa: BLE001 - a fault in one event must not end the thread that owns all others
-                log.exception("event_failed", thread=self._thread.name)
+            self._guarded(call)
+            due = self._guarded(self._on_timer)  # after a failed call too, which may have changed what is due
+
+    def _guarded(self, call: Callable[[int], T]) -> T | None:
+        try:
+            return call(self._clock.now_ns())
+        except Exception:
+            log.exception("event_failed", thread=self._thread.name)
+            return None
 
 
 def _nothing(_now_ns: int) -> None:

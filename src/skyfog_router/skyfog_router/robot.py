@@ -84,9 +84,7 @@ class RouterDriver:
         )
 
     def ended(self, service: str, request_id: RequestId, replica: ReplicaKey) -> None:
-        self._owner.post(
-            lambda now_ns: self._on_ended(self._endpoints[service], request_id, replica, now_ns)
-        )
+        self._owner.post(lambda now_ns: self._on_ended(self._endpoints[service], request_id, replica, now_ns))
 
     def joined(self, service: str, replica: ReplicaKey) -> None:
         self._owner.post(lambda now_ns: self._on_join(self._endpoints[service], replica, now_ns))
@@ -163,7 +161,9 @@ class RouterDriver:
 
     def _on_close(self, now_ns: int) -> None:
         for endpoint in self._endpoints.values():
-            self._perform(endpoint, endpoint.router.close(NotExecuted("the robot's proxy is shutting down"), now_ns), now_ns)
+            self._perform(
+                endpoint, endpoint.router.close(NotExecuted("the robot's proxy is shutting down"), now_ns), now_ns
+            )
             endpoint.router.check()
 
     def _perform(self, endpoint: Endpoint, actions: list[Action], now_ns: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from support.processes import Process, Processes
 from support.ros import ECHO, free_domain
 

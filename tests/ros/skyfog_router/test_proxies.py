@@ -8,9 +8,10 @@ import pytest
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
+from std_srvs.srv import SetBool
+
 from skyfog_interfaces.msg import Status
 from skyfog_interfaces.srv import Echo
-from std_srvs.srv import SetBool
 from support.processes import wait_until
 from support.ros import Fleet, all_done, caller, ros_node
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_interfaces.msg import Status
 from skyfog_interfaces.srv import Echo

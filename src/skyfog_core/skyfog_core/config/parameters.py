@@ -31,14 +31,19 @@ class Parameter:
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """{"services.detect.type": t} -> {"services": {"detect": {"type": t}}}."""
+    """{"services.detect.type": t} -> {"services": {"detect": {"type": t}}}.
+
+    Raises ConfigError for a key that is a value by one name and a table by another.
+    """
     tree: dict[str, Any] = {}
-    for name, value in flat.items():
+    for name, value in sorted(flat.items()):  # a value comes before what would stand below it
         *parents, leaf = name.split(".")
         here = tree
-        for parent in parents:
+        for depth, parent in enumerate(parents, start=1):
             below = here.setdefault(parent, {})
-            here = below if isinstance(below, dict) else {}
+            if not isinstance(below, dict):
+                raise ConfigError(f"parameters: {'.'.join(parents[:depth])}: is both a value and, by {name}, a table")
+            here = below
         here[leaf] = value
     return tree
 
@@ -84,11 +89,27 @@ def parameters_of(config: BaseModel, prefix: str = "") -> Iterator[Parameter]:
             yield Parameter(f"{prefix}{key}", plain, field.description or "", low, high)
 
 
+class _RosLoader(yaml.SafeLoader):
+    """Plain YAML, and the lists that launch_ros writes: it tags them as Python tuples, which ROS reads as lists."""
+
+
+def _list_of(loader: _RosLoader, node: yaml.SequenceNode) -> list[Any]:
+    return loader.construct_sequence(node)
+
+
+_RosLoader.add_constructor("tag:yaml.org,2002:python/tuple", _list_of)
+
+
+def _load(path: Path) -> Any:
+    with path.open() as file:
+        return yaml.load(file, _RosLoader)  # noqa: S506  # a SafeLoader
+
+
 def check_files(files: Sequence[Path]) -> None:
     """Refuse what ROS's own parser would drop or die on. Raises ConfigError that names file, line or key."""
     for path in files:
         try:
-            content = yaml.safe_load(path.read_text())
+            content = _load(path)
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror or error}") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -113,7 +134,7 @@ def file_of(key: str, files: Sequence[Path]) -> str:
     """The last of `files` that sets `key` (as ROS: the last one wins), else "parameters"."""
     for path in reversed(files):
         try:
-            content = yaml.safe_load(path.read_text())
+            content = _load(path)
         except (OSError, yaml.YAMLError):
             continue
         if any(key in flatten(section) for section in _parameter_sections(content)):

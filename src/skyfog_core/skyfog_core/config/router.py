@@ -32,9 +32,7 @@ class ServiceConfig(Strict):
 class RobotProxyConfig(Strict):
     """The robot's end: offers each service under its own name and type to unmodified clients."""
 
-    fleet: Annotated[str, Field(min_length=1, description="robots and replicas of one fleet see each other")] = (
-        "skyfog"
-    )
+    fleet: Annotated[str, Field(min_length=1, description="robots and replicas of one fleet see each other")] = "skyfog"
     services: Annotated[dict[str, ServiceConfig], Field(min_length=1)]
     zenoh: ZenohConfig = ZenohConfig()
     max_in_flight: Annotated[int, Field(ge=1, le=100_000, description="more is refused as NOT_EXECUTED")] = 1_000
@@ -44,9 +42,7 @@ class RobotProxyConfig(Strict):
 class ReplicaProxyConfig(Strict):
     """The replica's end: a queryable in front of a ROS service, or with the service inside this process."""
 
-    fleet: Annotated[str, Field(min_length=1, description="robots and replicas of one fleet see each other")] = (
-        "skyfog"
-    )
+    fleet: Annotated[str, Field(min_length=1, description="robots and replicas of one fleet see each other")] = "skyfog"
     zone: Annotated[str, Field(min_length=1, description="failure domain, e.g. us-west-2b")] = "local"
     replica: Annotated[str, Field(min_length=1, description="name of its own within the zone")] = "0"
     service: Annotated[str, Field(min_length=1, description="service name in the fleet, as robots call it")]

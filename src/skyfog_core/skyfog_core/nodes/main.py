@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import rclpy
 import structlog
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.exceptions import InvalidNamespaceException, InvalidNodeNameException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -71,7 +72,7 @@ def run(name: str, make_nodes: Callable[[], list[Node]], args: list[str] | None 
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         rclpy.try_shutdown()
         return EXIT_CONFIG
-    except rclpy._rclpy_pybind11.RCLError as error:  # a parameter file that ROS itself cannot read
+    except RCLError as error:  # a parameter file that ROS itself cannot read
         print(f"{name}: {plain_reason(error)}", file=sys.stderr, flush=True)
         rclpy.try_shutdown()
         return EXIT_CONFIG

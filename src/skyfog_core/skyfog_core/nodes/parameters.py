@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ NODE_OPTIONS: dict[str, Any] = {"automatically_declare_parameters_from_overrides
 def params_files(argv: Sequence[str] | None = None) -> list[Path]:
     """The `--params-file` arguments of this process, in order."""
     words = sys.argv if argv is None else argv
-    return [Path(value) for word, value in zip(words, words[1:], strict=False) if word == "--params-file"]
+    return [Path(value) for word, value in itertools.pairwise(words) if word == "--params-file"]
 
 
 @contextlib.contextmanager

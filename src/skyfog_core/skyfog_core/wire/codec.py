@@ -20,7 +20,12 @@ _replies = msgspec.msgpack.Decoder(ReplyHeader)
 
 def encode(header: Header | ReplyHeader) -> bytes:
     """A header as bytes. Raises WireError when it would exceed MAX_HEADER_BYTES."""
-    data = _encoder.encode(header)
+    try:
+        data = _encoder.encode(header)
+    except UnicodeEncodeError:  # a service's message may hold what is no Unicode, such as a file name
+        assert isinstance(header, ReplyHeader)
+        message = header.message.encode("utf-8", "replace").decode()
+        data = _encoder.encode(msgspec.structs.replace(header, message=message))
     if len(data) > MAX_HEADER_BYTES:
         raise WireError(f"header of {len(data)} bytes exceeds {MAX_HEADER_BYTES}")
     return data

@@ -62,7 +62,9 @@ class EmbeddedHandler:
 
     can_abandon = False
 
-    def __init__(self, srv_type: Any, callback: Callable[[Any, Any], Any], threads: int, added_latency_s: float) -> None:
+    def __init__(
+        self, srv_type: Any, callback: Callable[[Any, Any], Any], threads: int, added_latency_s: float
+    ) -> None:
         self._decode = decoder(srv_type.Request)
         self._response_type = srv_type.Response
         self._callback = callback
@@ -86,7 +88,7 @@ class EmbeddedHandler:
             result = Result(Status.OK, to_cdr(response), service_us=(time.perf_counter_ns() - began) // 1_000)
         except InvalidReply as error:
             result = Result(Status.INVALID_REQUEST, message=str(error))
-        except Exception as error:  # noqa: BLE001 - a user's callback may raise anything; the robot must hear of it
+        except Exception as error:
             log.exception("service_failed")
             result = Result(Status.FAILED, message=f"{type(error).__name__}: {error}")
         done(result)

@@ -16,13 +16,12 @@ from skyfog_router.relay.qos import SERVICE_DEPTH
 
 def service_qos() -> QoSProfile:
     """rclpy's service default, deep enough for many calls at once."""
-    qos = QoSProfile(
+    return QoSProfile(
         depth=SERVICE_DEPTH,
         history=qos_profile_services_default.history,
         reliability=qos_profile_services_default.reliability,
         durability=qos_profile_services_default.durability,
     )
-    return qos
 
 
 def to_cdr(message: Any) -> bytes:
@@ -38,7 +37,7 @@ def decoder(message_type: Any) -> Callable[[bytes], Any]:
             raise InvalidReply(f"{len(data)} bytes are no CDR")
         try:
             return deserialize_message(data, message_type)
-        except Exception as error:  # rclpy maps every fault of the middleware to its own RMWError or RuntimeError
+        except Exception as error:  # noqa: BLE001  # RMWError, RuntimeError, MemoryError …
             raise InvalidReply(f"no {message_type.__name__}: {error}") from None
 
     return decode

@@ -66,9 +66,7 @@ class _Job:
 class Admission:
     """Bounded concurrency, bounded queue, bounded memory of ids. Pure; `ticket` is how to answer, opaque here."""
 
-    def __init__(
-        self, type_hash: bytes, concurrency: int, max_queue: int, remember_ns: int, can_abandon: bool
-    ) -> None:
+    def __init__(self, type_hash: bytes, concurrency: int, max_queue: int, remember_ns: int, can_abandon: bool) -> None:
         self._type_hash = type_hash
         self._concurrency = concurrency
         self._max_queue = max_queue

@@ -70,6 +70,7 @@ class BroadcastRequest:
     fan_out: int
     asked: set[ReplicaKey] = field(default_factory=set)  # no answer yet
     ended: dict[ReplicaKey, RequestError] = field(default_factory=dict)  # answered without a result, or lost
+    rejoined: set[ReplicaKey] = field(default_factory=set)  # asked, and a new process since: not asked yet
     attempts: int = 0
     done: bool = False
 
@@ -102,7 +103,10 @@ class BroadcastRequest:
         if self.done or replica not in self.asked:
             return []
         self.asked.discard(replica)
-        self.ended[replica] = error
+        if isinstance(error, LinkLost) and replica in self.rejoined:
+            self.rejoined.discard(replica)  # that was the old process
+        else:
+            self.ended[replica] = error
         more = self.ask(live, now_ns)
         if more or self.asked or not live or not all(r in self.ended for r in live):
             return more
@@ -113,6 +117,8 @@ class BroadcastRequest:
     def on_join(self, replica: ReplicaKey, live: Sequence[ReplicaKey], now_ns: int) -> list[Action]:
         """A replica came, or came back as a new process: it may be asked (again)."""
         self.ended.pop(replica, None)
+        if replica in self.asked:
+            self.rejoined.add(replica)
         return self.ask(live, now_ns)
 
     def on_deadline(self, now_ns: int) -> list[Action]:

@@ -56,9 +56,7 @@ class Router:
         """A valid reply came."""
         return self._with(request_id, lambda request: request.on_reply(replica, response, now_ns))
 
-    def on_error(
-        self, request_id: RequestId, replica: ReplicaKey, error: RequestError, now_ns: int
-    ) -> list[Action]:
+    def on_error(self, request_id: RequestId, replica: ReplicaKey, error: RequestError, now_ns: int) -> list[Action]:
         """A replica refused, failed, or answered bytes that are no reply."""
         live = self.membership.live()
         return self._with(request_id, lambda request: request.on_error(replica, error, live, now_ns))

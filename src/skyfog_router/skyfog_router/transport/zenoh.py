@@ -56,7 +56,6 @@ def open_session(config: ZenohConfig) -> zenoh.Session:
         raise ConfigError(f"zenoh: cannot {where}: {plain_reason(error)}") from None
 
 
-
 class _Link:
     """What this process has sent to one replica of one service, and the thread for what might block.
 
@@ -277,11 +276,13 @@ class ZenohReplicaTransport:
 
     def serve(self, keys: ServiceKeys, who: ReplicaKey, events: ReplicaEvents) -> None:
         self._live_key = keys.live(who)
+
+        def on_query(query: zenoh.Query) -> None:
+            events.query(ZenohQuery(query))
+
         self._declared = [
             self._session.declare_queryable(
-                keys.query(who),
-                zenoh.handlers.Callback(lambda query: events.query(ZenohQuery(query)), indirect=False),
-                complete=True,
+                keys.query(who), zenoh.handlers.Callback(on_query, indirect=False), complete=True
             ),
             self._session.declare_subscriber(
                 keys.cancel(who), lambda sample: events.cancelled(sample.payload.to_bytes())
