@@ -1,0 +1,1 @@
+"""What Skyfog is measured against."""

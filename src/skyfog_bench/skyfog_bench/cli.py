@@ -1,0 +1,53 @@
+"""`skyfog bench NAME [--quick] [--json FILE] [--seed N]`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from skyfog_bench.processes import BenchError
+from skyfog_bench.report import show, write
+from skyfog_bench.run import BENCHES, run
+
+app = typer.Typer(help="Benchmarks of Skyfog beside its peers.", no_args_is_help=True, add_completion=False)
+
+Quick = Annotated[bool, typer.Option("--quick", help="fewer calls; ends within 50 s")]
+Json = Annotated[Path | None, typer.Option("--json", help="write the report to this file")]
+Seed = Annotated[int, typer.Option("--seed", help="for the order of measurements and the times of faults")]
+
+
+def _bench(name: str, quick: bool, json: Path | None, seed: int) -> None:
+    progress = Console(stderr=True)
+    bench = BENCHES[name]
+    try:
+        report = run(name, bench.quick if quick else bench.full, seed, lambda text: progress.print(f"  {text}"))
+    except BenchError as error:
+        progress.print(f"skyfog bench {name}: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        progress.print(f"skyfog bench {name}: interrupted", style="red")
+        raise typer.Exit(130) from None
+    show(report, Console())
+    if json is not None:
+        write(report, json)
+
+
+@app.command()
+def overhead(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """Round trip of 1 KB and 1 MB: native ROS 2, bare zenoh, Skyfog with ROS on both ends, Skyfog embedded."""
+    _bench("overhead", quick, json, seed)
+
+
+@app.command()
+def soak(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """200 requests/s of 1 KB to three replicas: none lost, memory flat."""
+    _bench("soak", quick, json, seed)
+
+
+@app.command()
+def faults(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """1,000 calls while one of three replicas is killed and one is frozen."""
+    _bench("faults", quick, json, seed)

@@ -1,0 +1,1 @@
+"""ROS ends that a benchmark starts as processes of their own."""

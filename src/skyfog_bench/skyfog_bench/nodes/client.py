@@ -1,0 +1,149 @@
+"""An ordinary rclpy client that times its calls; commands as in skyfog_bench.serve.
+
+Times are nanoseconds of the machine's steady clock, so that they can be laid beside the traces of other processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from array import array
+from typing import Any
+
+import rclpy
+from rclpy.client import Client
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.task import Future
+
+from skyfog_bench.messages import HEAD_BYTES, head, number_of
+from skyfog_bench.serve import serve
+from skyfog_interfaces.msg import Status
+from skyfog_interfaces.srv import Echo
+
+CALL_LIMIT_S = 30.0
+DEPTH = 100  # of 50 calls at once, a queue of the default depth of 10 loses some
+WRONG = -1  # status of an answer that is not the request's
+
+
+class BenchClient:
+    """Calls by name, one at a time or at a pace."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._clients: dict[str, Client] = {}
+        self._number = 0
+
+    def wait(self, service: str, limit_s: float) -> dict[str, Any]:
+        """Until `service` is there and has answered a call with OK. Raises TimeoutError."""
+        until = time.monotonic() + limit_s
+        if not self._client(service).wait_for_service(limit_s):
+            raise TimeoutError(f"nobody offers {service} after {limit_s:.0f} s")
+        request = self._request(HEAD_BYTES)
+        while True:
+            status = self._call(service, request, echo=True, limit_s=max(0.1, until - time.monotonic()))[2]
+            if status == Status.OK:
+                return {}
+            if time.monotonic() > until:
+                raise TimeoutError(f"{service} answers status {status}, and no OK within {limit_s:.0f} s")
+
+    def round(self, service: str, size: int, echo: bool, count: int, warm: int) -> dict[str, Any]:
+        """`count` calls one at a time, after `warm` that are not kept: [sent_ns, answered_ns, status] each."""
+        request = self._request(size)
+        for _ in range(warm):
+            self._call(service, request, echo=echo)
+        return {"calls": [self._call(service, request, echo=echo) for _ in range(count)]}
+
+    def paced(self, service: str, size: int, count: int, hz: float, limit_s: float) -> dict[str, Any]:
+        """`count` calls at `hz` whatever the answers do; [due_ns, sent_ns, answered_ns, status, number] each.
+
+        `limit_s` is how long to wait for answers after the last one was sent; without one the last three are null.
+        """
+        calls: list[list[Any]] = [[0, 0, None, None, 0] for _ in range(count)]
+        left = threading.Semaphore(0)
+        request = self._request(size)
+        began = time.monotonic_ns()
+        for i, call in enumerate(calls):
+            due = began + round(i * 1e9 / hz)
+            time.sleep(max(0.0, (due - time.monotonic_ns()) / 1e9))
+            number = self._write_head(request, echo=True)
+
+            def answered(future: Future, call: list[Any] = call, number: int = number) -> None:
+                call[2:4] = time.monotonic_ns(), _status(future.result(), number, size)
+                left.release()
+
+            call[0], call[1], call[4] = due, time.monotonic_ns(), number
+            self._client(service).call_async(request).add_done_callback(answered)
+        until = time.monotonic() + limit_s
+        for _ in calls:
+            if not left.acquire(timeout=max(0.0, until - time.monotonic())):
+                break
+        return {"calls": calls}
+
+    def _client(self, service: str) -> Client:
+        if service not in self._clients:
+            self._clients[service] = self._node.create_client(Echo, service, qos_profile=QoSProfile(depth=DEPTH))
+        return self._clients[service]
+
+    def _request(self, size: int) -> Any:
+        return Echo.Request(data=array("B", os.urandom(size)))
+
+    def _write_head(self, request: Any, *, echo: bool) -> int:
+        self._number += 1
+        request.data[:HEAD_BYTES] = array("B", head(self._number, echo=echo))
+        return self._number
+
+    def _call(self, service: str, request: Any, *, echo: bool, limit_s: float = CALL_LIMIT_S) -> tuple[int, int, int]:
+        number = self._write_head(request, echo=echo)
+        done = threading.Event()
+        ended = 0
+
+        def answered(_future: Future) -> None:
+            nonlocal ended
+            ended = time.monotonic_ns()
+            done.set()
+
+        began = time.monotonic_ns()
+        future = self._client(service).call_async(request)
+        future.add_done_callback(answered)
+        if not done.wait(limit_s):
+            raise TimeoutError(f"{service} did not answer within {limit_s:.0f} s")
+        return began, ended, _status(future.result(), number, len(request.data) if echo else 0)
+
+
+def _status(response: Any, number: int, size: int) -> int:
+    """The answer's own status, or WRONG where it is OK with the data of another request."""
+    if response.status.code != Status.OK:
+        return int(response.status.code)
+    right = len(response.data) == size and (size == 0 or number_of(response.data[:HEAD_BYTES].tobytes()) == number)
+    return int(Status.OK) if right else WRONG
+
+
+def main() -> None:
+    """Serve commands until standard input ends."""
+    rclpy.init()
+    node = Node("bench_client")
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+
+    def spin() -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            executor.spin()
+
+    spinning = threading.Thread(target=spin, daemon=True)
+    spinning.start()
+    client = BenchClient(node)
+    try:
+        serve({"wait": client.wait, "round": client.round, "paced": client.paced})
+    except KeyboardInterrupt:
+        pass
+    finally:
+        rclpy.try_shutdown()
+        spinning.join(2.0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""The benchmarks by name, and how each is run."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from skyfog_bench import faults, overhead, soak
+from skyfog_bench.fleet import environment
+from skyfog_bench.processes import BenchError, Processes
+from skyfog_bench.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One benchmark: `run(processes, size, seed, say)` with one of the two sizes."""
+
+    run: Callable[[Processes, Any, int, Callable[[str], None]], Report]
+    full: Any
+    quick: Any  # ends within 50 s
+
+
+BENCHES: dict[str, Bench] = {
+    "overhead": Bench(overhead.run, overhead.FULL, overhead.QUICK),
+    "soak": Bench(soak.run, soak.FULL, soak.QUICK),
+    "faults": Bench(faults.run, faults.FULL, faults.QUICK),
+}
+
+
+def run(name: str, size: Any, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run a benchmark and return its report as plain JSON. Every process that it started has ended then.
+
+    Raises BenchError where a process does not do its part; the message ends with the tail of its log.
+    """
+    if name not in BENCHES:
+        raise BenchError(f"no benchmark {name!r} (there are: {', '.join(BENCHES)})")
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with Processes(environment()) as processes:
+            report = BENCHES[name].run(processes, size, seed, say)
+        return report.as_json()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

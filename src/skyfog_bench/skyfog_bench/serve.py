@@ -1,0 +1,21 @@
+"""A client process's end of `processes.Process.ask`: commands in, answers out, one line of JSON each."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def serve(commands: dict[str, Callable[..., Any]]) -> None:
+    """Run commands from standard input until it ends. Their named arguments are the command's other fields."""
+    for line in sys.stdin:
+        command = json.loads(line)
+        name = command.pop("do")
+        try:
+            answer = commands[name](**command)
+        except TimeoutError as error:
+            answer = {"error": f"{name}: {error}"}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()

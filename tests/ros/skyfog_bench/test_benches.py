@@ -1,0 +1,93 @@
+"""Each benchmark at a tiny size: the report's form and its counts, never its times."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from skyfog_bench import faults, fleet, overhead, soak
+from skyfog_bench.processes import BenchError, Processes
+from skyfog_bench.run import run
+
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(180)]
+
+
+def _run(name: str, size: Any) -> dict[str, Any]:
+    report = run(name, size, 1, lambda _text: None)
+    assert list(report) == ["name", "commit", "machine", "seed", "rows", "goals"]
+    assert (report["name"], report["seed"]) == (name, 1)
+    assert not _children()
+    return report
+
+
+def _children() -> list[psutil.Process]:
+    return [c for c in psutil.Process().children(recursive=True) if "skyfog" in " ".join(c.cmdline())]
+
+
+def _counts(report: dict[str, Any], what: str) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = [row for row in report["rows"] if row.get("what") == what]
+    assert len(rows) == 1, report["rows"]
+    return rows[0]
+
+
+def test_overhead_measures_every_case_and_says_where_the_time_goes() -> None:
+    calls = {overhead.KB: 3, overhead.MB: 2}
+    report = _run("overhead", overhead.Size(rounds=2, calls=calls, traced_calls=9))
+    cases = [(row["case"], row["request_bytes"], row["reply_bytes"]) for row in report["rows"] if "case" in row]
+    assert len(cases) == len(set(cases)) == 12
+    for row in report["rows"]:
+        if "case" in row:
+            assert row["calls"] == 2 * calls[row["request_bytes"]]
+    parts = [row for row in report["rows"] if "embedded_call_spends_in" in row]
+    assert len(parts) == 15  # five for each shape
+    assert [goal["goal"] for goal in report["goals"]] == ["<= 3", "<= 2", "<= 2.5", "<= 1.7"]
+    assert all(goal["met"] in {True, False} and len(goal["spread"]) == 2 for goal in report["goals"])
+
+
+def test_soak_loses_nothing() -> None:
+    report = _run("soak", soak.Size(hz=50.0, seconds=3.0))
+    load = report["rows"][0]
+    assert (load["sent"], load["answered"], load["lost"], load["failed"]) == (150, 150, 0, 0)
+    assert [row["what"] for row in report["rows"][1:]] == ["robot_proxy", *(f"replica {z}" for z in "abc"), "client"]
+    assert len(report["goals"]) == 6
+
+
+def test_faults_go_unnoticed() -> None:
+    report = _run("faults", faults.Size(calls=60, hz=20.0))
+    phases = [_counts(report, what) for what in ("all healthy", "a killed", "b frozen too")]
+    assert sum(phase["sent"] for phase in phases) == 60
+    assert all(phase["failed"] == 0 for phase in phases)
+    assert _counts(report, "replica c")["executed"] == 60
+    assert 0 < _counts(report, "replica a")["executed"] < 60
+    assert [goal["met"] for goal in report["goals"][:2]] == [True, True]
+
+
+def test_a_process_that_ends_early_is_named_with_the_tail_of_its_log() -> None:
+    with Processes(fleet.environment()) as processes:
+        made = fleet.Fleet(processes)
+        replica = made.replica("echo", "a", added_latency_ms=-1)
+        with pytest.raises(BenchError, match=r"replica_echo_a: ended with status 2(.|\n)*added_latency_ms"):
+            processes.wait_until(lambda: False, replica.process, "takes no calls", 30.0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_benchmark_ends_what_it_started(number: signal.Signals, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "skyfog_bench", "soak", "--quick"]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL, env={**os.environ}) as bench:
+        started = psutil.Process(bench.pid)
+        until = time.monotonic() + 30
+        while len(started.children()) < 5 and time.monotonic() < until:
+            time.sleep(0.1)
+        children = started.children()
+        assert len(children) == 5
+        bench.send_signal(number)
+        assert bench.wait(30) == 130
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
