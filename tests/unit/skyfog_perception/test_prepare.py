@@ -1,0 +1,219 @@
+"""Images come out as RGB, or the field at fault is named before anything is decoded."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from array import array
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from skyfog_core.errors import InvalidRequest
+from skyfog_perception.manifest import InputSpec
+from skyfog_perception.prepare import ENCODINGS, compressed_to_rgb, jpeg_size, raw_to_rgb, to_8_bits, to_tensor
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+STRIPES = np.array([[RED, GREEN, BLUE]] * 2, np.uint8)  # [2, 3, 3]
+
+
+def packed(kind: str, image: np.ndarray = STRIPES, *flags: int) -> bytes:
+    return cv2.imencode(kind, image[:, :, ::-1] if image.ndim == 3 else image, flags)[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pixel", "rgb"),
+    [
+        ("rgb8", [1, 2, 3], [1, 2, 3]),
+        ("bgr8", [1, 2, 3], [3, 2, 1]),
+        ("8UC3", [1, 2, 3], [3, 2, 1]),
+        ("rgba8", [1, 2, 3, 9], [1, 2, 3]),
+        ("bgra8", [1, 2, 3, 9], [3, 2, 1]),
+        ("mono8", [7], [7, 7, 7]),
+        ("8UC1", [7], [7, 7, 7]),
+        ("mono16", [0x34, 0x12], [18, 18, 18]),
+        ("16UC1", [0x34, 0x12], [18, 18, 18]),
+    ],
+)
+def test_each_encoding_becomes_rgb(encoding: str, pixel: list[int], rgb: list[int]) -> None:
+    image = raw_to_rgb(2, 3, encoding, 3 * len(pixel), False, bytes(pixel * 6))
+    assert image.shape == (2, 3, 3)
+    assert image.dtype == np.uint8
+    assert (image == rgb).all()
+
+
+def test_every_encoding_has_its_test() -> None:
+    marks = test_each_encoding_becomes_rgb.pytestmark  # type: ignore[attr-defined]
+    assert {case[0] for case in marks[0].args[1]} == set(ENCODINGS)
+
+
+def test_big_endian_swaps_the_bytes_of_16_bit_pixels_only() -> None:
+    assert (raw_to_rgb(1, 1, "mono16", 2, True, b"\x12\x34") == 18).all()
+    assert (raw_to_rgb(1, 1, "rgb8", 3, True, b"\x01\x02\x03") == [1, 2, 3]).all()
+
+
+def test_padding_at_the_end_of_rows_is_no_pixel() -> None:
+    image = raw_to_rgb(2, 1, "mono8", 3, False, bytes([5, 99, 99, 6, 99, 99]))
+    assert image[:, 0, 0].tolist() == [5, 6]
+
+
+def test_16_bit_rows_may_have_an_odd_step() -> None:
+    image = raw_to_rgb(2, 1, "mono16", 3, False, bytes([0, 5, 99, 0, 6, 99]))
+    assert image[:, 0, 0].tolist() == [5, 6]
+
+
+def test_the_arrays_of_ros_messages_are_taken() -> None:
+    assert (raw_to_rgb(1, 1, "bgr8", 3, False, array("B", [1, 2, 3])) == [3, 2, 1]).all()
+
+
+def test_16_bits_are_scaled_to_8_over_the_whole_range() -> None:
+    assert to_8_bits(np.arange(256, dtype=np.uint16) * 257).tolist() == list(range(256))
+    assert to_8_bits(np.array([128, 129, 65535 - 128], np.uint16)).tolist() == [0, 1, 255]
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"height": 0}, ["empty", "height 0"]),
+        ({"width": 0}, ["empty", "width 0"]),
+        ({"height": 4097, "width": 4096}, ["4096 x 4097", "at most 16777216"]),
+        ({"encoding": "rgb"}, ["image.encoding", "'rgb'", "did you mean 'rgb8'", "mono16"]),
+        ({"encoding": ""}, ["image.encoding", "''"]),
+        ({"step": 8}, ["image.step", "8 is too small", "9 bytes"]),
+        ({"step": 10}, ["image.data", "18 bytes", "2 * 10 = 20"]),
+        ({"data": b""}, ["image.data", "0 bytes"]),
+        ({"data": bytes(17)}, ["image.data", "17 bytes"]),
+        ({"data": bytes(19)}, ["image.data", "19 bytes"]),
+    ],
+)
+def test_a_wrong_field_of_a_raw_image_is_named(changes: dict[str, Any], parts: list[str]) -> None:
+    fields = {"height": 2, "width": 3, "encoding": "rgb8", "step": 9, "is_bigendian": False, "data": bytes(18)}
+    with pytest.raises(InvalidRequest) as caught:
+        raw_to_rgb(**{**fields, **changes})
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_a_png_comes_out_as_it_went_in() -> None:
+    assert (compressed_to_rgb(packed(".png")) == STRIPES).all()
+
+
+def test_a_grey_16_bit_and_a_transparent_png_become_rgb() -> None:
+    grey = compressed_to_rgb(packed(".png", np.full((2, 2), 0x1234, np.uint16)))
+    assert (grey == 0x12).all()
+    clear = cv2.imencode(".png", np.full((2, 2, 4), (1, 2, 3, 0), np.uint8))[1].tobytes()
+    assert (compressed_to_rgb(clear) == [3, 2, 1]).all()
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_a_jpeg_keeps_its_colours_and_size(progressive: int) -> None:
+    image = np.zeros((40, 64, 3), np.uint8)
+    image[:, :32] = RED
+    content = packed(".jpg", image, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
+    assert jpeg_size(content) == (40, 64)
+    rgb = compressed_to_rgb(content).astype(int)
+    assert rgb.shape == image.shape
+    assert np.abs(rgb[:, [0, 63]] - image[:, [0, 63]]).max() < 8
+
+
+def exif_thumbnail(content: bytes, orientation: int = 1) -> bytes:
+    """`content` with an EXIF segment that holds an orientation, and a whole small JPEG as a camera's thumbnail."""
+    tags = struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    body = b"Exif\0\0" + tags + packed(".jpg", np.zeros((8, 8, 3), np.uint8))
+    return content[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + content[2:]
+
+
+def test_size_and_end_are_those_of_the_picture_and_not_of_its_thumbnail() -> None:
+    whole = exif_thumbnail(packed(".jpg", np.zeros((40, 64, 3), np.uint8)))
+    assert jpeg_size(whole) == (40, 64)
+    with pytest.raises(InvalidRequest, match="before its end marker"):
+        compressed_to_rgb(whole[:-40])
+
+
+def test_pixels_stay_as_stored_whatever_exif_says_of_orientation() -> None:
+    turned = exif_thumbnail(packed(".jpg", np.zeros((40, 64, 3), np.uint8)), orientation=6)
+    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (64, 40, 3)  # the tag is read
+    assert compressed_to_rgb(turned).shape == (40, 64, 3)
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+FILES = {"jpeg": packed(".jpg", NOISE), "progressive": packed(".jpg", NOISE, 2, 1), "png": packed(".png", NOISE)}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_file_cut_anywhere_is_refused(kind: str) -> None:
+    content = FILES[kind]
+    assert compressed_to_rgb(content).shape == NOISE.shape
+    for length in [*range(0, 700, 7), *range(700, len(content), 97), len(content) - 1]:
+        with pytest.raises(InvalidRequest, match="compressed_image"):
+            compressed_to_rgb(content[:length])
+
+
+def test_bytes_after_the_end_of_a_jpeg_are_passed_over() -> None:
+    assert compressed_to_rgb(FILES["jpeg"] + bytes(64)).shape == NOISE.shape
+
+
+def test_other_formats_are_refused_by_their_first_bytes() -> None:
+    for content in (b"GIF89a", b"RIFF....WEBP", b"\0" * 12 + FILES["png"], packed(".bmp")):
+        with pytest.raises(InvalidRequest, match="neither JPEG nor PNG"):
+            compressed_to_rgb(content)
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A small file whose header claims any size."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_a_bomb_is_refused_from_its_header_before_anything_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(cv2, "imdecode")
+    huge = FILES["jpeg"].replace(struct.pack(">HH", 64, 64), struct.pack(">HH", 65535, 65500), 1)
+    for content, size in ((png_of(100_000, 100_000), "100000 x 100000"), (huge, "65500 x 65535")):
+        with pytest.raises(InvalidRequest, match=f"{size} pixels are too many; at most 16777216"):
+            compressed_to_rgb(content)
+
+
+def test_the_bound_on_pixels_can_be_set_and_is_inclusive() -> None:
+    assert compressed_to_rgb(FILES["png"], max_pixels=64 * 64).shape == NOISE.shape
+    with pytest.raises(InvalidRequest, match="at most 4095"):
+        compressed_to_rgb(FILES["png"], max_pixels=64 * 64 - 1)
+
+
+def test_a_png_that_claims_no_or_too_many_pixels_for_its_data_is_refused() -> None:
+    for content in (png_of(0, 5), png_of(2**31, 1), png_of(64, 64)):
+        with pytest.raises(InvalidRequest, match="compressed_image"):
+            compressed_to_rgb(content)
+
+
+def spec(**changes: Any) -> InputSpec:
+    given = {"name": "x", "layout": "nhwc", "dtype": "uint8", "height": 2, "width": 3, "colors": "rgb", **changes}
+    return InputSpec(**given)
+
+
+def test_a_plain_tensor_is_the_image_itself_where_the_size_fits() -> None:
+    tensor = to_tensor(STRIPES, spec())
+    assert tensor.dtype == np.uint8
+    assert (tensor == STRIPES[None]).all()
+
+
+def test_layout_colours_and_normalisation_follow_the_manifest() -> None:
+    tensor = to_tensor(
+        STRIPES,
+        spec(layout="nchw", colors="bgr", dtype="float32", mean=[255.0, 0.0, 0.0], std=[1.0, 5.0, 0.5]),
+    )
+    assert tensor.shape == (1, 3, 2, 3)
+    assert tensor.dtype == np.float32
+    assert tensor.flags.c_contiguous
+    assert tensor[0, :, 0, 0].tolist() == [-255.0, 0.0, 510.0]  # red
+    assert tensor[0, :, 0, 2].tolist() == [0.0, 0.0, 0.0]  # blue is first in BGR
+
+
+def test_the_image_is_stretched_to_the_input() -> None:
+    tensor = to_tensor(np.repeat(np.repeat(STRIPES, 10, 0), 20, 1), spec())
+    assert (tensor == STRIPES[None]).all()
