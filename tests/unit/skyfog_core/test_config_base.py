@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from pydantic import Field, ValidationError
+
+from skyfog_core.config.base import Strict, load_yaml, nearest, parse
+from skyfog_core.config.router import ReplicaProxyConfig, RobotProxyConfig
+from skyfog_core.errors import ConfigError
+
+
+class Inner(Strict):
+    deadline_ms: Annotated[int, Field(ge=1, le=100)] = 10
+
+
+class Outer(Strict):
+    inner: Inner = Inner()
+    table: dict[str, Inner] = {}
+    rate: float = 1.0
+    name: str
+
+
+def refusal(values: dict[str, object]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse(Outer, {"name": "n", **values}, "file.yaml")
+    return str(caught.value)
+
+
+def test_defaults_fill_what_is_not_given() -> None:
+    assert parse(Outer, {"name": "n"}, "s") == Outer(name="n", rate=1.0, inner=Inner(deadline_ms=10))
+
+
+def test_a_built_config_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        parse(Outer, {"name": "n"}, "s").name = "other"
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "hint"),
+    [
+        ({"nmae": "x"}, "nmae", "name"),
+        ({"inner": {"deadline": 1}}, "inner.deadline", "deadline_ms"),
+        ({"table": {"detect": {"deadlin_ms": 1}}}, "table.detect.deadlin_ms", "deadline_ms"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(values: dict[str, object], key: str, hint: str) -> None:
+    assert refusal(values).startswith(f"file.yaml: {key}: unknown key; did you mean '{hint}'?")
+
+
+def test_an_unknown_key_like_no_other_is_refused_with_those_known() -> None:
+    text = refusal({"zzzzzz": 1})
+    assert "did you mean" not in text
+    assert "(known: inner, table, rate, name)" in text
+
+
+@pytest.mark.parametrize("value", [[1], "10", 1.5, None, {"a": 1}, True], ids=repr)
+def test_what_is_no_integer_is_refused_with_key_and_value(value: object) -> None:
+    text = refusal({"inner": {"deadline_ms": value}})
+    assert text.startswith("file.yaml: inner.deadline_ms: input should be a valid integer")
+    assert text.endswith(f"not {value!r}")
+
+
+@pytest.mark.parametrize(("value", "bound"), [(0, "greater than or equal to 1"), (101, "less than or equal to 100")])
+def test_a_value_out_of_bounds_is_refused_with_the_bound(value: int, bound: str) -> None:
+    assert bound in refusal({"inner": {"deadline_ms": value}})
+
+
+def test_a_missing_key_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^s: name: is missing$"):
+        parse(Outer, {}, "s")
+
+
+def test_every_fault_is_told_at_once() -> None:
+    assert len(refusal({"rate": "fast", "inner": {"deadline_ms": 0}, "x": 1}).splitlines()) == 3
+
+
+def test_a_whole_number_may_stand_where_a_fraction_may() -> None:
+    assert parse(Outer, {"name": "n", "rate": 2}, "s").rate == 2.0
+
+
+def test_nothing_near_gives_no_hint() -> None:
+    assert nearest("abc", ["xyz"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("name: [1", "is not YAML"),
+        ("\tname: 1", "is not YAML"),
+        ("- name", "holds list, not a table of keys"),
+        ("", "holds NoneType, not a table of keys"),
+        ("name: n\nrate: [1, 2]", "rate: input should be a valid number, not \\[1, 2\\]"),
+        ("name: n\n1: n", "1: keys should be strings"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(tmp_path: Path, content: str, why: str) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=f"^{path}: {why}"):
+        load_yaml(Outer, path)
+
+
+def test_a_file_that_is_not_text_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(ConfigError, match=f"^{path}: is not YAML"):
+        load_yaml(Outer, path)
+
+
+def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"^{tmp_path}/none.yaml: No such file"):
+        load_yaml(Outer, tmp_path / "none.yaml")
+
+
+def test_a_right_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_text("name: n\ntable: {detect: {deadline_ms: 7}}")
+    assert load_yaml(Outer, path).table["detect"].deadline_ms == 7
+
+
+@pytest.mark.parametrize("schema", [RobotProxyConfig, ReplicaProxyConfig])
+def test_every_setting_of_the_router_says_what_it_is_for(schema: type[Strict]) -> None:
+    plain = {name: f for name, f in schema.model_fields.items() if name not in ("services", "zenoh")}
+    assert [name for name, f in plain.items() if not f.description] == []
+
+
+def test_a_robot_without_services_is_refused() -> None:
+    with pytest.raises(ConfigError, match="services"):
+        parse(RobotProxyConfig, {"services": {}}, "s")

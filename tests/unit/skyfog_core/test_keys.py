@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+
+from skyfog_core.errors import ConfigError, WireError
+from skyfog_core.wire.keys import ReplicaKey, ServiceKeys, parse_replica, replica_key, service_chunk
+
+BAD_CHUNKS = ["", "a/b", "*", "**", "$*", "a b", "a#", "a?", "@x", "-x", ".x", "é", "a\n", "../x"]
+
+
+@pytest.mark.parametrize("text", BAD_CHUNKS)
+def test_what_cannot_stand_in_a_key_is_refused_by_kind_and_name(text: str) -> None:
+    with pytest.raises(ConfigError, match="fleet"):
+        ServiceKeys(text, "/detect")
+    with pytest.raises(ConfigError, match="zone"):
+        replica_key(text, "0")
+    with pytest.raises(ConfigError, match="replica"):
+        replica_key("a", text)
+
+
+@pytest.mark.parametrize("service", ["", "/", "//a", "/a/", "/a//b", "/0a", "/a.b", "a b", "/a/*", "/a\n", "~/a"])
+def test_what_is_no_ros_name_is_refused(service: str) -> None:
+    with pytest.raises(ConfigError, match="not a ROS name"):
+        service_chunk(service)
+
+
+@pytest.mark.parametrize("service", ["/detect", "/arm/detect", "/a/b_2/c", "/_x"])
+def test_a_service_name_survives_as_a_chunk(service: str) -> None:
+    made = service_chunk(service)
+    assert "/" not in made
+    assert "/" + made.replace(".", "/") == service
+    assert service_chunk(service.lstrip("/")) == made
+
+
+def test_names_that_differ_only_by_slash_and_underscore_stay_apart() -> None:
+    assert len({service_chunk(s) for s in ("/a/b", "/a_b", "/a/_b", "/a_/b")}) == 4
+
+
+def test_keys_are_those_of_the_architecture_and_name_their_replica() -> None:
+    keys, who = ServiceKeys("f", "/arm/detect"), ReplicaKey("us-west-2b", "gpu.0")
+    assert keys.query(who) == "skyfog/f/arm.detect/replica/us-west-2b/gpu.0"
+    assert keys.live(who) == "skyfog/f/arm.detect/live/us-west-2b/gpu.0"
+    assert keys.cancel(who) == "skyfog/f/arm.detect/cancel/us-west-2b/gpu.0"
+    assert keys.all_live == "skyfog/f/arm.detect/live/*/*"
+    assert {parse_replica(k) for k in (keys.query(who), keys.live(who), keys.cancel(who))} == {who}
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "skyfog/f/s/live/z", "skyfog/f/s/live/z/r/x", "other/f/s/live/z/r", "skyfog/f/s/live/*/r"],
+)
+def test_a_strange_key_is_refused(key: str) -> None:
+    with pytest.raises(WireError, match="is not skyfog/"):
+        parse_replica(key)
+
+
+def test_replicas_sort_by_zone_then_name() -> None:
+    assert sorted([ReplicaKey("b", "0"), ReplicaKey("a", "1")]) == [ReplicaKey("a", "1"), ReplicaKey("b", "0")]
+    assert str(ReplicaKey("a", "1")) == "a/1"

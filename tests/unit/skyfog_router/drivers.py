@@ -1,0 +1,216 @@
+"""Both drivers without threads: their inbox is worked off by hand, and a fake link joins them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from skyfog_core.clock import Clock, ManualClock
+from skyfog_core.errors import Overloaded, RequestError
+from skyfog_core.ids import RequestId
+from skyfog_core.trace import MemoryTrace
+from skyfog_core.units import MS, S
+from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+from skyfog_router.policy.admission import Admission
+from skyfog_router.policy.router import Router
+from skyfog_router.replica import ReplicaDriver, Result
+from skyfog_router.robot import Endpoint, RouterDriver
+from skyfog_router.transport.base import ReplicaEvents, RouterEvents
+
+HASH = bytes(32)
+SERVICE = "/echo"
+KEYS = ServiceKeys("test", SERVICE)
+
+
+class StepOwner:
+    """Stands in for driver.Owner: what is posted runs when the test says so."""
+
+    made: list[StepOwner] = []
+
+    def __init__(self, name: str, clock: Clock, on_timer: Callable[[int], int | None], limit: int) -> None:
+        self._clock, self._on_timer, self._limit = clock, on_timer, limit
+        self._inbox: deque[Callable[[int], None]] = deque()
+        StepOwner.made.append(self)
+
+    def start(self) -> None:
+        pass
+
+    def submit(self, call: Callable[[int], None]) -> None:
+        if len(self._inbox) >= self._limit:
+            raise Overloaded("full")
+        self._inbox.append(call)
+
+    def post(self, call: Callable[[int], None]) -> None:
+        self._inbox.append(call)
+
+    def close(self, last: Callable[[int], None]) -> None:
+        self._inbox.append(last)
+        self.step()
+
+    def step(self) -> bool:
+        """Run what is queued, then the timer. Returns whether anything was queued."""
+        worked = bool(self._inbox)
+        while self._inbox:
+            self._inbox.popleft()(self._clock.now_ns())
+        self._on_timer(self._clock.now_ns())
+        return worked
+
+
+@dataclass
+class FakeQuery:
+    """A query that remembers how it was answered."""
+
+    header: bytes
+    payload: bytes
+    on_answer: Callable[[bytes, bytes], None] = lambda _header, _payload: None
+    answers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+    def answer(self, header: bytes, payload: bytes) -> None:
+        self.answers.append((header, payload))
+        if len(self.answers) == 1:
+            self.on_answer(header, payload)
+
+
+class FakeRouterTransport:
+    """The robot's end of the link. Notes what is sent; joined to replicas by `attach`."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[ReplicaKey, RequestId, bytes, bytes, int]] = []
+        self.cancelled: list[tuple[ReplicaKey, RequestId]] = []
+        self.refuse: Overloaded | None = None
+        self.closed = False
+        self.events: RouterEvents | None = None
+        self.replicas: dict[ReplicaKey, FakeReplicaTransport] = {}
+
+    def watch(self, service: str, keys: ServiceKeys, events: RouterEvents) -> None:
+        self.events = events
+
+    def send(
+        self, service: str, replica: ReplicaKey, request_id: RequestId, header: bytes, payload: bytes, budget_ms: int
+    ) -> None:
+        if self.refuse is not None:
+            raise self.refuse
+        self.sent.append((replica, request_id, header, payload, budget_ms))
+        peer = self.replicas.get(replica)
+        if peer is not None:
+            assert self.events is not None
+            events = self.events
+
+            def on_answer(reply: bytes, result: bytes) -> None:
+                events.reply(service, request_id, replica, reply, result)
+                events.ended(service, request_id, replica)
+
+            peer.arrive(FakeQuery(header, payload, on_answer))
+
+    def cancel(self, service: str, replica: ReplicaKey, request_id: RequestId) -> None:
+        self.cancelled.append((replica, request_id))
+        peer = self.replicas.get(replica)
+        if peer is not None and peer.events is not None:
+            peer.events.cancelled(request_id)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeReplicaTransport:
+    """The replica's end of the link."""
+
+    def __init__(self) -> None:
+        self.events: ReplicaEvents | None = None
+        self.announced: list[bool] = []
+        self.closed = False
+
+    def serve(self, keys: ServiceKeys, who: ReplicaKey, events: ReplicaEvents) -> None:
+        self.events = events
+
+    def announce(self, ready: bool) -> None:
+        self.announced.append(ready)
+
+    def arrive(self, query: FakeQuery) -> None:
+        assert self.events is not None
+        self.events.query(query)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class HeldHandler:
+    """A service whose results the test gives."""
+
+    def __init__(self, can_abandon: bool = False) -> None:
+        self.can_abandon = can_abandon
+        self.running: dict[RequestId, tuple[bytes, Callable[[Result], None]]] = {}
+        self.closed = False
+
+    def start(self, request_id: RequestId, payload: bytes, done: Callable[[Result], None]) -> None:
+        assert request_id not in self.running
+        self.running[request_id] = (payload, done)
+
+    def finish(self, result: Result) -> None:
+        """End the oldest request."""
+        _, done = self.running.pop(next(iter(self.running)))
+        done(result)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class FakeCaller:
+    """Who waits for one request."""
+
+    heard: list[object] = field(default_factory=list)
+
+    def deliver(self, response: object) -> None:
+        self.heard.append(response)
+
+    def fail(self, error: RequestError) -> None:
+        self.heard.append(error)
+
+
+class Robot:
+    """A RouterDriver with its transport, clock and trace."""
+
+    def __init__(self, clock: ManualClock, decode: Callable[[bytes], object] = bytes, max_in_flight: int = 8) -> None:
+        self.transport, self.trace, self.clock = FakeRouterTransport(), MemoryTrace(), clock
+        self.router = Router(100 * MS, 8, max_in_flight)
+        self.driver = RouterDriver(self.transport, clock, self.trace, max_in_flight)
+        self.owner = StepOwner.made[-1]
+        self.driver.start([Endpoint(SERVICE, KEYS, HASH, decode, self.router)])
+
+    def call(self, payload: bytes = b"request") -> FakeCaller:
+        caller = FakeCaller()
+        self.driver.call(SERVICE, payload, caller)
+        self.owner.step()
+        return caller
+
+    def join(self, *replicas: ReplicaKey) -> None:
+        for replica in replicas:
+            self.driver.joined(SERVICE, replica)
+        self.owner.step()
+
+    def reply(self, replica: ReplicaKey, header: bytes, payload: bytes = b"") -> None:
+        """`replica` answers the newest request that it was sent."""
+        request_id = next(i for r, i, *_ in reversed(self.transport.sent) if r == replica)
+        self.driver.reply(SERVICE, request_id, replica, header, payload)
+        self.owner.step()
+
+
+class Replica:
+    """A ReplicaDriver with its transport and service."""
+
+    def __init__(
+        self, clock: ManualClock, concurrency: int = 1, max_queue: int = 4, inbox_limit: int = 16, abandon: bool = False
+    ) -> None:
+        self.transport, self.handler, self.trace = FakeReplicaTransport(), HeldHandler(abandon), MemoryTrace()
+        self.admission = Admission(HASH, concurrency, max_queue, 10 * S, abandon)
+        self.driver = ReplicaDriver(self.transport, self.handler, self.admission, clock, self.trace, inbox_limit)
+        self.owner = StepOwner.made[-1]
+        self.driver.start(KEYS, ReplicaKey("a", "0"))
+
+
+def settle(*ends: Robot | Replica) -> None:
+    """Work off every inbox until all are empty."""
+    while sum(end.owner.step() for end in ends):
+        pass

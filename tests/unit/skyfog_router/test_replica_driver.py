@@ -1,0 +1,168 @@
+"""The replica's driver: admission's actions on a handler and on queries; and both drivers joined."""
+
+from __future__ import annotations
+
+import pytest
+from unit.skyfog_router.drivers import HASH, FakeQuery, Replica, Robot, settle
+
+from skyfog_core.clock import ManualClock
+from skyfog_core.errors import Status
+from skyfog_core.units import MS
+from skyfog_core.wire import codec
+from skyfog_core.wire.envelope import VERSION, Header, ReplyHeader
+from skyfog_core.wire.keys import ReplicaKey
+from skyfog_router.replica import NO_REQUEST, Result
+
+A, B = ReplicaKey("a", "0"), ReplicaKey("b", "0")
+X, Y = b"x" * 16, b"y" * 16
+DONE = Result(Status.OK, b"result", service_us=42)
+
+
+def query(request_id: bytes, budget_ms: int = 100, type_hash: bytes = HASH) -> FakeQuery:
+    return FakeQuery(codec.encode(Header(VERSION, request_id, 0, budget_ms, type_hash)), b"payload")
+
+
+def arrive(replica: Replica, *queries: FakeQuery) -> None:
+    for one in queries:
+        replica.transport.arrive(one)
+    replica.owner.step()
+
+
+def reply(one: FakeQuery) -> ReplyHeader:
+    """The first answer: the only one that a query sends."""
+    return codec.decode_reply_header(one.answers[0][0])
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+def test_a_query_runs_and_its_result_is_answered_with_its_service_time(clock: ManualClock) -> None:
+    replica, one = Replica(clock), query(X)
+    arrive(replica, one)
+    assert [payload for payload, _ in replica.handler.running.values()] == [b"payload"]
+    replica.handler.finish(DONE)
+    assert one.answers[0][1] == b"result"
+    assert reply(one) == ReplyHeader(VERSION, X, Status.OK, 42, 0)
+
+
+def test_an_answer_does_not_wait_for_the_drivers_thread(clock: ManualClock) -> None:
+    replica, one = Replica(clock), query(X)
+    arrive(replica, one)
+    replica.handler.finish(DONE)
+    assert one.answers, "owner.step() was not called"
+
+
+def test_a_duplicate_runs_nothing_and_gets_the_same_result(clock: ManualClock) -> None:
+    replica, one, again = Replica(clock), query(X), query(X)
+    arrive(replica, one, again)
+    replica.handler.finish(DONE)
+    replica.owner.step()
+    assert not replica.handler.running
+    assert again.answers[0][1] == b"result"
+    assert reply(again).request_id == X
+
+
+def test_a_cancelled_query_never_runs(clock: ManualClock) -> None:
+    replica, one, two = Replica(clock), query(X), query(Y)
+    arrive(replica, one, two)
+    replica.driver.cancelled(Y)
+    replica.owner.step()
+    replica.handler.finish(DONE)
+    replica.owner.step()
+    assert not replica.handler.running
+    assert reply(two).status is Status.NOT_EXECUTED
+
+
+@pytest.mark.parametrize("header", [b"", b"garbage", b"\x96\x02\x00"], ids=["none", "garbage", "later version"])
+def test_bytes_that_name_no_request_are_refused_and_run_nothing(clock: ManualClock, header: bytes) -> None:
+    replica, one = Replica(clock), FakeQuery(header, b"payload")
+    arrive(replica, one)
+    assert not replica.handler.running
+    assert (reply(one).request_id, reply(one).status) == (NO_REQUEST, Status.NOT_EXECUTED)
+    assert reply(one).message
+
+
+def test_another_type_hash_is_refused_and_runs_nothing(clock: ManualClock) -> None:
+    replica, one = Replica(clock), query(X, type_hash=b"\x01" * 32)
+    arrive(replica, one)
+    assert not replica.handler.running
+    assert (reply(one).request_id, reply(one).status) == (X, Status.NOT_EXECUTED)
+
+
+def test_a_full_inbox_refuses_at_the_door(clock: ManualClock) -> None:
+    replica = Replica(clock, inbox_limit=1)
+    queries = [query(X), query(Y)]
+    for one in queries:
+        replica.transport.arrive(one)
+    assert reply(queries[1]).status is Status.NOT_EXECUTED
+    assert queries[0].answers == []
+
+
+def test_a_budget_that_ends_is_answered_by_the_timer(clock: ManualClock) -> None:
+    replica, running, waiting = Replica(clock), query(X), query(Y, budget_ms=50)
+    arrive(replica, running, waiting)
+    clock.advance(50 * MS)
+    replica.owner.step()
+    assert reply(waiting).status is Status.NOT_EXECUTED
+    clock.advance(50 * MS)
+    replica.owner.step()
+    assert reply(running).status is Status.OUTCOME_UNKNOWN
+
+
+def test_a_failure_with_an_endless_message_is_still_an_answer(clock: ManualClock) -> None:
+    replica, one = Replica(clock), query(X)
+    arrive(replica, one)
+    replica.handler.finish(Result(Status.FAILED, message="é\udcff" * 5_000))
+    assert reply(one).status is Status.FAILED
+    assert reply(one).message.startswith("é?é?")
+
+
+def test_close_drops_the_token_before_it_leaves(clock: ManualClock) -> None:
+    replica = Replica(clock)
+    replica.driver.announce(True)
+    replica.driver.close()
+    assert replica.transport.announced == [True, False]
+    assert replica.transport.closed
+    assert replica.handler.closed
+
+
+def joined(clock: ManualClock, **settings: int) -> tuple[Robot, Replica, Replica]:
+    robot, a, b = Robot(clock), Replica(clock, **settings), Replica(clock, **settings)
+    robot.transport.replicas = {A: a.transport, B: b.transport}
+    robot.join(A, B)
+    return robot, a, b
+
+
+def test_joined_the_first_result_reaches_the_caller_and_the_loser_is_freed(clock: ManualClock) -> None:
+    robot, a, b = joined(clock)
+    first, second = robot.call(b"1"), robot.call(b"2")
+    settle(robot, a, b)
+    b.handler.finish(Result(Status.OK, b"one"))
+    settle(robot, a, b)
+    b.handler.finish(Result(Status.OK, b"two"))
+    settle(robot, a, b)
+    assert (first.heard, second.heard) == ([b"one"], [b"two"])
+    assert a.admission.depth == 0, "the second request was withdrawn from a's queue"
+
+
+def test_joined_a_busy_replica_refuses_and_the_other_answers(clock: ManualClock) -> None:
+    robot, a, b = joined(clock, max_queue=0)
+    first, second = robot.call(b"1"), robot.call(b"2")
+    settle(robot, a, b)
+    assert [type(e).__name__ for e in second.heard] == ["NotExecuted"]
+    a.handler.finish(DONE)
+    settle(robot, a, b)
+    assert first.heard == [b"result"]
+
+
+def test_joined_a_service_that_fails_everywhere_is_told_as_failed(clock: ManualClock) -> None:
+    robot, a, b = joined(clock)
+    caller = robot.call()
+    settle(robot, a, b)
+    for replica in (a, b):
+        replica.handler.finish(Result(Status.FAILED, message="ValueError: no camera"))
+    settle(robot, a, b)
+    assert [type(e).__name__ for e in caller.heard] == ["ServiceFailed"]
+    assert "b/0: ValueError: no camera" in str(caller.heard[0])
