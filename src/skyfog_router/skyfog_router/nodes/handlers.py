@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -62,27 +61,20 @@ class EmbeddedHandler:
 
     can_abandon = False
 
-    def __init__(
-        self, srv_type: Any, callback: Callable[[Any, Any], Any], threads: int, added_latency_s: float
-    ) -> None:
+    def __init__(self, srv_type: Any, callback: Callable[[Any, Any], Any], threads: int) -> None:
         self._decode = decoder(srv_type.Request)
         self._response_type = srv_type.Response
         self._callback = callback
-        self._added_latency_s = added_latency_s
-        self._closing = threading.Event()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="service")
 
     def start(self, request_id: RequestId, payload: bytes, done: Callable[[Result], None]) -> None:
         self._pool.submit(self._run, payload, done)
 
     def close(self) -> None:
-        self._closing.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _run(self, payload: bytes, done: Callable[[Result], None]) -> None:
         began = time.perf_counter_ns()
-        if self._added_latency_s:
-            self._closing.wait(self._added_latency_s)
         try:
             response = self._callback(self._decode(payload), self._response_type())
             result = Result(Status.OK, to_cdr(response), service_us=(time.perf_counter_ns() - began) // 1_000)

@@ -14,12 +14,14 @@ from skyfog_core.config.router import ReplicaProxyConfig
 from skyfog_core.nodes.main import run
 from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare, params_files
 from skyfog_core.trace import FileTrace, NoTrace
-from skyfog_core.units import S
+from skyfog_core.units import S, ms_to_ns
 from skyfog_core.wire.keys import ServiceKeys, chunk, replica_key, service_chunk
 from skyfog_router.nodes.handlers import EmbeddedHandler, ForwardHandler, load_embedded
 from skyfog_router.policy.admission import Admission
 from skyfog_router.relay.types import service_type, type_hash
 from skyfog_router.replica import ReplicaDriver
+from skyfog_router.transport.base import ReplicaTransport
+from skyfog_router.transport.delay import DelayedReplicaTransport
 from skyfog_router.transport.zenoh import ZenohReplicaTransport, open_session
 
 CHECK_TARGET_S = 0.2
@@ -55,7 +57,10 @@ class ReplicaProxy(Node):
             config.remember_s * S,
             self._handler.can_abandon,
         )
-        self._driver = ReplicaDriver(ZenohReplicaTransport(session), self._handler, admission, SteadyClock(), trace)
+        transport: ReplicaTransport = ZenohReplicaTransport(session)
+        if config.added_latency_ms:
+            transport = DelayedReplicaTransport(transport, ms_to_ns(config.added_latency_ms))
+        self._driver = ReplicaDriver(transport, self._handler, admission, SteadyClock(), trace)
         self._driver.start(keys, who)
         log.info("replica_ready", service=config.service, type=config.type, replica=str(who))
         self._announced = False
@@ -73,7 +78,7 @@ class ReplicaProxy(Node):
         embedded = self._embedded_node(service_chunk(config.service).replace(".", "_"))
         with blame("embedded"):
             callback = load_embedded(config.embedded, embedded)
-        return EmbeddedHandler(srv_type, callback, config.concurrency, config.added_latency_ms / 1000)
+        return EmbeddedHandler(srv_type, callback, config.concurrency)
 
     def _embedded_node(self, name: str) -> Node:
         """The embedded service's own node, so that its parameters stand under its own name in the same files."""
