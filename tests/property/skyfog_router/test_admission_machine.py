@@ -1,0 +1,105 @@
+"""Admission under any order of queries, duplicates, cancels, results and time.
+
+Kept: its books balance after every event; no id is started twice while it is remembered; never more run or wait than
+allowed; every ticket is answered or refused exactly once, given that every started run ends.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from skyfog_core.errors import Status
+from skyfog_core.units import MS
+from skyfog_core.wire.envelope import VERSION, Header
+from skyfog_router.policy.admission import Admission, AdmissionAction, Answer, Refuse, Start
+
+HASH = bytes(32)
+IDS = [bytes([n]) * 16 for n in range(12)]
+REMEMBER_MS = 10_000  # longer than any run of the machine: nothing is ever started twice
+
+ids = st.sampled_from(IDS)
+
+
+class AdmissionMachine(RuleBasedStateMachine):
+    @initialize(concurrency=st.integers(1, 3), max_queue=st.integers(0, 3), can_abandon=st.booleans())
+    def begin(self, concurrency: int, max_queue: int, can_abandon: bool) -> None:
+        self.concurrency, self.max_queue = concurrency, max_queue
+        self.desk = Admission(HASH, concurrency, max_queue, REMEMBER_MS * MS, can_abandon)
+        self.now_ns = 0
+        self.running: list[bytes] = []  # as the service sees it: an abandoned call runs on
+        self.starts: Counter[bytes] = Counter()
+        self.tickets: dict[int, bytes] = {}
+        self.answers: Counter[int] = Counter()
+
+    def perform(self, actions: list[AdmissionAction]) -> None:
+        for action in actions:
+            assert self.tickets[action.ticket] == action.request_id
+            match action:
+                case Start():
+                    assert self.starts[action.request_id] == 0, "ran twice"
+                    assert action.budget_ms >= 0
+                    self.starts[action.request_id] += 1
+                    self.running.append(action.request_id)
+                case Answer():
+                    assert action.result == action.request_id
+                    self.answers[action.ticket] += 1
+                case Refuse():
+                    assert action.status in (Status.NOT_EXECUTED, Status.OUTCOME_UNKNOWN)
+                    if action.status is Status.NOT_EXECUTED:
+                        assert self.starts[action.request_id] == 0, "it did run"
+                    assert action.message
+                    self.answers[action.ticket] += 1
+
+    @rule(request_id=ids, budget_ms=st.integers(0, 40), priority=st.integers(0, 2))
+    def query(self, request_id: bytes, budget_ms: int, priority: int) -> None:
+        ticket = len(self.tickets)
+        self.tickets[ticket] = request_id
+        header = Header(VERSION, request_id, 0, budget_ms, HASH, priority)
+        self.perform(self.desk.on_query(header, ticket, self.now_ns))
+
+    @rule(request_id=ids)
+    def cancel(self, request_id: bytes) -> None:
+        self.perform(self.desk.on_cancel(request_id))
+
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        if self.running:
+            request_id = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
+            self.perform(self.desk.on_done(request_id, request_id, self.now_ns))
+
+    @rule(by_ms=st.integers(0, 30))
+    def pass_time(self, by_ms: int) -> None:
+        until_ns = self.now_ns + by_ms * MS
+        while (due := self.desk.next_timer_ns()) is not None and due <= until_ns:
+            self.now_ns = max(self.now_ns, due)
+            self.perform(self.desk.on_timer(self.now_ns))
+            assert self.desk.next_timer_ns() != due, "the timer goes on without an end"
+        self.now_ns = until_ns
+
+    @invariant()
+    def books_balance(self) -> None:
+        self.desk.check()
+        assert self.desk.depth <= self.max_queue
+        assert self.desk.started == sum(self.starts.values())
+        assert all(n == 1 for n in self.answers.values()), "a ticket was answered twice"
+
+    @invariant()
+    def no_slot_is_idle_while_somebody_waits(self) -> None:
+        assert self.desk.depth == 0 or len(self.desk._running) == self.concurrency
+
+    def teardown(self) -> None:
+        if hasattr(self, "desk"):
+            self.pass_time(by_ms=41)
+            while self.running:
+                request_id = self.running.pop()
+                self.perform(self.desk.on_done(request_id, request_id, self.now_ns))
+            self.books_balance()
+            assert self.answers.keys() == self.tickets.keys(), "a ticket was never answered"
+
+
+TestAdmission = AdmissionMachine.TestCase
+TestAdmission.settings = settings(max_examples=150, stateful_step_count=50)
