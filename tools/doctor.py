@@ -109,11 +109,23 @@ def names_in(file: Path) -> list[str]:
     return [line for line in lines if line]
 
 
+def pinned_here(constraints: Path) -> dict[str, str]:
+    """Each package's version where its marker, such as `; python_version < "3.12"`, holds for this Python."""
+    from packaging.requirements import Requirement  # noqa: PLC0415  # only in the environment
+
+    pins = [Requirement(line) for line in names_in(constraints)]
+    return {
+        canonical(pin.name): str(pin.specifier).removeprefix("==")
+        for pin in pins
+        if pin.marker is None or pin.marker.evaluate()
+    }
+
+
 def check_packages() -> list[Row]:
     """Each pinned package against what is installed; one row if all agree."""
     if Path(sys.prefix).resolve() != VENV_PYTHON.parent.parent:
         return [Row("Python packages", "not looked at without the environment", SETUP)]
-    pins = dict(line.split("==") for line in names_in(ROOT / "tools" / "constraints.txt"))
+    pins = pinned_here(ROOT / "tools" / "constraints.txt")
     files = [ROOT / "tools" / "requirements.txt", ROOT / "tools" / "requirements-dev.txt"]
     if not APT_ROS.is_file():
         files.append(ROOT / "tools" / "ros_wheels" / "requirements.txt")
