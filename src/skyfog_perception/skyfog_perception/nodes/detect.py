@@ -9,11 +9,11 @@ from typing import Any
 
 import cv2
 import structlog
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from rclpy.node import Node
 
 from skyfog_core.config.perception import DetectConfig
-from skyfog_core.errors import InvalidRequest, Status
+from skyfog_core.errors import ConfigError, InvalidRequest, Status
 from skyfog_core.nodes.main import run
 from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare
 from skyfog_interfaces.msg import Detection
@@ -33,7 +33,7 @@ class DetectService:
         config = declare(node, DetectConfig)
         cv2.setNumThreads(config.threads)  # of the whole process: it is the replica's
         with blame("model"):
-            folder = find_model(config.model, Path(get_package_share_directory("skyfog_perception")) / "models")
+            folder = find_model(config.model, installed_models())
             self._detector = Detector(folder, config.providers, config.threads)
         self._max_pixels = config.max_pixels
         log.info(
@@ -49,7 +49,7 @@ class DetectService:
             self._answer(request, response)
         except InvalidRequest as error:
             response.status.code, response.status.message = int(Status.INVALID_REQUEST), str(error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the robot must hear of it, and the next request must be served
             log.exception("detect_failed")
             response.status.code, response.status.message = int(Status.FAILED), f"{type(error).__name__}: {error}"
         return response
@@ -76,6 +76,14 @@ class DetectService:
             return packed.header, compressed_to_rgb(packed.data, self._max_pixels)
         fields = (raw.height, raw.width, raw.encoding, raw.step, bool(raw.is_bigendian), raw.data)
         return raw.header, raw_to_rgb(*fields, self._max_pixels)
+
+
+def installed_models() -> Path:
+    """Where the build installs model folders. Raises ConfigError where there is no build."""
+    try:
+        return Path(get_package_share_directory("skyfog_perception")) / "models"
+    except PackageNotFoundError:
+        raise ConfigError("skyfog_perception is not installed: build the workspace and source it") from None
 
 
 def fill(response: Detect.Response, result: DetectionResult, decode_ms: float) -> None:
