@@ -117,7 +117,7 @@ def compressed_to_rgb(data: Any, max_pixels: int = DEFAULT_MAX_PIXELS) -> Rgb:
     _check_pixels("compressed_image", *size, max_pixels)
     try:
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        bgr = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        bgr: Any = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
         raise InvalidRequest(f"compressed_image.data: the {kind} cannot be decoded: {error.err}") from None
     if bgr is None or bgr.shape[:2] != size:

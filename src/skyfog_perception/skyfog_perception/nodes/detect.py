@@ -49,7 +49,7 @@ class DetectService:
             self._answer(request, response)
         except InvalidRequest as error:
             response.status.code, response.status.message = int(Status.INVALID_REQUEST), str(error)
-        except Exception as error:  # noqa: BLE001 - the robot must hear of it, and the next request must be served
+        except Exception as error:  # the robot must hear of it, and the next request must be served
             log.exception("detect_failed")
             response.status.code, response.status.message = int(Status.FAILED), f"{type(error).__name__}: {error}"
         return response
