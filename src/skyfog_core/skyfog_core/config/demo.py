@@ -43,5 +43,6 @@ class CameraConfig(Strict):
     service: Annotated[str, Field(min_length=1, description="detection service to call")] = "/detect"
     limit_ms: Annotated[int, Field(ge=1, le=600_000, description="no answer by then is a failure")] = 4_000
     jpeg_quality: Annotated[int, Field(ge=1, le=100, description="quality of the images sent")] = 90
+    score_threshold: Annotated[float, Field(ge=0, le=1, description="ask for detections at least this sure")] = 0.4
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="order of the photographs")] = 0
     record: Annotated[str, Field(description="JSON-lines file, a line per answer or failure; empty: none")] = ""

@@ -1,0 +1,9 @@
+"""What runs on a replica's machine: ros2 launch skyfog_bringup cloud.launch.py zone:=us-west-2a listen:=tcp/0.0.0.0:7447"""
+
+from launch import LaunchDescription
+
+from skyfog_bringup.launching import include
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription([include("components/replica_proxy.launch.py")])

@@ -1,0 +1,28 @@
+"""A replica's end, with the detection service inside its process."""
+
+from launch import LaunchDescription
+
+from skyfog_bringup.launching import component
+from skyfog_core.config.router import ReplicaProxyConfig
+
+
+def generate_launch_description() -> LaunchDescription:
+    return component(
+        "skyfog_router",
+        "replica_proxy",
+        ReplicaProxyConfig,
+        arguments=(
+            "fleet",
+            "zone",
+            "replica",
+            "service",
+            "type",
+            "target",
+            "embedded",
+            "added_latency_ms",
+            "zenoh.connect",
+            "zenoh.listen",
+            "trace",
+        ),
+        files=("replica_proxy", "detect"),
+    )

@@ -1,0 +1,1 @@
+"""What users start: launch files, configuration, the `skyfog` command and the demo."""

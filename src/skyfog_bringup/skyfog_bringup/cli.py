@@ -1,0 +1,87 @@
+"""The `skyfog` command. `ros2 skyfog` has the same verbs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Annotated, Any
+
+import typer
+from annotated_types import Ge, Le
+from rich.console import Console
+
+from skyfog_core.config.base import parse
+from skyfog_core.config.demo import DemoConfig
+from skyfog_core.errors import ConfigError, SkyfogError
+
+EXIT_OPTIONS = 2
+
+app = typer.Typer(
+    help="Robots and cars lean on cloud compute as if it never failed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def _option(name: str, metavar: str | None = None) -> Any:
+    """An option of `skyfog demo` with help and bounds from its schema."""
+    field = DemoConfig.model_fields[name]
+    low = next((bound.ge for bound in field.metadata if isinstance(bound, Ge)), None)
+    high = next((bound.le for bound in field.metadata if isinstance(bound, Le)), None)
+    return typer.Option(f"--{name}", min=low, max=high, metavar=metavar, help=field.description)
+
+
+def _default(name: str) -> Any:
+    return DemoConfig.model_fields[name].default
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, _option("seconds")] = _default("seconds"),
+    rate: Annotated[float, _option("rate")] = _default("rate"),
+    replicas: Annotated[int, _option("replicas")] = _default("replicas"),
+    image: Annotated[str, _option("image", "DIR|VIDEO")] = _default("image"),
+    out: Annotated[str, _option("out", "DIR")] = _default("out"),
+    seed: Annotated[int, _option("seed")] = _default("seed"),
+) -> None:
+    """A camera asks /detect about photographs; replicas in several zones answer; one is killed, one is frozen.
+
+    Ends with status 1 if a request failed, 2 if an option is wrong, 3 if the fleet did not run.
+    """
+    from skyfog_bringup.demo import run as demo_run  # noqa: PLC0415  # what the other verbs need not import
+
+    console = Console(highlight=False)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        given = {"seconds": seconds, "rate": rate, "replicas": replicas, "image": image, "out": out, "seed": seed}
+        status = demo_run.run(parse(DemoConfig, given, "skyfog demo"), console)
+    except demo_run.Interrupted as interrupted:
+        errors.print(f"skyfog demo: ended by {interrupted}; no process was left behind", markup=False)
+        raise typer.Exit(128 + interrupted.number) from None
+    except ConfigError as error:
+        errors.print(f"skyfog demo: {error}", markup=False)
+        raise typer.Exit(EXIT_OPTIONS) from None
+    except SkyfogError as error:
+        errors.print(f"skyfog demo: {error}", markup=False)
+        raise typer.Exit(3) from None
+    raise typer.Exit(status)
+
+
+@app.command(context_settings=PASS_ON)
+def bench(context: typer.Context) -> None:
+    """Experiments beside their peers; `skyfog bench --help` lists them."""
+    try:
+        command = importlib.import_module("skyfog_bench.cli").app
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "skyfog_bench":
+            raise
+        print("skyfog bench: the package skyfog_bench is not installed: colcon build it", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(EXIT_OPTIONS) from None
+    command(context.args, prog_name="skyfog bench")
+
+
+def main(arguments: list[str] | None = None, name: str = "skyfog") -> None:
+    """Entry point; ends the process."""
+    app(arguments, prog_name=name)

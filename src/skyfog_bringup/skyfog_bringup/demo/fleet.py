@@ -1,0 +1,229 @@
+"""The demo's processes: `ros2 launch skyfog_bringup demo.launch.py`, faults into its replicas, and an end without rest.
+
+launch is a child in a session of its own, so that Ctrl-C on the terminal reaches the demo alone, which then ends
+launch, which ends the nodes. What is left after that is killed. If the demo itself is killed, the kernel tells launch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from skyfog_bringup.demo import shm
+from skyfog_bringup.demo.ports import free_domain
+from skyfog_bringup.demo.schedule import FaultKind
+from skyfog_core.config.demo import DemoConfig
+from skyfog_core.errors import SkyfogError
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+END_LIMIT_S = 8.0  # launch passes on SIGINT, and from its limits on SIGTERM and SIGKILL
+TERM_LIMIT_S = 2.0
+TAIL_LINES = 15
+
+STARTED = re.compile(r"\[([\w.-]+)-\d+\]: process started with pid \[(\d+)\]")
+ENDED = re.compile(r"\[([\w.-]+)-\d+\]: process has (?:died|finished cleanly) \[pid (\d+)(?:, exit code (-?\d+))?")
+OUTPUT = re.compile(r"\[([\w.-]+)-\d+\] (.*)")
+
+
+class FleetError(SkyfogError):
+    """The demo's processes do not run as they should; the message holds the end of the log at fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A process that is no more. `status` is negative for a signal, 0 for an end in order."""
+
+    name: str
+    pid: int
+    status: int
+
+
+def started_in(log: str) -> dict[str, int]:
+    """The processes that launch says it started: name -> pid."""
+    return {name: int(pid) for name, pid in STARTED.findall(log)}
+
+
+def ended_in(log: str) -> list[Ended]:
+    """The processes that launch says have ended."""
+    return [Ended(name, int(pid), int(status or 0)) for name, pid, status in ENDED.findall(log)]
+
+
+def output_by_process(log: str) -> dict[str, list[str]]:
+    """What each process printed, out of launch's own output; launch's own lines under "launch"."""
+    parts: dict[str, list[str]] = {}
+    for line in log.splitlines():
+        match = OUTPUT.match(line)
+        name, text = (match[1], match[2]) if match else ("launch", line)
+        parts.setdefault(name, []).append(text)
+    return parts
+
+
+class Fleet:
+    """Robot, camera and replicas as processes. Use as a context: leaving it ends them all."""
+
+    def __init__(self, config: DemoConfig, logs: Path) -> None:
+        self._config = config
+        self._logs = logs
+        self.trace = logs / "robot_trace.jsonl"
+        self.record = logs / "camera_record.jsonl"
+        self._launch_log = logs / "launch.log"
+        self._launch: subprocess.Popen[bytes] | None = None
+        self._faulty: dict[str, FaultKind] = {}
+        self._processes: dict[int, psutil.Process] = {}
+        self._shm: set[Path] = set()
+        self.domain = _domain()
+        self._scratch = Path(tempfile.mkdtemp(prefix="skyfog_demo_"))
+
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start launch. Raises FleetError where there is no ros2 command."""
+        ros2 = shutil.which("ros2")
+        if ros2 is None:
+            raise FleetError("the ros2 command is not on PATH: source install/setup.bash, or use ./ws run skyfog demo")
+        config = self._config
+        arguments = {
+            "replicas": config.replicas,
+            "rate": config.rate,
+            "image": Path(config.image).expanduser().resolve() if config.image else "",
+            "seed": config.seed,
+            "trace": self.trace.resolve(),
+            "record": self.record.resolve(),
+        }
+        words = [f"{name}:={value}" for name, value in arguments.items() if value != ""]
+        with self._launch_log.open("wb") as log:
+            self._launch = subprocess.Popen(
+                [ros2, "launch", "--noninteractive", "skyfog_bringup", "demo.launch.py", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment(),
+                start_new_session=True,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509  # before this process has any thread
+            )
+
+    def name_of(self, index: int) -> str:
+        """The process name, as in the log, of a replica."""
+        return f"replica_{index}"
+
+    def inject(self, kind: FaultKind, index: int) -> int:
+        """Kill or freeze a replica. Returns when, in nanoseconds of the steady clock. Raises FleetError without it."""
+        name = self.name_of(index)
+        pid = started_in(self._log()).get(name)
+        if pid is None or not self._note(pid):
+            raise FleetError(f"{name} is not there to be {kind.done}: {self.tail(name)}")
+        self._faulty[name] = kind
+        t_ns = time.monotonic_ns()
+        self._processes[pid].send_signal(signal.Signals[kind.value])
+        return t_ns
+
+    def check(self) -> None:
+        """Raise FleetError if a process ended that should run, with the end of its log."""
+        log = self._log()
+        for ended in ended_in(log):
+            if ended.name not in self._faulty:
+                raise FleetError(f"{ended.name} ended with status {ended.status}:\n{self.tail(ended.name)}")
+        if self._launch is not None and (status := self._launch.poll()) is not None:
+            raise FleetError(f"ros2 launch ended with status {status}:\n{self.tail('launch')}")
+        for pid in started_in(log).values():
+            self._note(pid)
+
+    def tail(self, name: str) -> str:
+        """The last lines that a process printed, indented."""
+        lines = output_by_process(self._log()).get(name, [])[-TAIL_LINES:] or ["(it printed nothing)"]
+        return "\n".join(f"    {line}" for line in lines)
+
+    def stop(self) -> None:
+        """End every process, in order where possible, and remove what they leave behind. Bounded, idempotent."""
+        if self._launch is not None:
+            for pid in started_in(self._log()).values():
+                self._note(pid)
+            self._note(self._launch.pid)
+            self._thaw()
+            self._end(signal.SIGINT, [self._launch.pid], END_LIMIT_S)
+            self._end(signal.SIGTERM, list(self._processes), TERM_LIMIT_S)
+            self._end(signal.SIGKILL, list(self._processes), TERM_LIMIT_S)
+            self._launch = None
+            self._split_log()
+        shm.remove_unused(self._shm)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _log(self) -> str:
+        return self._launch_log.read_text(errors="replace") if self._launch_log.exists() else ""
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {
+            "ROS_DOMAIN_ID": str(self.domain),
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            "ROS_LOG_DIR": str(self._scratch),  # the same lines as in our logs, in files named by pid
+            "RCUTILS_COLORIZED_OUTPUT": "0",
+            "PYTHONUNBUFFERED": "1",
+            "TMPDIR": str(self._scratch),  # launch leaves its parameter files there
+        }
+
+    def _note(self, pid: int) -> bool:
+        """Remember a process and the shared memory it uses. Returns whether it is there."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._processes.setdefault(pid, psutil.Process(pid))
+        process = self._processes.get(pid)
+        if process is None or not process.is_running():
+            return False
+        self._shm |= shm.used_by(pid)
+        return True
+
+    def _thaw(self) -> None:
+        for process in self._processes.values():
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGCONT)
+
+    def _running(self) -> Iterator[psutil.Process]:
+        if self._launch is not None:
+            self._launch.poll()  # reaps it
+        for process in self._processes.values():
+            with contextlib.suppress(psutil.Error):
+                if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                    yield process
+
+    def _end(self, number: signal.Signals, pids: list[int], limit_s: float) -> None:
+        for process in self._running():
+            if process.pid in pids:
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(number)
+        limit = time.monotonic() + limit_s
+        while any(self._running()) and time.monotonic() < limit:
+            time.sleep(0.05)
+
+    def _split_log(self) -> None:
+        for name, lines in output_by_process(self._log()).items():
+            if name != "launch":
+                (self._logs / f"{name}.log").write_text("\n".join(lines) + "\n")
+
+
+def _domain() -> int:
+    given = os.environ.get("ROS_DOMAIN_ID", "")
+    try:
+        return int(given) if given else free_domain()
+    except (ValueError, OSError) as error:
+        raise FleetError(f"ROS_DOMAIN_ID: {error}") from None
+
+
+def _end_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

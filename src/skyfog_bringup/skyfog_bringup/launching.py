@@ -1,0 +1,142 @@
+"""What launch files share: arguments that come from the schemas, and nodes with their parameter files.
+
+A launch argument stands for one parameter of a node's schema. Its description is the schema's; it has no default of
+its own: left empty, the parameter is what the files say, else the schema's default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity, Substitution
+from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from skyfog_bringup.demo.ports import free_tcp_port
+from skyfog_core.config.base import S, parse
+
+PROFILES = ("sim", "lab", "prod")
+# How long a node may take to end after SIGINT, and then after SIGTERM, before it is killed.
+END_LIMIT_S = 3.0
+
+
+def share() -> Path:
+    """Where this package's launch files and configuration are installed."""
+    return Path(get_package_share_directory("skyfog_bringup"))
+
+
+def include(name: str) -> IncludeLaunchDescription:
+    """Another launch file of this package, with every launch argument of the including one."""
+    return IncludeLaunchDescription(PythonLaunchDescriptionSource(str(share() / "launch" / name)))
+
+
+def include_with(name: str, **arguments: Any) -> GroupAction:
+    """Another launch file of this package, with `arguments` and no others."""
+    given = {key: value if isinstance(value, Substitution) else str(value) for key, value in arguments.items()}
+    return GroupAction([include(name)], forwarding=False, launch_configurations=given)
+
+
+def common_arguments() -> list[DeclareLaunchArgument]:
+    """The arguments of every component."""
+    return [
+        DeclareLaunchArgument("profile", default_value="sim", choices=PROFILES, description="which config/profiles"),
+        DeclareLaunchArgument("namespace", default_value="", description="ROS namespace of the nodes"),
+    ]
+
+
+def arguments_of(schema: type[BaseModel], *names: str) -> list[DeclareLaunchArgument]:
+    """A launch argument for each named parameter; `zenoh.listen` is given as `listen:=…`."""
+    return [
+        DeclareLaunchArgument(short(name), default_value="", description=_field(schema, name).description or name)
+        for name in names
+    ]
+
+
+def component(
+    package: str, executable: str, schema: type[BaseModel], *, arguments: Sequence[str], files: Sequence[str]
+) -> LaunchDescription:
+    """One node with its launch arguments. `files` name its parameter files, base and profile."""
+
+    def node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+        profile = LaunchConfiguration("profile").perform(context)
+        given = given_by(context, schema, arguments)
+        namespace = LaunchConfiguration("namespace").perform(context)
+        written = [str(path) for path in parameter_files(share() / "config", profile, files)]
+        return [
+            Node(
+                package=package,
+                executable=executable,
+                name=executable,  # so that its arguments are not also those of a service embedded in it
+                namespace=namespace,
+                exec_name=namespace or executable,  # which of several replicas a line of output is from
+                parameters=[*written, *([given] if given else [])],
+                output="screen",
+                sigterm_timeout=str(END_LIMIT_S),
+                sigkill_timeout=str(END_LIMIT_S),
+            )
+        ]
+
+    return LaunchDescription(
+        [*common_arguments(), *arguments_of(schema, *arguments), OpaqueFunction(function=node)]
+    )
+
+
+def parameter_files(config: Path, profile: str, names: Sequence[str]) -> list[Path]:
+    """Those that exist of config/base/<name>.yaml and config/profiles/<profile>/<name>.yaml, the latter last."""
+    folders = (config / "base", config / "profiles" / profile)
+    return [path for folder in folders for name in names if (path := folder / f"{name}.yaml").is_file()]
+
+
+def short(name: str) -> str:
+    """The launch argument that stands for a parameter: the last part of its name."""
+    return name.rpartition(".")[2]
+
+
+class FreeEndpoint(Substitution):  # type: ignore[misc]  # launch has no types
+    """A zenoh endpoint on loopback whose port is free when the launch begins."""
+
+    def perform(self, context: LaunchContext) -> str:
+        """Choose the port."""
+        return f"tcp/127.0.0.1:{free_tcp_port()}"
+
+    def describe(self) -> str:
+        """As `ros2 launch --show-args` prints it."""
+        return "a free port of loopback"
+
+
+def _field(schema: type[BaseModel], name: str) -> FieldInfo:
+    *parents, leaf = name.split(".")
+    here: Any = schema
+    for parent in parents:
+        here = here.model_fields[parent].annotation
+    field: FieldInfo = here.model_fields[leaf]
+    return field
+
+
+def given_by(context: LaunchContext, schema: type[BaseModel], names: Iterable[str]) -> dict[str, Any]:
+    """The parameters whose launch arguments are not empty. What is no number stays text, for the schema to refuse."""
+    texts = {name: LaunchConfiguration(short(name)).perform(context) for name in names}
+    return {name: _value(_field(schema, name).annotation, text) for name, text in texts.items() if text != ""}
+
+
+def configured(context: LaunchContext, schema: type[S], *names: str) -> S:
+    """`schema` from launch arguments. Raises ConfigError that names the argument and what is allowed."""
+    return parse(schema, given_by(context, schema, names), "launch arguments")
+
+
+def _value(annotation: Any, text: str) -> Any:
+    if annotation == list[str]:
+        return text.split(",")
+    if annotation in (int, float):
+        try:
+            return annotation(text)
+        except ValueError:
+            return text
+    return text
