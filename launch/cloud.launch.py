@@ -1,4 +1,4 @@
-"""What runs on a replica's machine: ros2 launch skyfog_bringup cloud.launch.py zone:=us-west-2a listen:=tcp/0.0.0.0:7447"""
+"""What runs on a replica's machine: ros2 launch skyfog_bringup cloud.launch.py profile:=lab zone:=us-west-2a"""
 
 from launch import LaunchDescription
 

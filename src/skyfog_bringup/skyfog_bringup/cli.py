@@ -15,6 +15,8 @@ from skyfog_core.config.demo import DemoConfig
 from skyfog_core.errors import ConfigError, SkyfogError
 
 EXIT_OPTIONS = 2
+EXIT_FLEET = 3
+LOG_WIDTH = 140  # of tables, where no terminal says how wide it is
 
 app = typer.Typer(
     help="Robots and cars lean on cloud compute as if it never failed.",
@@ -28,8 +30,8 @@ PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_optio
 def _option(name: str, metavar: str | None = None) -> Any:
     """An option of `skyfog demo` with help and bounds from its schema."""
     field = DemoConfig.model_fields[name]
-    low = next((bound.ge for bound in field.metadata if isinstance(bound, Ge)), None)
-    high = next((bound.le for bound in field.metadata if isinstance(bound, Le)), None)
+    low: Any = next((bound.ge for bound in field.metadata if isinstance(bound, Ge)), None)
+    high: Any = next((bound.le for bound in field.metadata if isinstance(bound, Le)), None)
     return typer.Option(f"--{name}", min=low, max=high, metavar=metavar, help=field.description)
 
 
@@ -53,6 +55,8 @@ def demo(
     from skyfog_bringup.demo import run as demo_run  # noqa: PLC0415  # what the other verbs need not import
 
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         given = {"seconds": seconds, "rate": rate, "replicas": replicas, "image": image, "out": out, "seed": seed}
@@ -65,7 +69,7 @@ def demo(
         raise typer.Exit(EXIT_OPTIONS) from None
     except SkyfogError as error:
         errors.print(f"skyfog demo: {error}", markup=False)
-        raise typer.Exit(3) from None
+        raise typer.Exit(EXIT_FLEET) from None
     raise typer.Exit(status)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from skyfog_core.errors import ConfigError
 from skyfog_core.rng import stream
@@ -125,11 +126,12 @@ def package_photographs() -> list[Path]:
 
 
 def read_photograph(file: Path) -> Rgb:
-    """[H, W, 3] uint8 RGB, no side over MAX_SIDE. Raises ConfigError for what is no photograph."""
-    image = cv2.imread(str(file), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ConfigError(f"{file}: is no photograph that OpenCV can read")
-    return _scaled(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    """[H, W, 3] uint8 RGB, upright, no side over MAX_SIDE. Raises ConfigError for what is no photograph."""
+    try:
+        with Image.open(file) as image:  # Pillow: OpenCV complains on stderr about colour profiles
+            return _scaled(np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ConfigError(f"{file}: is no photograph that can be read: {error}") from None
 
 
 def to_jpeg(image: Rgb, quality: int) -> bytes:
@@ -139,7 +141,7 @@ def to_jpeg(image: Rgb, quality: int) -> bytes:
     return bytes(data)
 
 
-def _scaled(image: NDArray[np.generic]) -> Rgb:
+def _scaled(image: Any) -> Rgb:
     side = max(image.shape[:2])
     if side > MAX_SIDE:
         image = cv2.resize(image, None, fx=MAX_SIDE / side, fy=MAX_SIDE / side, interpolation=cv2.INTER_AREA)

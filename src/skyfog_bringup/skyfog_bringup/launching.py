@@ -83,9 +83,7 @@ def component(
             )
         ]
 
-    return LaunchDescription(
-        [*common_arguments(), *arguments_of(schema, *arguments), OpaqueFunction(function=node)]
-    )
+    return LaunchDescription([*common_arguments(), *arguments_of(schema, *arguments), OpaqueFunction(function=node)])
 
 
 def parameter_files(config: Path, profile: str, names: Sequence[str]) -> list[Path]:

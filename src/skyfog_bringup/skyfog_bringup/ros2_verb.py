@@ -15,7 +15,9 @@ class SkyfogCommand(CommandExtension):  # type: ignore[misc]  # ros2cli has no t
 
     def add_arguments(self, parser: argparse.ArgumentParser, cli_name: str, **_: Any) -> None:
         """Take all words as they are: their meaning is the skyfog command's."""
-        verbs = ", ".join(sorted(str(command.callback.__name__) for command in app.registered_commands if command.callback))
+        verbs = ", ".join(
+            sorted(str(command.callback.__name__) for command in app.registered_commands if command.callback)
+        )
         parser.add_argument("words", nargs=argparse.REMAINDER, metavar="VERB …", help=f"one of {verbs}")
 
     def main(self, *, parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:

@@ -13,13 +13,13 @@ import matplotlib as mpl
 import numpy as np
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  # only after the back end was chosen
+from matplotlib import pyplot as plt  # only after the back end was chosen
 
-from skyfog_bringup.demo.ledger import Request  # noqa: E402
-from skyfog_bringup.demo.summary import Injected, zone_of  # noqa: E402
-from skyfog_bringup.demo.view import COLOURS  # noqa: E402
-from skyfog_bringup.images import Images, Rgb  # noqa: E402
-from skyfog_core.units import S  # noqa: E402
+from skyfog_bringup.demo.ledger import Request
+from skyfog_bringup.demo.summary import Injected, zone_of
+from skyfog_bringup.demo.view import COLOURS
+from skyfog_bringup.images import Images, Rgb
+from skyfog_core.units import S
 
 MOST_PHOTOGRAPHS = 6
 SHOWN_WIDTH = 900  # smaller photographs are enlarged to it, for the labels to be legible
@@ -28,7 +28,12 @@ FONT = cv2.FONT_HERSHEY_DUPLEX
 
 
 def plot_latency(
-    requests: Sequence[Request], injected: Sequence[Injected], zones: Mapping[str, int], start_ns: int, end_ns: int, to: Path
+    requests: Sequence[Request],
+    injected: Sequence[Injected],
+    zones: Mapping[str, int],
+    start_ns: int,
+    end_ns: int,
+    to: Path,
 ) -> None:
     """A point for each request, coloured by the zone that won. `zones`: name -> added latency in ms, nearest first."""
     figure, axes = plt.subplots(figsize=(11, 5.2), layout="constrained")
@@ -125,7 +130,11 @@ def _colour(name: str) -> tuple[int, int, int]:
 
 
 def _label(
-    picture: Any, text: str, area: Sequence[int], colour: tuple[int, int, int], taken: Sequence[tuple[int, int, int, int]]
+    picture: Any,
+    text: str,
+    area: Sequence[int],
+    colour: tuple[int, int, int],
+    taken: Sequence[tuple[int, int, int, int]],
 ) -> tuple[int, int, int, int]:
     """Write a label at the box, inside the picture and clear of `taken` where that can be. Returns where."""
     height, width = picture.shape[:2]

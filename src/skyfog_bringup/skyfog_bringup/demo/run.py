@@ -33,7 +33,7 @@ RECENT_NS = 5 * S
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
-class Interrupted(Exception):  # noqa: N818  # it is no error
+class Interrupted(Exception):  # it is no error
     """A signal asks the demo to end."""
 
     def __init__(self, number: int) -> None:
@@ -130,7 +130,9 @@ class Demo:
             answered=sum(request.ok for request in counted),
             failed=sum(not request.ok for request in counted),
             latency=summary.latency_of(late),
-            zones=[self._zone(zone, replica, counted) for zone, replica in zip(self._zones, self.replicas, strict=True)],
+            zones=[
+                self._zone(zone, replica, counted) for zone, replica in zip(self._zones, self.replicas, strict=True)
+            ],
         )
 
     def _zone(self, zone: ZoneConfig, replica: str, counted: Sequence[Request]) -> Zone:
@@ -190,6 +192,7 @@ def report(demo: Demo, config: DemoConfig, images: Images, out: Path, domain: in
     found = summary.phases(requests, demo.injected, demo.start_ns, demo.end_ns)
     happened = summary.events(requests, demo.injected, demo.ledger.members, demo.start_ns)
     zones = config.zones[: config.replicas]
+    goals = summary.goals(found, len(demo.planned), len(demo.injected))
     result = {
         "name": "demo",
         "commit": commit(),
@@ -200,7 +203,7 @@ def report(demo: Demo, config: DemoConfig, images: Images, out: Path, domain: in
         "ros_domain_id": domain,
         "zones": [zone.model_dump() for zone in zones],
         "rows": summary.rows(found),
-        "goals": summary.goals(found, len(demo.planned), len(demo.injected)),
+        "goals": goals,
         "faults": [
             {"kind": str(f.kind), "zone": zone_of(f.replica), "at_s": round((f.t_ns - demo.start_ns) / S, 3)}
             for f in demo.injected
@@ -221,7 +224,7 @@ def report(demo: Demo, config: DemoConfig, images: Images, out: Path, domain: in
     console.print(f"\n{whole.requests} requests, {whole.failed} failed.", style=style, highlight=False)
     made = f"{out}/result.json, latency.png, {len(pictures)} annotated photographs, log/"
     console.print(f"Written: {made}", highlight=False, soft_wrap=True)
-    return 0 if all(goal["met"] for goal in result["goals"]) else 1
+    return 0 if all(goal["met"] for goal in goals) else 1
 
 
 def _plain(request: Request, start_ns: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class FaultKind(StrEnum):
 
     @property
     def done(self) -> str:
-        """As an adjective: the replica is …"""
+        """What the replica then is."""
         return "killed" if self is FaultKind.KILL else "frozen"
 
 

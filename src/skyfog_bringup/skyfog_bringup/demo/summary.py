@@ -73,8 +73,7 @@ def phases(requests: Sequence[Request], injected: Sequence[Injected], start_ns: 
     bounds = [start_ns, *(fault.t_ns for fault in injected), end_ns]
     names = ["all healthy", *(f"{zone_of(fault.replica)} {fault.kind.done}" for fault in injected)]
     parts = [
-        _phase(name, requests, start_ns, low, high)
-        for name, low, high in zip(names, bounds, bounds[1:], strict=False)
+        _phase(name, requests, start_ns, low, high) for name, low, high in zip(names, bounds, bounds[1:], strict=False)
     ]
     return [*parts, _phase("whole run", requests, start_ns, start_ns, end_ns)]
 
@@ -107,9 +106,11 @@ def events(
             late = f"; {len(under_way)} under way, all answered" if under_way else ""
             text = f"{zone_of(first.replica)} answers next, in {first.ms:.0f} ms{late}"
             found.append(Event((first.done_ns - start_ns) / S, text))
-    for request in requests:
-        if not request.ok:
-            found.append(Event((request.done_ns - start_ns) / S, f"failed: {request.image}: {request.why}"))
+    found += [
+        Event((request.done_ns - start_ns) / S, f"failed: {request.image}: {request.why}")
+        for request in requests
+        if not request.ok
+    ]
     return sorted(found, key=lambda event: event.at_s)
 
 

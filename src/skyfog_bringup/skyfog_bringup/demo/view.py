@@ -63,7 +63,7 @@ class View(Protocol):
 
 def milliseconds(value: float | None) -> str:
     """As shown to people."""
-    return "–" if value is None else f"{value:.0f}"
+    return "-" if value is None else f"{value:.0f}"
 
 
 class PlainView:
@@ -152,7 +152,7 @@ def table(title: str, phases: Sequence[Phase], zones: Sequence[str]) -> Table:
         figures = (milliseconds(value) for value in (latency.p50, latency.p90, latency.p99, latency.max))
         made.add_row(
             phase.name,
-            f"{phase.from_s:.1f}–{phase.to_s:.1f}",
+            f"{phase.from_s:.1f} to {phase.to_s:.1f}",
             str(phase.requests),
             Text(str(phase.failed), style="bold red" if phase.failed else "green"),
             *figures,

@@ -49,7 +49,7 @@ class Camera(Node):
         self._record: TextIO | None = None
         if self._config.record:
             Path(self._config.record).parent.mkdir(parents=True, exist_ok=True)
-            self._record = Path(self._config.record).open("a", buffering=1)
+            self._record = Path(self._config.record).open("a", buffering=1)  # noqa: SIM115  # closed with the node
         self._publisher = self.create_publisher(Image, "~/image", qos_profile_sensor_data)
         self._client = self.create_client(Detect, self._config.service)
         self._calls: dict[int, Call] = {}
