@@ -11,6 +11,7 @@ import json
 import os
 import queue
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -31,7 +32,9 @@ END_LIMIT_S = 6.0
 POLL_S = 0.05
 TAIL_LINES = 15
 SHM = "/dev/shm/"  # noqa: S108 - where the kernel keeps POSIX shared memory
-DOMAINS = range(1, 100)  # above 101 the ports fall among those the kernel hands out
+# Fast DDS segments and ports, and zenoh's; the four-digit ports (7000 on) are shared by all domains.
+_OF_ONE_DOMAIN = re.compile(r"fastrtps_[0-9a-f]{16}|fastrtps_port[0-9]{5}|[0-9]+\.zenoh")
+DOMAINS = range(11, 100)  # their ports have five digits; above 101 the ports fall among those the kernel hands out
 
 
 class BenchError(SkyfogError):
@@ -234,10 +237,11 @@ def _segments(pid: int) -> set[str]:
 
 
 def _remove_unmapped(segments: set[str]) -> None:
-    """Remove shared memory that no process maps any more, with the lock file that Fast DDS keeps beside it."""
-    left = {path for path in segments if Path(path).exists()}
+    """Remove shared memory that no process maps any more, with the locks that Fast DDS leaves beside it."""
+    left = {path for path in segments if _OF_ONE_DOMAIN.fullmatch(Path(path).name)}
     for pid in psutil.pids() if left else []:
         left -= _segments(pid)
     for path in left:
-        for file in (path, f"{path}_el", f"{path}_sl"):
-            Path(file).unlink(missing_ok=True)
+        name = Path(path).name
+        for file in (name, f"{name}_el", f"{name}_sl", f"sem.{name}_mutex"):
+            Path(SHM, file).unlink(missing_ok=True)
