@@ -16,6 +16,7 @@ from skyfog_core.errors import ConfigError, SkyfogError
 
 EXIT_OPTIONS = 2
 EXIT_FLEET = 3
+BOUNDLESS = 1_000_000  # a bound not worth telling before it is passed
 LOG_WIDTH = 140  # of tables, where no terminal says how wide it is
 
 app = typer.Typer(
@@ -32,7 +33,14 @@ def _option(name: str, metavar: str | None = None) -> Any:
     field = DemoConfig.model_fields[name]
     low: Any = next((bound.ge for bound in field.metadata if isinstance(bound, Ge)), None)
     high: Any = next((bound.le for bound in field.metadata if isinstance(bound, Le)), None)
-    return typer.Option(f"--{name}", min=low, max=high, metavar=metavar, help=field.description)
+
+    def within(value: Any) -> Any:
+        if low is not None and not low <= value <= high:
+            raise typer.BadParameter(f"{value} is not within {low} to {high}")
+        return value
+
+    bounds = f"{low}..{high}" if low is not None and high < BOUNDLESS else None
+    return typer.Option(f"--{name}", callback=within, metavar=metavar or bounds, help=field.description)
 
 
 def _default(name: str) -> Any:

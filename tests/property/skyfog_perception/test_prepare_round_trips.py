@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+
 import cv2
 import numpy as np
 import pytest
@@ -66,32 +69,26 @@ def test_the_size_of_any_jpeg_is_read_from_its_header(
     step=st.integers(0, 2**32 - 1),
     data=st.binary(max_size=64),
 )
-def test_any_fields_give_an_image_or_a_typed_error(
+def test_any_fields_give_an_image_of_that_size_or_a_typed_error(
     height: int, width: int, encoding: str, step: int, data: bytes
 ) -> None:
-    try:
+    with suppress(InvalidRequest):
         assert raw_to_rgb(height, width, encoding, step, False, data).shape == (height, width, 3)
-    except InvalidRequest as error:
-        assert "image" in str(error)
 
 
 @given(start=st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"]), rest=st.binary(max_size=200))
 def test_any_bytes_give_an_image_or_a_typed_error(start: bytes, rest: bytes) -> None:
-    try:
+    with suppress(InvalidRequest):
         assert compressed_to_rgb(start + rest).ndim == 3
-    except InvalidRequest as error:
-        assert "compressed_image" in str(error)
 
 
-@pytest.mark.parametrize("kind", [".jpg", ".png"])
+@pytest.mark.parametrize(("kind", "size_of"), [(".jpg", jpeg_size), (".png", png_size)])
 @given(at=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
-def test_a_damaged_file_gives_an_image_of_its_size_or_a_typed_error(kind: str, at: float, value: int) -> None:
+def test_a_damaged_file_gives_an_image_of_the_size_it_claims_or_a_typed_error(
+    kind: str, size_of: Callable[[bytes], tuple[int, int]], at: float, value: int
+) -> None:
     gradient = np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)
     content = bytearray(cv2.imencode(kind, gradient)[1].tobytes())
     content[int(at * len(content))] = value
-    try:
-        rgb = compressed_to_rgb(bytes(content))
-    except InvalidRequest as error:
-        assert "compressed_image" in str(error)
-    else:
-        assert rgb.shape == ((jpeg_size if kind == ".jpg" else png_size)(bytes(content)) + (3,))
+    with suppress(InvalidRequest):
+        assert compressed_to_rgb(bytes(content)).shape == (*size_of(bytes(content)), 3)

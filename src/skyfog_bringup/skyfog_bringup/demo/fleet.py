@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +28,9 @@ from skyfog_core.config.demo import DemoConfig
 from skyfog_core.errors import SkyfogError
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-END_LIMIT_S = 8.0  # launch passes on SIGINT, and from its limits on SIGTERM and SIGKILL
+INT_LIMIT_S = 8.0  # launch passes on SIGINT, and from its limits on SIGTERM and SIGKILL
 TERM_LIMIT_S = 2.0
+NOTE_SHM_EVERY_S = 1.0
 TAIL_LINES = 15
 
 STARTED = re.compile(r"\[([\w.-]+)-\d+\]: process started with pid \[(\d+)\]")
@@ -82,8 +82,8 @@ class Fleet:
         self._launch_log = logs / "launch.log"
         self._launch: subprocess.Popen[bytes] | None = None
         self._faulty: dict[str, FaultKind] = {}
-        self._processes: dict[int, psutil.Process] = {}
         self._shm: set[Path] = set()
+        self._shm_seen_s = 0.0
         self.domain = _domain()
         self._scratch = Path(tempfile.mkdtemp(prefix="skyfog_demo_"))
 
@@ -126,12 +126,14 @@ class Fleet:
     def inject(self, kind: FaultKind, index: int) -> int:
         """Kill or freeze a replica. Returns when, in nanoseconds of the steady clock. Raises FleetError without it."""
         name = self.name_of(index)
-        pid = started_in(self._log()).get(name)
-        if pid is None or not self._note(pid):
-            raise FleetError(f"{name} is not there to be {kind.done}: {self.tail(name)}")
+        pid = started_in(self._log())[name]
+        self._note_shm()
         self._faulty[name] = kind
         t_ns = time.monotonic_ns()
-        self._processes[pid].send_signal(signal.Signals[kind.value])
+        try:
+            psutil.Process(pid).send_signal(signal.Signals[kind.value])
+        except psutil.NoSuchProcess:
+            raise FleetError(f"{name} is not there to be {kind.done}:\n{self.tail(name)}") from None
         return t_ns
 
     def check(self) -> None:
@@ -142,8 +144,8 @@ class Fleet:
                 raise FleetError(f"{ended.name} ended with status {ended.status}:\n{self.tail(ended.name)}")
         if self._launch is not None and (status := self._launch.poll()) is not None:
             raise FleetError(f"ros2 launch ended with status {status}:\n{self.tail('launch')}")
-        for pid in started_in(log).values():
-            self._note(pid)
+        if time.monotonic() - self._shm_seen_s > NOTE_SHM_EVERY_S:
+            self._note_shm()
 
     def tail(self, name: str) -> str:
         """The last lines that a process printed, indented."""
@@ -153,13 +155,14 @@ class Fleet:
     def stop(self) -> None:
         """End every process, in order where possible, and remove what they leave behind. Bounded, idempotent."""
         if self._launch is not None:
-            for pid in started_in(self._log()).values():
-                self._note(pid)
-            self._note(self._launch.pid)
-            self._thaw()
-            self._end(signal.SIGINT, [self._launch.pid], END_LIMIT_S)
-            self._end(signal.SIGTERM, list(self._processes), TERM_LIMIT_S)
-            self._end(signal.SIGKILL, list(self._processes), TERM_LIMIT_S)
+            self._note_shm()
+            self._signal(signal.SIGCONT)  # a frozen process hears of no other signal
+            with contextlib.suppress(ProcessLookupError):
+                self._launch.send_signal(signal.SIGINT)
+            for number, limit_s in ((signal.SIGTERM, INT_LIMIT_S), (signal.SIGKILL, TERM_LIMIT_S)):
+                if not self._gone(limit_s):
+                    self._signal(number)
+            self._gone(TERM_LIMIT_S)
             self._launch = None
             self._split_log()
         shm.remove_unused(self._shm)
@@ -178,37 +181,34 @@ class Fleet:
             "TMPDIR": str(self._scratch),  # launch leaves its parameter files there
         }
 
-    def _note(self, pid: int) -> bool:
-        """Remember a process and the shared memory it uses. Returns whether it is there."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self._processes.setdefault(pid, psutil.Process(pid))
-        process = self._processes.get(pid)
-        if process is None or not process.is_running():
-            return False
-        self._shm |= shm.used_by(pid)
-        return True
+    def _processes(self) -> list[psutil.Process]:
+        """Every living process of launch's session."""
+        assert self._launch is not None
+        self._launch.poll()  # reaps it
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if os.getsid(process.pid) == self._launch.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
 
-    def _thaw(self) -> None:
-        for process in self._processes.values():
+    def _note_shm(self) -> None:
+        for process in self._processes():
+            self._shm |= shm.used_by(process.pid)
+        self._shm_seen_s = time.monotonic()
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self._processes():
             with contextlib.suppress(psutil.Error):
-                process.send_signal(signal.SIGCONT)
+                process.send_signal(number)
 
-    def _running(self) -> Iterator[psutil.Process]:
-        if self._launch is not None:
-            self._launch.poll()  # reaps it
-        for process in self._processes.values():
-            with contextlib.suppress(psutil.Error):
-                if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-                    yield process
-
-    def _end(self, number: signal.Signals, pids: list[int], limit_s: float) -> None:
-        for process in self._running():
-            if process.pid in pids:
-                with contextlib.suppress(psutil.Error):
-                    process.send_signal(number)
+    def _gone(self, limit_s: float) -> bool:
         limit = time.monotonic() + limit_s
-        while any(self._running()) and time.monotonic() < limit:
+        while there := bool(self._processes()):
+            if time.monotonic() > limit:
+                break
             time.sleep(0.05)
+        return not there
 
     def _split_log(self) -> None:
         for name, lines in output_by_process(self._log()).items():
@@ -226,4 +226,4 @@ def _domain() -> int:
 
 def _end_with_parent() -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)  # on SIGTERM launch would leave the nodes behind

@@ -62,6 +62,7 @@ class Demo:
         limit = time.monotonic() + READY_LIMIT_S
         while not self._ready():
             self._look()
+            self._view.waiting(f"{len(self.ledger.live())} of {len(self.replicas)} replicas have joined")
             if time.monotonic() > limit:
                 raise FleetError(f"not ready after {READY_LIMIT_S:g} s: {self._not_ready()}")
         self._view.note(f"{len(self.replicas)} replicas joined, /detect answers. The clock starts.")
@@ -147,7 +148,10 @@ class Demo:
 
 def run(config: DemoConfig, console: Console) -> int:
     """The whole of it. Returns 1 if a request failed. Raises ConfigError, FleetError, Interrupted."""
-    images = open_images(config.image, config.seed)
+    try:
+        images = open_images(config.image, config.seed)
+    except ConfigError as error:
+        raise ConfigError(f"--image {error}") from None
     out = prepare(Path(config.out))
     with _signals(), Fleet(config, out / "log") as fleet:
         demo = _played(config, fleet, console)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
@@ -52,6 +53,10 @@ class View(Protocol):
         """Something that stays: what the demo does, a fault."""
         ...
 
+    def waiting(self, text: str) -> None:
+        """What it waits for before the clock starts; called many times a second."""
+        ...
+
     def update(self, progress: Progress) -> None:
         """How far it is; called many times a second."""
         ...
@@ -76,6 +81,9 @@ class PlainView:
     def note(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
 
+    def waiting(self, text: str) -> None:
+        """Not told: it takes seconds, and what goes wrong is told by the error."""
+
     def update(self, progress: Progress) -> None:
         if progress.elapsed_s - self._told_s < PLAIN_EVERY_S:
             return
@@ -96,11 +104,16 @@ class LiveView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._spinner = Spinner("dots", speed=0.6)
         self._live = Live(console=console, refresh_per_second=8, transient=True)
         self._live.start()
 
     def note(self, text: str) -> None:
         self._live.console.print(text, highlight=False)
+
+    def waiting(self, text: str) -> None:
+        self._spinner.update(text=text)
+        self._live.update(self._spinner)
 
     def update(self, progress: Progress) -> None:
         self._live.update(Padding(Group(*_live_parts(progress)), (1, 0, 0, 0)))
@@ -138,29 +151,37 @@ def _live_parts(progress: Progress) -> list[RenderableType]:
 
 
 def table(title: str, phases: Sequence[Phase], zones: Sequence[str]) -> Table:
-    """The result: a row for each phase, a column for each zone that says how often it was first."""
-    made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    """The result: a row for each phase, 80 columns wide at most for zones of usual names."""
+    made = Table(
+        title=title,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+        collapse_padding=True,
+    )
     made.add_column("phase", no_wrap=True)
-    made.add_column("time, s", justify="right", no_wrap=True)
     for name in ("requests", "failed", "p50", "p90", "p99", "max"):
         made.add_column(name, justify="right", no_wrap=True)
-    for zone, colour in zip(zones, COLOURS, strict=False):
-        made.add_column(f"won by\n{zone}", justify="right", style=colour, header_style=colour)
+    made.add_column("first to answer", no_wrap=True)
+    colours = dict(zip(zones, COLOURS, strict=False))
     for phase in phases:
-        whole = phase is phases[-1]
         latency = phase.latency
-        figures = (milliseconds(value) for value in (latency.p50, latency.p90, latency.p99, latency.max))
         made.add_row(
-            phase.name,
-            f"{phase.from_s:.1f} to {phase.to_s:.1f}",
+            f"{phase.name}\n[dim]{phase.from_s:.1f} to {phase.to_s:.1f} s[/dim]",
             str(phase.requests),
             Text(str(phase.failed), style="bold red" if phase.failed else "green"),
-            *figures,
-            *(str(phase.won.get(zone, 0)) for zone in zones),
-            style="bold" if whole else "",
+            *(milliseconds(value) for value in (latency.p50, latency.p90, latency.p99, latency.max)),
+            _won(phase, colours),
+            style="bold" if phase is phases[-1] else "",
             end_section=len(phases) > 1 and phase is phases[-2],
         )
     return made
+
+
+def _won(phase: Phase, colours: Mapping[str, str]) -> Text:
+    lines = [(f"{phase.won[zone]:>4} {zone}", colour) for zone, colour in colours.items() if phase.won.get(zone)]
+    return Text("\n").join(Text(line, style=colour) for line, colour in lines) if lines else Text("   - nobody")
 
 
 def event_lines(events: Sequence[Event]) -> list[str]:

@@ -19,7 +19,7 @@ class ZoneConfig(Strict):
 class DemoConfig(Strict):
     """One run of the demo: how long, how fast, over what, and where the results go."""
 
-    seconds: Annotated[float, Field(ge=6, le=3_600, description="how long requests are counted")] = 45.0
+    seconds: Annotated[float, Field(ge=6, le=3_600, description="how long requests are counted")] = 40.0
     rate: Annotated[float, Field(ge=0.5, le=30, description="requests per second")] = 5.0
     replicas: Annotated[int, Field(ge=1, le=6, description="replicas, one in each zone, nearest zones first")] = 3
     image: Annotated[str, Field(description="folder of photographs, or a video; empty: photographs from packages")] = ""

@@ -50,10 +50,17 @@ class ForwardHandler:
             took_us = (time.perf_counter_ns() - began) // 1_000
             done(Result(Status.OK, to_cdr(finished.result()), service_us=took_us))
 
+        # rclpy runs the callbacks of a future that knows its executor in that executor's next round, after a new
+        # wait; of one that does not, at once. Ours only encodes and sends.
+        future._set_executor = _ignore  # noqa: SLF001
         future.add_done_callback(on_response)
 
     def close(self) -> None:
         """The node destroys its client."""
+
+
+def _ignore(_executor: Any) -> None:
+    """Keep a future from learning its executor."""
 
 
 class EmbeddedHandler:
