@@ -1,0 +1,47 @@
+"""A link of its own for each test; whatever a test starts is closed, last first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from typing import Any
+
+import pytest
+
+pytest.importorskip("zenoh", reason="eclipse-zenoh is not installed")
+
+from integration.skyfog_router.ends import (
+    LocalReplica,
+    RemoteReplica,
+    TracedDriver,
+    free_endpoint,
+    open_router_transport,
+)
+
+
+class Net:
+    """Starts ends on one endpoint and waits until the robot sees them."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.endpoint = free_endpoint()
+        self._stack = stack
+
+    def keep(self, end: Any) -> Any:
+        """Close `end` with the test."""
+        self._stack.enter_context(closing(end))
+        return end
+
+    def robot(self, deadline_ms: int = 15_000) -> TracedDriver:
+        return self.keep(TracedDriver(open_router_transport(self.endpoint), deadline_ms))
+
+    def local(self, name: str, **settings: Any) -> LocalReplica:
+        return self.keep(LocalReplica(self.endpoint, name, **settings))
+
+    def remote(self, name: str, kind: str) -> RemoteReplica:
+        return self.keep(RemoteReplica(self.endpoint, name, kind))
+
+
+@pytest.fixture
+def net() -> Iterator[Net]:
+    with ExitStack() as stack:
+        yield Net(stack)

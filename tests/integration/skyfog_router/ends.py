@@ -1,0 +1,208 @@
+"""Both ends of a real zenoh link on 127.0.0.1, with services that tests hold in their hands. Every wait has a limit."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from skyfog_core.clock import SteadyClock
+from skyfog_core.config.router import ZenohConfig
+from skyfog_core.errors import RequestError, Status
+from skyfog_core.ids import RequestId
+from skyfog_core.trace import NoTrace
+from skyfog_core.units import MS, S
+from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+from skyfog_router.policy.admission import Admission
+from skyfog_router.policy.router import Router
+from skyfog_router.replica import ReplicaDriver, Result
+from skyfog_router.robot import Endpoint, RouterDriver
+from skyfog_router.transport.zenoh import ZenohReplicaTransport, ZenohRouterTransport, open_session
+
+LIMIT_S = 20.0  # for what takes milliseconds on a machine that is not stalled
+HASH = bytes(32)
+SERVICE = "/echo"
+KEYS = ServiceKeys("test", SERVICE)
+
+
+def free_endpoint() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"tcp/127.0.0.1:{probe.getsockname()[1]}"
+
+
+class Caller:
+    """Waits for one request."""
+
+    def __init__(self) -> None:
+        self._heard: queue.SimpleQueue[bytes | RequestError] = queue.SimpleQueue()
+
+    def deliver(self, response: bytes) -> None:
+        self._heard.put(response)
+
+    def fail(self, error: RequestError) -> None:
+        self._heard.put(error)
+
+    def wait(self) -> bytes | RequestError:
+        return self._heard.get(timeout=LIMIT_S)
+
+
+class Watched:
+    """Events of a router transport, noted on the way to the driver."""
+
+    def __init__(self) -> None:
+        self.joins: queue.SimpleQueue[ReplicaKey] = queue.SimpleQueue()
+        self.leaves: queue.SimpleQueue[ReplicaKey] = queue.SimpleQueue()
+        self.replies: queue.SimpleQueue[tuple[ReplicaKey, bytes]] = queue.SimpleQueue()
+        self.ends: queue.SimpleQueue[ReplicaKey] = queue.SimpleQueue()
+
+    def reply(self, service: str, request_id: RequestId, replica: ReplicaKey, header: bytes, payload: bytes) -> None:
+        self.replies.put((replica, payload))
+
+    def ended(self, service: str, request_id: RequestId, replica: ReplicaKey) -> None:
+        self.ends.put(replica)
+
+    def joined(self, service: str, replica: ReplicaKey) -> None:
+        self.joins.put(replica)
+
+    def left(self, service: str, replica: ReplicaKey) -> None:
+        self.leaves.put(replica)
+
+    def wait_for(self, *replicas: ReplicaKey) -> None:
+        """Until all of them have joined."""
+        missing = set(replicas)
+        while missing:
+            missing.discard(self.joins.get(timeout=LIMIT_S))
+
+
+class TracedDriver(RouterDriver):
+    """A RouterDriver whose transport events can be waited for."""
+
+    def __init__(self, transport: ZenohRouterTransport, deadline_ms: int) -> None:
+        super().__init__(transport, SteadyClock(), NoTrace(), 1_000)
+        self.watched = Watched()
+        self.start([Endpoint(SERVICE, KEYS, HASH, bytes, Router(deadline_ms * MS, 8, 1_000))])
+
+    def ended(self, service: str, request_id: RequestId, replica: ReplicaKey) -> None:
+        super().ended(service, request_id, replica)
+        self.watched.ended(service, request_id, replica)
+
+    def joined(self, service: str, replica: ReplicaKey) -> None:
+        super().joined(service, replica)
+        self.watched.joined(service, replica)
+
+    def left(self, service: str, replica: ReplicaKey) -> None:
+        super().left(service, replica)
+        self.watched.left(service, replica)
+
+    def ask(self, payload: bytes) -> Caller:
+        caller = Caller()
+        self.call(SERVICE, payload, caller)
+        return caller
+
+
+class HeldService:
+    """A service whose results the test gives: `started` tells what runs, `finish` ends the oldest."""
+
+    can_abandon = False
+
+    def __init__(self, echoes: bool) -> None:
+        self._echoes = echoes
+        self.started: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[bytes, Callable[[Result], None]]] = queue.SimpleQueue()
+
+    def start(self, request_id: RequestId, payload: bytes, done: Callable[[Result], None]) -> None:
+        self._done.put((payload, done))
+        self.started.put(payload)
+        if self._echoes:
+            self.finish()
+
+    def finish(self) -> None:
+        """End the oldest: its request is its response."""
+        payload, done = self._done.get(timeout=LIMIT_S)
+        done(Result(Status.OK, payload))
+
+    def close(self) -> None:
+        pass
+
+
+class LocalReplica:
+    """A replica with a session of its own in this process. `cancels` counts the cancellations it has dealt with."""
+
+    def __init__(self, endpoint: str, name: str, echoes: bool = True, concurrency: int = 64) -> None:
+        self.who = ReplicaKey("local", name)
+        self.service = HeldService(echoes)
+        self.admission = Admission(HASH, concurrency, 64, 300 * S, can_abandon=False)
+        transport = ZenohReplicaTransport(open_session(ZenohConfig(connect=[endpoint])))
+        self.driver = _NotingDriver(transport, self.service, self.admission, SteadyClock(), NoTrace())
+        self.driver.start(KEYS, self.who)
+        self.driver.announce(True)
+
+    def close(self) -> None:
+        self.driver.close()
+
+
+class _NotingDriver(ReplicaDriver):
+    """Tells when a cancellation has been dealt with, and when a query has."""
+
+    cancels: queue.SimpleQueue[RequestId]
+    queries: queue.SimpleQueue[None]
+
+    def start(self, keys: ServiceKeys, who: ReplicaKey) -> None:
+        self.cancels, self.queries = queue.SimpleQueue(), queue.SimpleQueue()
+        super().start(keys, who)
+
+    def cancelled(self, request_id: RequestId) -> None:
+        super().cancelled(request_id)
+        self._owner.post(lambda _now_ns: self.cancels.put(request_id))
+
+    def query(self, query) -> None:
+        super().query(query)
+        self._owner.post(lambda _now_ns: self.queries.put(None))
+
+
+class RemoteReplica:
+    """A replica in a process of its own, which may be killed or frozen."""
+
+    def __init__(self, endpoint: str, name: str, kind: str) -> None:
+        self.who = ReplicaKey("remote", name)
+        self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        script = Path(__file__).parent / "replica_process.py"
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        self._process = subprocess.Popen(
+            [sys.executable, str(script), endpoint, name, kind], stdout=subprocess.PIPE, text=True, env=env
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                self.lines.put(line.strip())
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def freeze(self) -> None:
+        """Returns when the process has stopped."""
+        os.kill(self._process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def thaw(self) -> None:
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait(LIMIT_S)
+        self._reader.join(LIMIT_S)
+
+
+def open_router_transport(endpoint: str, lease_ms: int = 10_000) -> ZenohRouterTransport:
+    return ZenohRouterTransport(open_session(ZenohConfig(listen=[endpoint], lease_ms=lease_ms)))

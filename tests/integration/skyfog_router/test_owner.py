@@ -1,0 +1,139 @@
+"""The owner thread: order, bounds, timer, faults, and an end within its limit."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from skyfog_core.clock import SteadyClock
+from skyfog_core.errors import Overloaded
+from skyfog_router import driver
+from skyfog_router.driver import Owner
+
+LIMIT_S = 10.0
+
+
+def no_timer(_now_ns: int) -> None:
+    return None
+
+
+@contextmanager
+def running(owner: Owner) -> Iterator[Owner]:
+    owner.start()
+    try:
+        yield owner
+    finally:
+        owner.close(lambda _now_ns: None)
+        assert not owner._thread.is_alive()
+
+
+def test_events_run_in_order_on_one_thread_with_the_time() -> None:
+    ran: queue.SimpleQueue[tuple[int, str, int]] = queue.SimpleQueue()
+    with running(Owner("own", SteadyClock(), no_timer, 100)) as owner:
+        for n in range(50):
+            owner.post(lambda now_ns, n=n: ran.put((n, threading.current_thread().name, now_ns)))
+        seen = [ran.get(timeout=LIMIT_S) for _ in range(50)]
+    assert [n for n, _, _ in seen] == list(range(50))
+    assert {name for _, name, _ in seen} == {"own"}
+    assert [t for _, _, t in seen] == sorted(t for _, _, t in seen)
+
+
+def test_new_work_past_the_bound_is_refused_and_accepted_work_never() -> None:
+    hold, holding = threading.Event(), threading.Event()
+
+    def wait(_now_ns: int) -> None:
+        holding.set()
+        hold.wait(LIMIT_S)
+
+    with running(Owner("own", SteadyClock(), no_timer, 2)) as owner:
+        owner.submit(wait)
+        assert holding.wait(LIMIT_S)
+        for _ in range(2):
+            owner.submit(no_timer)
+        with pytest.raises(Overloaded, match="2 events"):
+            owner.submit(no_timer)
+        done = threading.Event()
+        owner.post(lambda _now_ns: done.set())
+        hold.set()
+        assert done.wait(LIMIT_S)
+
+
+def test_the_timer_rings_when_it_asked_to_without_any_event() -> None:
+    rung: queue.SimpleQueue[int] = queue.SimpleQueue()
+    due_ns = time.monotonic_ns() + 50_000_000
+
+    def on_timer(now_ns: int) -> int | None:
+        if now_ns >= due_ns:
+            rung.put(now_ns)
+            return None
+        return due_ns
+
+    with running(Owner("own", SteadyClock(), on_timer, 2)) as owner:
+        owner.post(no_timer)
+        assert rung.get(timeout=LIMIT_S) >= due_ns
+
+
+def test_a_fault_in_an_event_ends_neither_the_thread_nor_the_timer() -> None:
+    rung, failed = threading.Event(), []
+
+    def fail(_now_ns: int) -> None:
+        failed.append(True)
+        raise ValueError("meant")
+
+    def on_timer(now_ns: int) -> int | None:
+        if failed:
+            rung.set()
+        return None
+
+    with running(Owner("own", SteadyClock(), on_timer, 2)) as owner:
+        owner.post(fail)
+        assert rung.wait(0.9), "the timer is asked after a failed event, not a second later"
+        done = threading.Event()
+        owner.post(lambda _now_ns: done.set())
+        assert done.wait(LIMIT_S)
+
+
+def test_a_fault_in_the_timer_does_not_make_the_thread_spin() -> None:
+    calls: list[int] = []
+
+    def on_timer(now_ns: int) -> int | None:
+        calls.append(now_ns)
+        if len(calls) > 1:
+            raise ValueError("meant")
+        return now_ns
+
+    with running(Owner("own", SteadyClock(), on_timer, 2)) as owner:
+        owner.post(no_timer)
+        ticks = threading.Event()
+        assert not ticks.wait(0.2)
+        assert len(calls) < 5
+
+
+def test_close_runs_what_is_queued_then_the_last_call_and_refuses_more() -> None:
+    ran: list[str] = []
+    owner = Owner("own", SteadyClock(), no_timer, 10)
+    owner.start()
+    owner.submit(lambda _now_ns: ran.append("queued"))
+    owner.close(lambda _now_ns: ran.append("last"))
+    owner.close(lambda _now_ns: ran.append("again"))
+    assert ran == ["queued", "last"]
+    with pytest.raises(Overloaded, match="shutting down"):
+        owner.submit(no_timer)
+
+
+def test_close_waits_no_longer_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "CLOSE_LIMIT_S", 0.05)
+    hold = threading.Event()
+    owner = Owner("own", SteadyClock(), no_timer, 10)
+    owner.start()
+    owner.submit(lambda _now_ns: hold.wait(LIMIT_S) and None)
+    owner.close(no_timer)
+    assert owner._thread.is_alive(), "close came back while the event was stuck"
+    hold.set()
+    owner._thread.join(LIMIT_S)
+    assert not owner._thread.is_alive()
