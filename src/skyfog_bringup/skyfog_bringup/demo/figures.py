@@ -61,7 +61,8 @@ def plot_latency(
     axes.grid(alpha=0.3)
     title = f"{len(requests)} requests to /detect, {len(failed)} failed"
     figure.suptitle(title, fontsize=13, x=0.01, ha="left")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9.5)
+    if requests:
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9.5)
     figure.savefig(to, dpi=120)
     plt.close(figure)
 

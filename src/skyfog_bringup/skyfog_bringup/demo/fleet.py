@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +84,7 @@ class Fleet:
         self._shm: set[Path] = set()
         self._shm_seen_s = 0.0
         self.domain = _domain()
-        self._scratch = Path(tempfile.mkdtemp(prefix="skyfog_demo_"))
+        self._scratch = logs / "tmp"
 
     def __enter__(self) -> Fleet:
         return self
@@ -107,6 +106,7 @@ class Fleet:
             "trace": self.trace.resolve(),
             "record": self.record.resolve(),
         }
+        self._scratch.mkdir(exist_ok=True)
         words = [f"{name}:={value}" for name, value in arguments.items() if value != ""]
         with self._launch_log.open("wb") as log:
             self._launch = subprocess.Popen(
@@ -175,10 +175,10 @@ class Fleet:
         return os.environ | {
             "ROS_DOMAIN_ID": str(self.domain),
             "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-            "ROS_LOG_DIR": str(self._scratch),  # the same lines as in our logs, in files named by pid
+            "ROS_LOG_DIR": str(self._scratch.resolve()),  # the same lines as in our logs, in files named by pid
             "RCUTILS_COLORIZED_OUTPUT": "0",
             "PYTHONUNBUFFERED": "1",
-            "TMPDIR": str(self._scratch),  # launch leaves its parameter files there
+            "TMPDIR": str(self._scratch.resolve()),  # launch leaves its parameter files there
         }
 
     def _processes(self) -> list[psutil.Process]:

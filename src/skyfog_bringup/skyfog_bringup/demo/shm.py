@@ -10,7 +10,7 @@ SHM = Path("/dev/shm")  # noqa: S108  # where Linux keeps shared memory
 
 
 def used_by(pid: int) -> set[Path]:
-    """The files of /dev/shm that a process maps or holds open; nothing where it cannot be asked."""
+    """The middleware's files that a process maps or holds open; nothing where it cannot be asked."""
     found: set[Path] = set()
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
@@ -23,7 +23,7 @@ def used_by(pid: int) -> set[Path]:
                 target = descriptor.readlink()
                 if target.parent == SHM:
                     found.add(target)
-    return found
+    return {file for file in found if file.match("fastrtps_*") or file.match("sem.fastrtps_*") or file.match("*.zenoh")}
 
 
 def remove_unused(files: Iterable[Path]) -> list[Path]:
