@@ -106,7 +106,7 @@ class EfficientDet:
         assert scores.shape == (len(self._anchors), self._classes)
         # Most anchors see nothing: one pass over all scores leaves the few that matter.
         at_least = np.float32(threshold)
-        rows = np.unique(np.flatnonzero(scores.ravel() >= at_least) // self._classes)
+        rows = np.flatnonzero((scores >= at_least).any(axis=1))
         kept = scores[rows][:, classes]
         if not kept.size:
             return _found(np.empty((0, 4)), np.empty(0), np.empty(0, np.intp))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,7 +69,7 @@ class Detector:
 
     def check_request(self, score_threshold: float, class_names: Sequence[str], max_detections: int) -> Ids:
         """The wanted class ids; no names: all. Raises InvalidRequest that names the field and what is allowed."""
-        if math.isnan(score_threshold) or not 0.0 <= score_threshold <= 1.0:
+        if not 0.0 <= score_threshold <= 1.0:  # nor is NaN
             raise InvalidRequest(f"score_threshold: {score_threshold} is not within 0..1")
         if max_detections < 1:
             raise InvalidRequest(f"max_detections: {max_detections} is less than 1")

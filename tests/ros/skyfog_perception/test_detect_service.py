@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,12 +14,14 @@ import cv2
 import numpy as np
 import pytest
 import rclpy
+import structlog
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
 
 from skyfog_core.errors import ConfigError
+from skyfog_core.nodes.main import configure_logs
 from skyfog_core.nodes.parameters import NODE_OPTIONS
 from skyfog_interfaces.msg import Status
 from skyfog_interfaces.srv import Detect
@@ -118,8 +122,19 @@ def test_a_bad_request_is_answered_as_invalid_and_with_nothing_else(
     assert response == Detect.Response(status=response.status)
 
 
+@pytest.fixture
+def logs_of_production(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What our nodes write to stderr."""
+    written = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", written)
+        configure_logs("detect")
+    yield written
+    structlog.reset_defaults()
+
+
 def test_a_fault_of_our_own_is_answered_as_failed_and_the_next_request_is_served(
-    service: DetectService, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    service: DetectService, monkeypatch: pytest.MonkeyPatch, logs_of_production: io.StringIO
 ) -> None:
     def broken(*_: object) -> None:
         raise ValueError("a bug")
@@ -129,7 +144,7 @@ def test_a_fault_of_our_own_is_answered_as_failed_and_the_next_request_is_served
         response = ask(service, image=raw(photograph()))
     assert (response.status.code, response.status.message) == (Status.FAILED, "ValueError: a bug")
     assert response == Detect.Response(status=response.status)
-    logged = "".join(capsys.readouterr())
+    logged = logs_of_production.getvalue()
     assert "detect_failed" in logged
     assert "Traceback (most recent call last)" in logged
     assert len(logged) < 5_000  # nothing of the image
