@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -17,6 +18,7 @@ from skyfog_core.wire import codec
 from skyfog_core.wire.envelope import VERSION, Header
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_router.driver import Owner
+from skyfog_router.policy.pacing import Pacer
 from skyfog_router.policy.request import Action, Cancel, Deliver, Fail, Send
 from skyfog_router.policy.router import Router
 from skyfog_router.transport.base import RouterTransport
@@ -31,15 +33,24 @@ class Caller(Protocol):
     def fail(self, error: RequestError) -> None: ...
 
 
+def _one() -> int:
+    return 1
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One service as the driver sees it. `decode` turns CDR into a response and raises InvalidReply."""
+    """One service as the driver sees it.
+
+    `decode` turns CDR into a response and raises InvalidReply; `clients` counts those who share the service's answers.
+    """
 
     service: str
     keys: ServiceKeys
     type_hash: bytes
     decode: Callable[[bytes], Any]
     router: Router
+    clients: Callable[[], int] = _one
+    pacer: Pacer = field(default_factory=Pacer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +166,9 @@ class RouterDriver:
             if next_ns is not None and next_ns <= now_ns:
                 self._perform(endpoint, endpoint.router.on_timer(now_ns), now_ns)
                 next_ns = endpoint.router.next_timer_ns()
-            if next_ns is not None:
-                due.append(next_ns)
+            for answer in endpoint.pacer.on_timer(endpoint.clients, now_ns):
+                answer()
+            due += [at for at in (next_ns, endpoint.pacer.next_timer_ns()) if at is not None]
         return min(due, default=None)
 
     def _on_close(self, now_ns: int) -> None:
@@ -164,6 +176,8 @@ class RouterDriver:
             self._perform(
                 endpoint, endpoint.router.close(NotExecuted("the robot's proxy is shutting down"), now_ns), now_ns
             )
+            for answer in endpoint.pacer.drain():
+                answer()
             endpoint.router.check()
 
     def _perform(self, endpoint: Endpoint, actions: list[Action], now_ns: int) -> None:
@@ -173,7 +187,8 @@ class RouterDriver:
                 case Send():
                     self._send(endpoint, action, now_ns)
                 case Deliver():
-                    self._calls.pop(action.request_id).caller.deliver(action.response)
+                    caller = self._calls.pop(action.request_id).caller
+                    self._answer(endpoint, partial(caller.deliver, action.response), now_ns)
                     self._note(
                         "delivered",
                         now_ns,
@@ -203,7 +218,11 @@ class RouterDriver:
         kind = type(action.error).__name__
         log.warning("request_failed", service=endpoint.service, error=kind, why=str(action.error))
         self._note("failed", now_ns, action.request_id, service=endpoint.service, error=kind, why=str(action.error))
-        self._calls.pop(action.request_id).caller.fail(action.error)
+        self._answer(endpoint, partial(self._calls.pop(action.request_id).caller.fail, action.error), now_ns)
+
+    def _answer(self, endpoint: Endpoint, answer: Callable[[], None], now_ns: int) -> None:
+        for due in endpoint.pacer.on_answer(answer, endpoint.clients, now_ns):
+            due()
 
     def _note(self, name: str, now_ns: int, request_id: RequestId, **fields: Any) -> None:
         self._trace.event(name, now_ns, id=request_id.hex(), **fields)

@@ -115,6 +115,7 @@ def test_however_the_demo_ends_nothing_is_left(tmp_path: Path, env: dict[str, st
             with contextlib.suppress(psutil.Error):
                 if any(str(out) in word for word in process.cmdline()):
                     shared |= shm_of(process)
+        assert shared
         demo.send_signal(number)
         assert demo.wait(END_LIMIT_S) == (128 + number if number != signal.SIGKILL else -number)
         wait_until("the nodes are gone", lambda: mentions(out) == [], END_LIMIT_S)

@@ -53,6 +53,7 @@ def test_a_budget_is_at_least_one_millisecond_and_never_sent_after_the_deadline(
 def test_no_more_are_asked_than_fan_out_says_and_the_next_when_one_refuses() -> None:
     made = request(fan_out=2)
     assert [a.replica for a in made.ask([A, B, C], 0)] == [A, B]
+    assert made.ask([A, B, C], 0) == []
     assert made.on_error(B, Overloaded("full"), [A, B, C], MS) == [Send(ID, C, 2, 99)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import time
@@ -26,6 +27,7 @@ from skyfog_core.config.demo import CameraConfig, DemoConfig, ZoneConfig
 from skyfog_core.errors import ConfigError
 from skyfog_core.units import S, ns_to_ms
 
+EASY_PER_CORE = 15  # detections a second, each some 30 ms of a core
 READY_LIMIT_S = 30.0
 READY_ANSWERS = 3  # in a row, after the last replica joined: models are loaded, connections made
 LOOK_EVERY_S = 0.1
@@ -127,7 +129,9 @@ class Demo:
         return Progress(
             elapsed_s=(now_ns - self.start_ns) / S,
             seconds=self._config.seconds,
-            phase=", ".join(f"{zone_of(f.replica)} {f.kind.done}" for f in self.injected) or "all healthy",
+            phase=f"{zone_of(self.injected[-1].replica)} {self.injected[-1].kind.done}"
+            if self.injected
+            else "all healthy",
             answered=sum(request.ok for request in counted),
             failed=sum(not request.ok for request in counted),
             latency=summary.latency_of(late),
@@ -162,13 +166,20 @@ def run(config: DemoConfig, console: Console) -> int:
 def _played(config: DemoConfig, fleet: Fleet, console: Console) -> Demo:
     what = f"Starting {config.replicas} replica{'s' if config.replicas > 1 else ''}, a robot and its camera"
     console.print(f"{what} (ROS_DOMAIN_ID={fleet.domain}, logs in {config.out}/log).", highlight=False, soft_wrap=True)
+    if config.replicas * config.rate > EASY_PER_CORE * (os.cpu_count() or 1):
+        console.print(
+            f"{config.replicas} replicas that each run {config.rate:g} requests/s may be more than the "
+            f"{os.cpu_count()} cores of this machine can do; then requests fail.",
+            style="yellow",
+            soft_wrap=True,
+        )
     fleet.start()
     view: View = LiveView(console) if console.is_terminal else PlainView(console)
     try:
         demo = Demo(config, fleet, view)
         demo.wait_ready()
         if len(demo.planned) < 2:
-            view.note(f"With {config.replicas} replicas there are {len(demo.planned)} faults: one must stay healthy.")
+            view.note(f"Faults with {config.replicas} of them: {len(demo.planned)} instead of 2, since one must stay healthy.")
         demo.play()
     finally:
         view.close()

@@ -11,7 +11,7 @@ from rclpy._rclpy_pybind11 import InvalidHandle, RCLError
 from rclpy.node import Node
 
 from skyfog_core.clock import SteadyClock
-from skyfog_core.config.router import RobotProxyConfig, ServiceConfig
+from skyfog_core.config.router import RobotProxyConfig
 from skyfog_core.errors import ConfigError, Overloaded, RequestError, plain_reason
 from skyfog_core.nodes.main import run
 from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare
@@ -36,7 +36,7 @@ class RobotProxy(Node):
         super().__init__("robot_proxy", **NODE_OPTIONS)
         config = declare(self, RobotProxyConfig)
         names = _service_names(config)
-        endpoints = [_endpoint(config, key, names[key], entry) for key, entry in config.services.items()]
+        endpoints = [self._endpoint(config, key, names[key]) for key in config.services]
         with blame("zenoh.listen" if config.zenoh.listen else "zenoh.connect"):
             transport = ZenohRouterTransport(open_session(config.zenoh))
         trace = FileTrace(Path(config.trace)) if config.trace else NoTrace()
@@ -52,6 +52,17 @@ class RobotProxy(Node):
     def destroy_node(self) -> None:
         self._driver.close()
         super().destroy_node()
+
+    def _endpoint(self, config: RobotProxyConfig, key: str, name: str) -> Endpoint:
+        entry = config.services[key]
+        with blame(f"services.{key}.type"):
+            found, hashed = service_type(entry.type), type_hash(entry.type)
+        with blame(f"services.{key}.name"):
+            service_chunk(name)
+        with blame("fleet"):
+            keys = ServiceKeys(config.fleet, name)
+        router = Router(ms_to_ns(entry.deadline_ms), entry.fan_out, config.max_in_flight)
+        return Endpoint(name, keys, hashed, decoder(found.Response), router, lambda: self.count_clients(name))
 
     def _check_names(self) -> None:
         """Say so once where another node offers one of our services: clients would get either's answer."""
@@ -77,17 +88,6 @@ def _service_names(config: RobotProxyConfig) -> dict[str, str]:
                     raise ConfigError(f"two services of one name: {name} is offered by services.{other} already")
         names[key] = name
     return names
-
-
-def _endpoint(config: RobotProxyConfig, key: str, name: str, entry: ServiceConfig) -> Endpoint:
-    with blame(f"services.{key}.type"):
-        found, hashed = service_type(entry.type), type_hash(entry.type)
-    with blame(f"services.{key}.name"):
-        service_chunk(name)
-    with blame("fleet"):
-        keys = ServiceKeys(config.fleet, name)
-    router = Router(ms_to_ns(entry.deadline_ms), entry.fan_out, config.max_in_flight)
-    return Endpoint(name, keys, hashed, decoder(found.Response), router)
 
 
 class _ProxiedService:
