@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,13 +14,6 @@ from types import TracebackType
 
 LIMIT_S = 30.0
 END_LIMIT_S = 10.0
-
-
-def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(what: str, holds: Callable[[], bool], limit_s: float = LIMIT_S) -> None:

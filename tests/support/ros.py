@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import random
 import threading
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future as Answer
 from concurrent.futures import wait
@@ -19,14 +19,22 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
-from support.processes import LIMIT_S, Process, Processes, free_port
+from skyfog_core.ports import claim_domain, free_tcp_port, release_domain
+from support.processes import LIMIT_S, Process, Processes
 
 ECHO = "skyfog_interfaces/srv/Echo"
 
 
+KEPT_DOMAINS = 16
+_claimed: deque[int] = deque()
+
+
 def free_domain() -> int:
-    """A ROS domain of our own, so that runs beside each other do not meet."""
-    return random.SystemRandom().randint(1, 100)
+    """A ROS domain of our own, so that runs beside each other do not meet; the newest few are kept."""
+    while len(_claimed) >= KEPT_DOMAINS:
+        release_domain(_claimed.popleft())
+    _claimed.append(claim_domain())
+    return _claimed[-1]
 
 
 class Fleet:
@@ -35,9 +43,9 @@ class Fleet:
     def __init__(self, processes: Processes, folder: Path) -> None:
         self.processes = processes
         self.folder = folder
-        self.port = free_port()
+        self.port = free_tcp_port()
         self.robot_domain = free_domain()
-        self.replica_domain = self.robot_domain + 101
+        self.replica_domain = free_domain()
         self.endpoint = f"tcp/127.0.0.1:{self.port}"
 
     def robot(self, **parameters: Any) -> Process:

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from skyfog_bench.processes import BenchError, Process, Processes, free_domains, free_ports
+from skyfog_bench.processes import BenchError, Process, Processes
+from skyfog_core.ports import claim_domain, free_tcp_port
 
 ROBOT = "skyfog_router.nodes.robot_proxy"
 REPLICA = "skyfog_router.nodes.replica_proxy"
@@ -46,7 +47,7 @@ class Fleet:
         self._name = name
         self.robot_domain: int
         self.replica_domain: int
-        self.robot_domain, self.replica_domain = beside.domains if beside else free_domains(2)
+        self.robot_domain, self.replica_domain = beside.domains if beside else (claim_domain(), claim_domain())
         self._endpoint = free_endpoint()
 
     @property
@@ -99,7 +100,7 @@ class Fleet:
 
 def free_endpoint() -> str:
     """A zenoh endpoint on 127.0.0.1 that nobody listens on now."""
-    return f"tcp/127.0.0.1:{free_ports(1)[0]}"
+    return f"tcp/127.0.0.1:{free_tcp_port()}"
 
 
 def environment() -> dict[str, str]:

@@ -10,10 +10,8 @@ import contextlib
 import json
 import os
 import queue
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -34,7 +32,6 @@ TAIL_LINES = 15
 SHM = "/dev/shm/"  # noqa: S108 - where the kernel keeps POSIX shared memory
 # Fast DDS segments and ports, and zenoh's; the four-digit ports (7000 on) are shared by all domains.
 _OF_ONE_DOMAIN = re.compile(r"fastrtps_[0-9a-f]{16}|fastrtps_port[0-9]{5}|[0-9]+\.zenoh")
-DOMAINS = range(11, 100)  # their ports have five digits; above 101 the ports fall among those the kernel hands out
 
 
 class BenchError(SkyfogError):
@@ -196,36 +193,6 @@ class Processes:
                 process.signal(signal.SIGKILL)
                 process.wait(END_LIMIT_S)
             process.release()
-
-
-def free_ports(count: int) -> list[int]:
-    """TCP ports on 127.0.0.1 that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-
-
-def free_domains(count: int) -> list[int]:
-    """ROS domains in which nobody on this machine takes part now. Raises BenchError if there are not enough."""
-    found: list[int] = []
-    for domain in random.SystemRandom().sample(DOMAINS, len(DOMAINS)):
-        if _domain_is_free(domain):
-            found.append(domain)
-            if len(found) == count:
-                return found
-    raise BenchError(f"{count} free ROS domains are needed; only {len(found)} of {len(DOMAINS)} are free")
-
-
-def _domain_is_free(domain: int) -> bool:
-    """Whether the port of a domain's first participant (RTPS 2.5, section 9.6.2.3) is free."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind(("127.0.0.1", 7400 + 250 * domain + 10))
-        except OSError:
-            return False
-    return True
 
 
 def _segments(pid: int) -> set[str]:

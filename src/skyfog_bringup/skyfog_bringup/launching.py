@@ -19,8 +19,8 @@ from launch_ros.actions import Node
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from skyfog_bringup.demo.ports import free_tcp_port
 from skyfog_core.config.base import S, parse
+from skyfog_core.ports import free_tcp_port
 
 PROFILES = ("sim", "lab", "prod")
 # How long a node may take to end after SIGINT, and then after SIGTERM, before it is killed.

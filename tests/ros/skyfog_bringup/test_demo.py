@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from skyfog_bringup.images import package_photographs
-from support.processes import free_port, wait_until
+from skyfog_core.ports import free_tcp_port
+from support.processes import wait_until
 from support.ros import free_domain
 
 RUN_LIMIT_S = 100.0
@@ -104,7 +105,7 @@ def test_a_kill_and_a_freeze_and_no_request_fails(tmp_path: Path, env: dict[str,
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_however_the_demo_ends_nothing_is_left(tmp_path: Path, env: dict[str, str], number: signal.Signals) -> None:
     out = tmp_path / "out"
     log = tmp_path / "demo.txt"
@@ -165,7 +166,7 @@ def test_a_user_plays_a_folder_over_one_replica(tmp_path: Path, env: dict[str, s
 
 @pytest.mark.timeout(90)
 def test_launch_files_start_a_robot_and_a_replica(tmp_path: Path, env: dict[str, str]) -> None:
-    endpoint = f"tcp/127.0.0.1:{free_port()}"
+    endpoint = f"tcp/127.0.0.1:{free_tcp_port()}"
     robot, cloud = tmp_path / "robot.txt", tmp_path / "cloud.txt"
     cloud_words = ("cloud.launch.py", "zone:=us-west-2a", "replica:=7", f"connect:={endpoint}")
     with (

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from std_srvs.srv import SetBool
 
-from support.processes import Processes, free_port
+from skyfog_core.ports import free_tcp_port
+from support.processes import Processes
 from support.ros import caller, free_domain, ros_node
 
 README = Path(__file__).parents[3] / "README.md"
@@ -22,7 +23,7 @@ def blocks(language: str) -> list[str]:
 def write_readme_files(folder: Path) -> None:
     """replica.yaml, robot.yaml and my_service.py as the README gives them, on a port that is free here."""
     replica, robot = blocks("yaml")
-    port = str(free_port())
+    port = str(free_tcp_port())
     (folder / "replica.yaml").write_text(replica.replace("7447", port))
     (folder / "robot.yaml").write_text(robot.replace("7447", port))
     (folder / "my_service.py").write_text(blocks("python")[0])
@@ -42,9 +43,9 @@ def test_a_service_of_the_readers_is_reached_as_the_readme_says(
     if embedded:
         with (tmp_path / "replica.yaml").open("a") as file:
             file.write("    embedded: my_service:factory\n")
-    domain = free_domain()
-    cloud_env = {"ROS_DOMAIN_ID": str(domain + 101), "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
-    with Processes(tmp_path) as processes, ros_node(domain + 101) as cloud, ros_node(domain) as robot:
+    domain, cloud_domain = free_domain(), free_domain()
+    cloud_env = {"ROS_DOMAIN_ID": str(cloud_domain), "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    with Processes(tmp_path) as processes, ros_node(cloud_domain) as cloud, ros_node(domain) as robot:
         if not embedded:
             answer = {"success": True, "message": "from the cloud"}
             cloud.create_service(SetBool, "/switch", lambda _request, _response: SetBool.Response(**answer))

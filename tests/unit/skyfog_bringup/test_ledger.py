@@ -48,6 +48,16 @@ def test_overlapping_requests_are_told_apart_by_when_they_were_called() -> None:
     assert {request.index: request.replica for request in ledger.requests} == {0: "slow/0", 1: "fast/1"}
 
 
+def test_a_proxy_that_was_held_up_delivers_in_order() -> None:
+    """Two requests wait for a busy proxy, which calls for both at once."""
+    ledger = Ledger()
+    ledger.add(
+        [record(1, 200, 160), record(0, 0, 500)],
+        [delivered(358, 57, "a/0"), delivered(498, 198, "b/1")],  # called at 301 and 300
+    )
+    assert {request.index: request.replica for request in ledger.requests} == {1: "a/0", 0: "b/1"}
+
+
 def test_the_trace_may_come_after_the_record() -> None:
     ledger = Ledger()
     ledger.add([record(0, 0, 50)], [])

@@ -21,10 +21,10 @@ from pathlib import Path
 import psutil
 
 from skyfog_bringup.demo import shm
-from skyfog_bringup.demo.ports import free_domain
 from skyfog_bringup.demo.schedule import FaultKind
 from skyfog_core.config.demo import DemoConfig
 from skyfog_core.errors import SkyfogError
+from skyfog_core.ports import claim_domain
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 INT_LIMIT_S = 8.0  # launch passes on SIGINT, and from its limits on SIGTERM and SIGKILL
@@ -219,7 +219,7 @@ class Fleet:
 def _domain() -> int:
     given = os.environ.get("ROS_DOMAIN_ID", "")
     try:
-        return int(given) if given else free_domain()
+        return int(given) if given else claim_domain()
     except (ValueError, OSError) as error:
         raise FleetError(f"ROS_DOMAIN_ID: {error}") from None
 

@@ -2,7 +2,8 @@
 
 The camera knows how long it waited and what it got; the robot's proxy knows which replica was first. Neither knows the
 other's ids, so a request is found in the trace by time: both are read from one machine's steady clock, and the proxy
-delivered within the time that the camera waited.
+delivered within the time that the camera waited. Of several that fit it is the first: answers reach a client in the
+order in which they were sent.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ class Ledger:
             if not fits:
                 left.append(place)
                 continue
-            best = min(fits, key=lambda delivery: abs(delivery.called_ns - request.sent_ns))
+            best = min(fits, key=lambda delivery: delivery.done_ns)
             self._deliveries.remove(best)
             self.requests[place] = replace(request, replica=best.replica)
         self._unmatched = left

@@ -179,7 +179,9 @@ def _played(config: DemoConfig, fleet: Fleet, console: Console) -> Demo:
         demo = Demo(config, fleet, view)
         demo.wait_ready()
         if len(demo.planned) < 2:
-            view.note(f"Faults with {config.replicas} of them: {len(demo.planned)} instead of 2, since one must stay healthy.")
+            view.note(
+                f"Faults with {config.replicas} of them: {len(demo.planned)} instead of 2, since one must stay healthy."
+            )
         demo.play()
     finally:
         view.close()
