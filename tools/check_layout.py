@@ -28,9 +28,13 @@ def too_long(file: Path) -> Iterator[str]:
 
 
 def pytest_args(package: str) -> list[str]:
-    """The options by which `colcon test` finds a package's tests; it runs pytest in the package's folder."""
-    settings = ["-o", "pythonpath=../../tests", "-o", f"testpaths=../../tests/*/{package}"]
-    return ["-c", "../../pyproject.toml", "--rootdir", ".", *settings]
+    """The options by which `colcon test` finds a package's tests; it runs pytest in the package's folder.
+
+    The root is the workspace's, as in `./ws test`: with another, a conftest.py counts for every folder of tests.
+    """
+    folders = sorted({file.parent for file in ROOT.glob(f"tests/*/{package}/test_*.py")})
+    found = [f"../../{folder.relative_to(ROOT)}" for folder in folders]
+    return ["-c", "../../pyproject.toml", "--rootdir", "../..", "-o", "pythonpath=tests", *found]
 
 
 def unreachable_tests() -> Iterator[str]:
