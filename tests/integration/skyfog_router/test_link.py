@@ -93,6 +93,18 @@ def test_a_replica_that_leaves_drops_its_token_and_finishes_what_it_has(net: Net
     assert caller.wait() == b"last"
 
 
+def test_a_replica_that_has_left_keeps_no_thread(net: Net) -> None:
+    robot, replica = net.robot(), net.local("passing")
+    robot.watched.wait_for(replica.who)
+    assert robot.ask(b"x").wait() == b"x"
+    threads = [thread for thread in threading.enumerate() if thread.name == f"send-{replica.who}"]
+    assert len(threads) == 1
+    replica.driver.announce(False)
+    assert robot.watched.leaves.get(timeout=LIMIT_S) == replica.who
+    threads[0].join(LIMIT_S)
+    assert not threads[0].is_alive()
+
+
 def test_a_replica_that_starts_before_its_robot_is_found(net: Net) -> None:
     remote = net.remote("early", "echo")
     local = net.local("early")

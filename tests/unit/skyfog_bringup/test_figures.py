@@ -46,7 +46,9 @@ def test_boxes_are_drawn_where_they_were_found() -> None:
 
 
 def test_many_boxes_in_one_place_do_not_fail() -> None:
-    annotate(np.zeros((90, 100, 3), np.uint8), [CAT] * 12, "a caption that is far too long for the picture " * 5)
+    picture = np.zeros((90, 100, 3), np.uint8)
+    made = annotate(picture, [CAT] * 12, "a caption that is far too long for the picture " * 5)
+    assert made.shape == annotate(picture, [CAT], "short").shape
 
 
 def test_the_plot_is_written_also_without_a_single_answer(tmp_path: Path) -> None:

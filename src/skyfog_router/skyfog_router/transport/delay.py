@@ -6,6 +6,7 @@ not the replica's capacity: any number of messages are under way at once, as on 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -37,6 +38,8 @@ class DelayedReplicaTransport:
 
     def close(self) -> None:
         self._closing.set()
+        with contextlib.suppress(queue.Full):
+            self._line.put_nowait((0, lambda: None))  # wakes the thread where nothing is under way
         self._transport.close()
 
     def _later(self, call: Callable[[], None]) -> None:

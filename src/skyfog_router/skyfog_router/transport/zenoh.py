@@ -8,6 +8,7 @@ zenoh from one, and cancel from the link's thread only, since `cancel` waits for
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import threading
@@ -67,6 +68,7 @@ class _Link:
     def __init__(self, name: str) -> None:
         self._calls: queue.Queue[Callable[[], None] | None] = queue.Queue(SEND_QUEUE)
         self._busy = 0  # queued or running calls
+        self._closed = False
         self._sent_bytes = 0
         self._read_bytes = 0
         self._lock = threading.Lock()
@@ -100,10 +102,10 @@ class _Link:
             self._read_bytes = max(self._read_bytes, position)
 
     def close(self) -> None:
-        try:
+        """End the thread once what is queued is sent; stuck behind a frozen peer, once that is gone."""
+        self._closed = True
+        with contextlib.suppress(queue.Full):  # a full queue is worked off, and the flag seen, first
             self._calls.put_nowait(None)
-        except queue.Full:
-            return  # stuck behind a frozen peer: a daemon thread, ended with the process
 
     def join(self, limit_s: float) -> None:
         self._thread.join(limit_s)
@@ -118,6 +120,8 @@ class _Link:
                 call()
             finally:
                 self._finished()
+            if self._closed and self._calls.empty():
+                return
 
 
 class ZenohRouterTransport:
@@ -143,6 +147,9 @@ class ZenohRouterTransport:
                 events.joined(service, replica)
             else:
                 events.left(service, replica)
+                link = self._links.pop((service, replica), None)
+                if link is not None:
+                    link.close()
 
         self._keys[service], self._events[service] = keys, events
         subscriber = self._session.liveliness().declare_subscriber(keys.all_live, on_token, history=True)
@@ -154,9 +161,12 @@ class ZenohRouterTransport:
         token = zenoh.CancellationToken()
         with self._lock:
             self._tokens[request_id, replica] = token
+        link = self._link(service, replica)
         try:
-            self._link(service, replica).send(
-                lambda position: self._get(service, replica, request_id, token, header, payload, budget_ms, position),
+            link.send(
+                lambda position: self._get(
+                    link, service, replica, request_id, token, header, payload, budget_ms, position
+                ),
                 len(header) + len(payload),
             )
         except Overloaded:
@@ -165,20 +175,22 @@ class ZenohRouterTransport:
 
     def cancel(self, service: str, replica: ReplicaKey, request_id: RequestId) -> None:
         token = self._forget(request_id, replica)
-        if token is None:
-            return  # it has ended
+        link = self._links.get((service, replica))
+        if token is None or link is None:
+            return  # it has ended, or the replica has left and it ends by its time-out
         try:
-            self._link(service, replica).later(lambda: self._withdraw(service, replica, request_id, token))
+            link.later(lambda: self._withdraw(service, replica, request_id, token))
         except Overloaded:
             log.debug("cancel_dropped", replica=str(replica))  # its query ends by its own time-out
 
     def close(self) -> None:
         for subscriber in self._subscribers:
             _quietly(subscriber.undeclare)
-        for link in self._links.values():
+        links = list(self._links.values())
+        for link in links:
             link.close()
-        for link in self._links.values():
-            link.join(CLOSE_LIMIT_S / len(self._links))
+        for link in links:
+            link.join(CLOSE_LIMIT_S / len(links))
         _close_session(self._session)
 
     def _link(self, service: str, replica: ReplicaKey) -> _Link:
@@ -193,6 +205,7 @@ class ZenohRouterTransport:
 
     def _get(
         self,
+        link: _Link,
         service: str,
         replica: ReplicaKey,
         request_id: RequestId,
@@ -202,7 +215,7 @@ class ZenohRouterTransport:
         budget_ms: int,
         position: int,
     ) -> None:
-        events, link = self._events[service], self._link(service, replica)
+        events = self._events[service]
 
         def on_reply(reply: zenoh.Reply) -> None:
             link.read(position)
