@@ -136,6 +136,22 @@ def test_a_replica_that_rejoins_before_its_old_query_ends_is_asked_again_when_it
     assert made.on_error(A, LOST, [A], 3 * MS) == [], "one rejoining, one more try"
 
 
+def test_a_failure_is_never_certain_once_a_process_was_lost_that_another_has_replaced() -> None:
+    made = asked(A)
+    made.on_error(A, LOST, [], 1)
+    made.on_join(A, [A], MS)
+    error = failure(made.on_error(A, Overloaded("full"), [A], 2 * MS))
+    assert type(error) is OutcomeUnknown
+    assert "a/0: full" in str(error)
+
+
+def test_a_deadline_right_after_a_rejoined_replicas_old_query_ended_is_deadline_exceeded() -> None:
+    made = asked(A)
+    made.on_join(A, [A], MS)
+    assert made.on_error(A, LOST, [A], 100 * MS) == []
+    assert type(failure(made.on_deadline(100 * MS))) is DeadlineExceeded
+
+
 def test_a_deadline_without_anybody_to_ask_is_no_replica() -> None:
     error = failure(request().on_deadline(100 * MS))
     assert type(error) is NoReplica
@@ -163,4 +179,11 @@ def test_a_deadline_while_somebody_may_have_run_it_is_deadline_exceeded() -> Non
 def test_a_deadline_after_a_lost_replica_is_deadline_exceeded() -> None:
     made = asked(A)
     made.on_error(A, LOST, [], 1)
+    assert type(failure(made.on_deadline(100 * MS))) is DeadlineExceeded
+
+
+def test_a_deadline_right_after_one_that_refused_has_come_back_is_a_failure_too() -> None:
+    made = asked(A)
+    made.on_error(A, Overloaded("full"), [], 1)
+    assert made.on_join(A, [A], 100 * MS) == []
     assert type(failure(made.on_deadline(100 * MS))) is DeadlineExceeded

@@ -72,6 +72,7 @@ class BroadcastRequest:
     ended: dict[ReplicaKey, RequestError] = field(default_factory=dict)  # answered without a result, or lost
     rejoined: set[ReplicaKey] = field(default_factory=set)  # asked, and a new process since: not asked yet
     attempts: int = 0
+    may_have_run: bool = False  # somewhere, even if a new process has taken that replica's place since
     done: bool = False
 
     def ask(self, live: Sequence[ReplicaKey], now_ns: int) -> list[Action]:
@@ -103,6 +104,7 @@ class BroadcastRequest:
         if self.done or replica not in self.asked:
             return []
         self.asked.discard(replica)
+        self.may_have_run |= not isinstance(error, NotExecuted)
         if isinstance(error, LinkLost) and replica in self.rejoined:
             self.rejoined.discard(replica)  # that was the old process
         else:
@@ -137,17 +139,21 @@ class BroadcastRequest:
         errors = list(self.ended.values())
         text = "; ".join(f"{replica}: {error}" for replica, error in sorted(self.ended.items()))
         unsure = [e for e in errors if not isinstance(e, NotExecuted)]
+        if self.may_have_run and not unsure:
+            return OutcomeUnknown(f"{text}; a process that is gone may have run it")
         return type(unsure[0] if unsure else errors[0])(text)
 
     def _late(self, now_ns: int) -> RequestError:
         waited = f"after {ns_to_ms(now_ns - self.started_ns):.0f} ms"
         if self.attempts == 0:
             return NoReplica(f"no replica was there to ask, {waited}")
-        if not self.asked and all(isinstance(e, NotExecuted) for e in self.ended.values()):
+        if not self.asked and self.ended and not self.may_have_run:
             return NoReplica(f"{self._reason()}, {waited}")
         text = [f"{replica}: no answer" for replica in sorted(self.asked)]
         text += [f"{replica}: {error}" for replica, error in sorted(self.ended.items())]
-        return DeadlineExceeded(f"no valid reply {waited} ({'; '.join(text)})")
+        return DeadlineExceeded(
+            f"no valid reply {waited} ({'; '.join(text) or 'who was asked is a new process since'})"
+        )
 
 
 class LinkLost(OutcomeUnknown):
