@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import random
 import socket
 
@@ -43,6 +44,12 @@ def release_domain(domain: int) -> None:
     claim = _claims.pop(domain, None)
     if claim is not None:
         claim.close()
+
+
+@atexit.register
+def _release_all() -> None:
+    for domain in list(_claims):
+        release_domain(domain)
 
 
 def _discovery_port(domain: int) -> int:
