@@ -81,11 +81,13 @@ class RouterDriver:
         """Route one request (CDR). Any thread. `caller` hears exactly once, unless this raises Overloaded."""
         self._owner.submit(lambda now_ns: self._on_call(self._endpoints[service], payload, caller, now_ns))
 
-    def close(self) -> None:
-        """Fail what is open, leave the network, end the thread."""
+    def close(self) -> int:
+        """Fail what is open, leave the network, end the thread. Returns how many calls were open."""
+        open_calls = len(self._calls)
         self._owner.close(self._on_close)
         self._transport.close()
         self._trace.close()
+        return open_calls
 
     # RouterEvents, from the transport's threads
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from skyfog_router.robot import Endpoint, RouterDriver
 from skyfog_router.transport.zenoh import ZenohRouterTransport, open_session
 
 CHECK_NAMES_S = 2.0
+LINGER_S = 0.5  # DDS drops a last answer that its reader has not fetched when the writer goes, and tells nobody
 
 log = structlog.get_logger()
 
@@ -50,7 +52,8 @@ class RobotProxy(Node):
         self.create_timer(CHECK_NAMES_S, self._check_names)
 
     def destroy_node(self) -> None:
-        self._driver.close()
+        if self._driver.close():
+            time.sleep(LINGER_S)
         super().destroy_node()
 
     def _endpoint(self, config: RobotProxyConfig, key: str, name: str) -> Endpoint:
