@@ -65,7 +65,14 @@ class RobotProxy(Node):
         with blame("fleet"):
             keys = ServiceKeys(config.fleet, name)
         router = Router(ms_to_ns(entry.deadline_ms), entry.fan_out, config.max_in_flight)
-        return Endpoint(name, keys, hashed, decoder(found.Response), router, lambda: self.count_clients(name))
+        return Endpoint(name, keys, hashed, decoder(found.Response), router, lambda: self._clients_of(name))
+
+    def _clients_of(self, name: str) -> int:
+        """How many clients share a service's answers; one where ROS shuts down and can no longer tell."""
+        try:
+            return self.count_clients(name)
+        except (RCLError, InvalidHandle):
+            return 1
 
     def _check_names(self) -> None:
         """Say so once where another node offers one of our services: clients would get either's answer."""
