@@ -7,6 +7,7 @@ STATE="$ROOT/.ws"
 VENV="$ROOT/.venv"
 VERBS="setup build demo test run shell extra doctor clean help"
 LOCK_LIMIT_S=900
+TESTED_EXTRAS="planning world" # what `./ws test` installs too
 CALLER_DIR=$PWD
 cd "$ROOT"
 
@@ -83,10 +84,12 @@ build_workspace() {
   echo "$inputs" >$stamp
 }
 
-# Everything that demo and test stand on; silent where nothing is to be done.
+# Everything that demo and test stand on, and the named extras; silent where nothing is to be done.
 make_ready() {
+  local extra
   take_lock
   setup_steps only-work
+  for extra in "$@"; do setup_extra only-work "$extra"; done
   build_workspace
   drop_lock
   enter_environment
@@ -161,7 +164,7 @@ run_checks() {
 
 verb_test() {
   local lint_status=0 test_status=0
-  make_ready
+  make_ready $TESTED_EXTRAS
   if [ "${1:-}" = --no-lint ]; then
     shift
   else
@@ -177,13 +180,13 @@ verb_extra() {
   local name=${1:-} file="tools/extras/${1:-}.txt"
   if [ -z "$name" ] || [ ! -f "$file" ]; then
     [ -z "$name" ] || printf 'ws: no extra "%s"\n' "$name" >&2
-    say "Extras: $(cd tools/extras && printf '%s ' *.txt | sed 's/\.txt//g')"
+    say "Extras: $(cd tools/extras && ls *.txt | grep -v nodeps | sed 's/\.txt//' | tr '\n' ' ')"
     [ -z "$name" ] || exit 2
     return 0
   fi
   take_lock
   setup_steps only-work
-  setup_extra "$name" "$file"
+  setup_extra all "$name"
 }
 
 verb_doctor() {

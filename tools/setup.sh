@@ -189,10 +189,32 @@ build_overlay() {
 }
 
 # Extras go through pip, so that a local build of something heavy is found where pip is told of one.
+# An extra's Debian packages, if it has any, are listed in NAME.apt.
 setup_extra() {
-  local name=$1 file=$2
+  local mode=$1 name=$2 file="tools/extras/$2.txt" apt="tools/extras/$2.apt" packages=()
   STEP=0 STEPS=1
-  step all "extra-$name" "$name" "$(key "$file" "$CONSTRAINTS" -- "$(stamp venv)")" \
-    "check that pip reaches a package index, then ./ws extra $name" \
-    pip_install --quiet --constraint "$CONSTRAINTS" -r "$file"
+  if [ -f "$apt" ]; then mapfile -t packages < <(missing_of "$apt"); fi
+  if [ ${#packages[@]} -gt 0 ]; then
+    [ "$(id -u)" -eq 0 ] || die "missing: ${packages[*]}. Install them: sudo apt-get install ${packages[*]}"
+    run_logged "apt-$name" "Debian packages for $name: ${packages[*]}" "apt-get install ${packages[*]}" \
+      install_debian "${packages[@]}"
+  fi
+  step "$mode" "extra-$name" "$name" "$(key "$file" "$CONSTRAINTS" -- "$(stamp venv)")" \
+    "check that pip reaches a package index, then ./ws extra $name" install_extra "$file"
+}
+
+# The packages of a list that dpkg does not know as installed.
+missing_of() {
+  local package
+  while read -r package; do
+    [ -z "$package" ] || dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok' || echo "$package"
+  done < <(sed 's/#.*//; s/[[:space:]]//g' "$1")
+}
+
+install_extra() {
+  pip_install --quiet --constraint "$CONSTRAINTS" -r "$1"
+  # What is wanted without what it asks for, since that is large and not used.
+  if [ -f "${1%.txt}.nodeps.txt" ]; then
+    pip_install --quiet --constraint "$CONSTRAINTS" --no-deps -r "${1%.txt}.nodeps.txt"
+  fi
 }
