@@ -41,13 +41,18 @@ def downward(x: float, y: float, z: float, yaw: float) -> Transform:
     return made
 
 
+def grip_height(target: Located, limits: GripperLimits) -> float:
+    """Height of the finger tips at the grasp: as deep as they reach, but not onto what the object stands on."""
+    return max(target.bottom + limits.clearance, target.top - limits.finger_depth)
+
+
 def grasps(target: Located, limits: GripperLimits) -> list[Grasp]:
     """Ways to take the object from above, the best first; [] where it is too wide for the gripper.
 
     Each is offered in both of the two turns of the hand that are the same for the object, the smaller turn first.
     """
     usable = limits.max_opening - limits.margin
-    z = max(target.bottom + limits.clearance, target.top - limits.finger_depth)
+    z = grip_height(target, limits)
     found = []
     for yaw, across in ((target.yaw, target.width), (target.yaw + np.pi / 2, target.length)):
         if across > usable:
