@@ -14,7 +14,9 @@ def test_a_transform_takes_points_of_its_second_frame_to_its_first() -> None:
     assert invert(a_from_b) @ [1, 3, 3, 1] == pytest.approx([1, 0, 0, 1])
 
 
-@pytest.mark.parametrize("given", [(0, 0, 0, 1), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), QUARTER, (0.5, 0.5, -0.5, 0.5)])
+@pytest.mark.parametrize(
+    "given", [(0, 0, 0, 1), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), QUARTER, (0.5, 0.5, -0.5, 0.5)]
+)
 def test_a_quaternion_survives_being_a_matrix(given: tuple[float, float, float, float]) -> None:
     assert quaternion(transform((0, 0, 0), given)[:3, :3]) == pytest.approx(given)
 

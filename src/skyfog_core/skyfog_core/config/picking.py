@@ -41,7 +41,9 @@ class PickPlaceConfig(Strict):
     arm_joints: Annotated[list[str], Field(min_length=1, description="as on /joint_states")] = [
         f"panda_joint{index}" for index in range(1, 8)
     ]
-    finger_joints: Annotated[list[str], Field(min_length=1, description="each moves one finger by half the opening")] = [
+    finger_joints: Annotated[
+        list[str], Field(min_length=1, description="each moves one finger by half the opening")
+    ] = [
         "panda_finger_joint1",
         "panda_finger_joint2",
     ]
@@ -57,8 +59,12 @@ class PickPlaceConfig(Strict):
     score_threshold: Annotated[float, Field(ge=0, le=1, description="of a pixel, for the segmentation")] = 0.5
     velocity_scaling: Annotated[float, Field(gt=0, le=1, description="share of the joints' limits")] = 0.5
     plan_budget_s: Annotated[float, Field(gt=0, le=600, description="for one motion")] = 5.0
-    call_limit_s: Annotated[float, Field(gt=0, le=600, description="no answer of a service by then is a failure")] = 20.0
-    motion_limit_s: Annotated[float, Field(gt=0, le=600, description="beyond a trajectory's own time, wall clock")] = 20.0
+    call_limit_s: Annotated[float, Field(gt=0, le=600, description="no answer of a service by then is a failure")] = (
+        20.0
+    )
+    motion_limit_s: Annotated[float, Field(gt=0, le=600, description="beyond a trajectory's own time, wall clock")] = (
+        20.0
+    )
     arrival_rad: Annotated[float, Field(gt=0, le=1, description="how near the end of a trajectory counts as there")] = (
         0.02
     )

@@ -33,6 +33,7 @@ def latched() -> QoSProfile:
 
 
 def stamp_ns(header: Any) -> int:
+    """A header's stamp in nanoseconds of ROS time."""
     return int(header.stamp.sec) * S + int(header.stamp.nanosec)
 
 
@@ -59,6 +60,7 @@ def pixels(image: Any) -> npt.NDArray[Any]:
 
 
 def joint_state(names: Sequence[str], positions: Sequence[float]) -> JointState:
+    """Positions by name."""
     return JointState(name=list(names), position=[float(value) for value in positions])
 
 

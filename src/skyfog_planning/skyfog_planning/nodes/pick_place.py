@@ -82,7 +82,9 @@ class PickPlaceNode(Node):
             (f"{camera}/depth_image", Image, "depth"),
             (f"{camera}/camera_info", CameraInfo, "info"),
         ):
-            self.create_subscription(kind, topic, lambda message, key=key: self._seen(key, message), qos_profile_sensor_data)
+            self.create_subscription(
+                kind, topic, lambda message, key=key: self._seen(key, message), qos_profile_sensor_data
+            )
         self.create_subscription(JointState, "/joint_states", self._on_joints, qos_profile_sensor_data)
         self.create_subscription(TFMessage, "/tf", self._on_tf, 100)
         self.create_subscription(TFMessage, "/tf_static", self._on_tf, messages.latched())

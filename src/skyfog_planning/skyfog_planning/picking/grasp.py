@@ -53,12 +53,12 @@ def grasps(target: Located, limits: GripperLimits) -> list[Grasp]:
     """
     usable = limits.max_opening - limits.margin
     z = grip_height(target, limits)
-    found = []
+    found: list[Grasp] = []
     for yaw, across in ((target.yaw, target.width), (target.yaw + np.pi / 2, target.length)):
         if across > usable:
             continue
-        for turned in sorted((_wrapped(yaw), _wrapped(yaw + np.pi)), key=abs):
-            found.append(Grasp(downward(target.x, target.y, z, turned), across))
+        turns = sorted((_wrapped(yaw), _wrapped(yaw + np.pi)), key=abs)
+        found += [Grasp(downward(target.x, target.y, z, turned), across) for turned in turns]
     return found
 
 
