@@ -108,6 +108,20 @@ def test_no_view_is_not_an_empty_table() -> None:
     assert outcome.why == "no view could be taken"
 
 
+def test_what_cannot_be_carried_is_let_go_at_once_and_tried_again() -> None:
+    policy, table = PickPlace(task()), Table([(0.5, 0.0)], [])
+    step = policy.start(0)
+    while not (isinstance(step, Reach) and step.what == "carry"):
+        step = table.perform(policy, step, 0)
+    step = policy.on_failed("no plan", 0)
+    assert isinstance(step, Grip)
+    assert step.opening_m > 0
+    while not isinstance(step, Finish):
+        step = table.perform(policy, step, 0)
+    assert step.outcome.placed == ["cube"]
+    assert step.outcome.rounds == 2
+
+
 @given(
     places=st.lists(st.sampled_from(PLACES), unique=True),
     fails=st.lists(st.booleans(), max_size=60),
