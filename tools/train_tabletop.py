@@ -22,8 +22,11 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from skyfog_world.renders import CLASSES, HEIGHT, WIDTH, labelled
+from skyfog_world.renders import classes_of, labelled
+from skyfog_world.sdf import load
 
+WORLD = Path(__file__).resolve().parent.parent / "sim_worlds" / "tabletop.sdf"
+HEIGHT, WIDTH = 240, 320  # of the wrist camera
 TRAIN_SEEDS = range(1_000_000, 2_000_000)
 HELD_OUT_SEEDS = range(2_000_000, 3_000_000)
 BATCH = 16
@@ -54,7 +57,7 @@ class Net(nn.Module):
         return joined
 
 
-def to_onnx(net: Net, classes: int) -> onnx.ModelProto:
+def to_onnx(net: Net) -> onnx.ModelProto:
     """The network as ONNX with a free batch axis: `image` [N, 3, H, W] -> `logits` [N, H/2, W/2, classes]."""
     weights = [numpy_helper.from_array(value.detach().numpy(), name) for name, value in net.state_dict().items()]
     weights.append(numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "twice"))
@@ -90,7 +93,7 @@ def to_onnx(net: Net, classes: int) -> onnx.ModelProto:
         nodes,
         "tabletop",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, HEIGHT, WIDTH])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", HEIGHT // 2, WIDTH // 2, classes])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", HEIGHT // 2, WIDTH // 2, net.head.out_channels])],
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
@@ -106,11 +109,10 @@ def augmented(images: Images, rng: np.random.Generator) -> npt.NDArray[np.float3
     return np.ascontiguousarray((np.clip(x, 0, 1) * 2 - 1).transpose(0, 3, 1, 2), np.float32)
 
 
-def train(images: Images, labels: Labels, epochs: int, seed: int) -> Net:
+def train(images: Images, labels: Labels, classes: int, epochs: int, seed: int) -> Net:
     """Adam with a falling rate on cross entropy; classes weigh by the root of their rarity."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    classes = len(CLASSES)
     counts = np.bincount(labels.ravel(), minlength=classes) + 1
     weight = torch.from_numpy(np.sqrt(counts.sum() / counts)).float()
     loss_of = nn.CrossEntropyLoss(weight=weight / weight.mean())
@@ -128,30 +130,31 @@ def train(images: Images, labels: Labels, epochs: int, seed: int) -> Net:
             loss.backward()
             optimizer.step()
             falling.step()
-            total += float(loss)
+            total += loss.item()
         print(f"epoch {epoch + 1} of {epochs}: loss {total / (len(images) // BATCH):.4f}", flush=True)
     return net
 
 
 def intersection_over_union(net: Net, images: Images, labels: Labels) -> npt.NDArray[np.float64]:
     """[classes] over all images, at half resolution."""
-    shared, joined = np.zeros(len(CLASSES)), np.zeros(len(CLASSES))
+    classes = net.head.out_channels
+    shared, joined = np.zeros(classes), np.zeros(classes)
     with torch.no_grad():
         for image, label in zip(images, labels, strict=True):
             x = torch.from_numpy((image.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None])
             found, right = net(x)[0].argmax(0).numpy(), label[::2, ::2]
-            for index in range(len(CLASSES)):
+            for index in range(classes):
                 shared[index] += np.sum((found == index) & (right == index))
                 joined[index] += np.sum((found == index) | (right == index))
     return shared / np.maximum(joined, 1)
 
 
-def write(net: Net, folder: Path, figures: str) -> None:
+def write(net: Net, classes: list[str], folder: Path, figures: str) -> None:
     """The model folder: ONNX file, manifest, labels, and a README with origin and figures."""
     folder.mkdir(parents=True, exist_ok=True)
-    data = to_onnx(net, len(CLASSES)).SerializeToString()
+    data = to_onnx(net).SerializeToString()
     (folder / "tabletop.onnx").write_bytes(data)
-    (folder / "labels.txt").write_text("\n".join(CLASSES) + "\n")
+    (folder / "labels.txt").write_text("\n".join(classes) + "\n")
     digest = hashlib.sha256(data).hexdigest()
     (folder / "manifest.yaml").write_text(MANIFEST.format(sha256=digest, height=HEIGHT, width=WIDTH))
     (folder / "README.md").write_text(README.format(sha256=digest, figures=figures))
@@ -201,15 +204,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     began = time.monotonic()
-    images, labels = labelled(TRAIN_SEEDS[: given.images])
+    world = load(WORLD)
+    classes = classes_of(world)
+    images, labels = labelled(world, TRAIN_SEEDS[: given.images])
     print(f"{len(images)} images rendered in {time.monotonic() - began:.0f} s", flush=True)
-    net = train(images, labels, given.epochs, given.seed)
-    scores = intersection_over_union(net, *labelled(HELD_OUT_SEEDS[: given.held_out]))
-    rows = [f"| {name} | {score:.3f} |" for name, score in zip(CLASSES, scores, strict=True)]
+    net = train(images, labels, len(classes), given.epochs, given.seed)
+    scores = intersection_over_union(net, *labelled(world, HELD_OUT_SEEDS[: given.held_out]))
+    rows = [f"| {name} | {score:.3f} |" for name, score in zip(classes, scores, strict=True)]
     head = f"Intersection over union on {given.held_out} images of scenes that training did not see:"
     figures = "\n".join([head, "", "| class | IoU |", "| --- | --- |", *rows])
     print(figures)
-    write(net, given.out, figures)
+    write(net, classes, given.out, figures)
     return 0
 
 
