@@ -93,7 +93,11 @@ def to_onnx(net: Net) -> onnx.ModelProto:
         nodes,
         "tabletop",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, HEIGHT, WIDTH])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", HEIGHT // 2, WIDTH // 2, net.head.out_channels])],
+        [
+            helper.make_tensor_value_info(
+                "logits", TensorProto.FLOAT, ["batch", HEIGHT // 2, WIDTH // 2, net.head.out_channels]
+            )
+        ],
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)

@@ -51,3 +51,9 @@ def soak(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
 def faults(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     """1,000 calls while one of three replicas is killed and one is frozen."""
     _bench("faults", quick, json, seed)
+
+
+@app.command("pick_place")
+def pick_place(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """20 seeded tabletop scenes picked into a bin; half-way, one replica of each service is killed."""
+    _bench("pick_place", quick, json, seed)

@@ -92,6 +92,31 @@ class Fleet:
                 nodes[service] = {"executed": str(executed)}
         return Replica(self._start(f"replica_{service}_{name}", REPLICA, nodes, self.replica_domain), executed)
 
+    def node(
+        self, name: str, module: str, parameters: dict[str, dict[str, Any]], *, robot_side: bool = True
+    ) -> Process:
+        """Any node, with the parameters of the ROS nodes in it by their names."""
+        return self._start(name, module, parameters, self.robot_domain if robot_side else self.replica_domain)
+
+    def proxy(self, services: dict[str, dict[str, Any]]) -> Process:
+        """A robot proxy for services of any type: the entries of RobotProxyConfig.services."""
+        values = {"fleet": self._name, "services": services, "zenoh": {"listen": [self._endpoint]}}
+        return self.node(f"{self._name}_robot_proxy", ROBOT, {"robot_proxy": values})
+
+    def host(self, service: str, zone: str, kind: str, embedded: str, own: dict[str, Any]) -> Process:
+        """A replica with a service of any type inside it, whose own parameters are `own`."""
+        values = {
+            "fleet": self._name,
+            "zone": zone,
+            "replica": "0",
+            "service": service,
+            "type": kind,
+            "embedded": embedded,
+            "zenoh": {"connect": [self._endpoint]},
+        }
+        nodes = {"replica_proxy": values, **({service: own} if own else {})}
+        return self.node(f"replica_{service}_{zone}", REPLICA, nodes, robot_side=False)
+
     def _start(self, name: str, module: str, nodes: dict[str, dict[str, Any]], domain: int) -> Process:
         path = self._processes.folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump({node: {"ros__parameters": values} for node, values in nodes.items()}))

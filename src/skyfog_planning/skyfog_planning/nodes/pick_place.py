@@ -98,7 +98,10 @@ class PickPlaceNode(Node):
     def _on_joints(self, message: JointState) -> None:
         velocities = message.velocity or [0.0] * len(message.name)
         self._joints.update(zip(message.name, zip(message.position, velocities, strict=True), strict=True))
-        self._joints_ns = messages.stamp_ns(message.header)
+        stamp_ns = messages.stamp_ns(message.header)
+        if stamp_ns < self._joints_ns:  # a simulation began anew: what was seen belongs to the past
+            self._images.clear()
+        self._joints_ns = stamp_ns
         self._wake()
 
     def _on_tf(self, message: TFMessage) -> None:
