@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from skyfog_bench.fleet import Fleet
-from skyfog_bench.processes import Process, Processes
+from skyfog_bench.processes import BenchError, Process, Processes
 from skyfog_bench.report import Goal, Report
 from skyfog_core.extras import need
 
@@ -65,7 +65,8 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None])
         killed = index == size.scenes // 2
         if killed:
             _kill_one_each(processes, replicas, arm, carried_before=_carried(arm, processes), say=say)
-        report.rows.append(_row(scene, picker.receive(SCENE_LIMIT_S + 60), killed=killed))
+        row = _row(scene, picker.receive(SCENE_LIMIT_S + 60), killed=killed)
+        report.rows.append(row)
         say(
             f"scene {index + 1} of {size.scenes}: {report.rows[-1]['in_bin']} of {report.rows[-1]['objects']} in the bin"
         )
@@ -93,7 +94,7 @@ def _config(name: str) -> Any:
     for folder in Path(__file__).resolve().parents:
         if (folder / "config" / "base" / name).is_file():
             return yaml.safe_load((folder / "config" / "base" / name).read_text())
-    raise FileNotFoundError(f"config/base/{name} is not found above {__file__}")
+    raise BenchError(f"config/base/{name} is not found above {__file__}")
 
 
 def _carried(arm: Process, processes: Processes) -> int:

@@ -81,6 +81,27 @@ def demo(
     raise typer.Exit(status)
 
 
+@app.command("pick-place")
+def pick_place(
+    classes: Annotated[list[str] | None, typer.Option("--class", help="only these; may be repeated")] = None,
+    seconds: Annotated[float, typer.Option(min=1, max=36_000, help="give up after this")] = 600.0,
+) -> None:
+    """Clear the table that `ros2 launch skyfog_bringup pick_place.launch.py` started; status 1 if anything is left."""
+    from skyfog_bringup.nodes.pick import pick  # noqa: PLC0415  # imports ROS
+
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        result = pick(classes or [], seconds, lambda text: console.print(text, markup=False))
+    except SkyfogError as error:
+        Console(stderr=True, soft_wrap=True).print(f"skyfog pick-place: {error}", markup=False, highlight=False)
+        raise typer.Exit(EXIT_FLEET) from None
+    for failure in result.failures:
+        console.print(f"  {failure}", markup=False)
+    why = f": {result.status.message}" if result.status.message else ""
+    console.print(f"{result.placed} placed, {result.left} left, {result.seconds:.0f} s{why}", markup=False)
+    raise typer.Exit(0 if result.status.code == result.status.OK else 1)
+
+
 @app.command(context_settings=PASS_ON)
 def bench(context: typer.Context) -> None:
     """Experiments beside their peers; `skyfog bench --help` lists them."""

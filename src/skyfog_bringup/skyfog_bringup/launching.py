@@ -48,6 +48,7 @@ def common_arguments() -> list[DeclareLaunchArgument]:
     return [
         DeclareLaunchArgument("profile", default_value="sim", choices=PROFILES, description="which config/profiles"),
         DeclareLaunchArgument("namespace", default_value="", description="ROS namespace of the nodes"),
+        DeclareLaunchArgument("params", default_value="", description="one more parameter file, read last"),
     ]
 
 
@@ -69,6 +70,7 @@ def component(
         given = given_by(context, schema, arguments)
         namespace = LaunchConfiguration("namespace").perform(context)
         written = [str(path) for path in parameter_files(share() / "config", profile, files)]
+        written += [path for path in [LaunchConfiguration("params").perform(context)] if path]
         return [
             Node(
                 package=package,
