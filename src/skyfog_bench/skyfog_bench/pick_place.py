@@ -67,9 +67,7 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None])
             _kill_one_each(processes, replicas, arm, carried_before=_carried(arm, processes), say=say)
         row = _row(scene, picker.receive(SCENE_LIMIT_S + 60), killed=killed)
         report.rows.append(row)
-        say(
-            f"scene {index + 1} of {size.scenes}: {report.rows[-1]['in_bin']} of {report.rows[-1]['objects']} in the bin"
-        )
+        say(f"scene {index + 1} of {size.scenes}: {row['in_bin']} of {row['objects']} in the bin")
     report.goals += _goals(report.rows)
     return report
 

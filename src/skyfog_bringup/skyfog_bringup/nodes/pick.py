@@ -9,6 +9,7 @@ import rclpy
 from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from skyfog_core.errors import NoReplica, NotExecuted
@@ -20,8 +21,11 @@ BEYOND_S = 60.0  # the action ends by itself within its own limit; this is for w
 
 
 def pick(class_names: list[str], time_limit_s: float, say: Callable[[str], None]) -> Any:
-    """The action's result. Ctrl-C withdraws the goal. Raises NoReplica where nobody offers it, NotExecuted if refused."""
-    rclpy.init()
+    """The action's result. Ctrl-C withdraws the goal.
+
+    Raises NoReplica where nobody offers the action, NotExecuted where it refuses or does not answer.
+    """
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # else Ctrl-C ends ROS before the goal is withdrawn
     node = Node("skyfog_pick_place")
     executor = SingleThreadedExecutor()
     executor.add_node(node)
