@@ -100,8 +100,8 @@ setup_steps() {
     "$(key "$WHEELS/get_ros_launch.py" "$WHEELS/ros2_launch_verb.py" -- "$venv_key")" \
     "check that pip reaches a package index, then ./ws setup" \
     "$VENV/bin/python" "$WHEELS/get_ros_launch.py" "$STATE/ros_launch"
-  step "$mode" overlay "Interfaces that launch needs" \
-    "$(key "$WHEELS"/overlay/composition_interfaces/{CMakeLists.txt,package.xml,srv/*} -- "$(stamp ros)")" \
+  step "$mode" overlay "Interfaces that no wheel has" \
+    "$(key "$WHEELS"/overlay/*/{CMakeLists.txt,package.xml} "$WHEELS"/overlay/*/{msg,srv}/* -- "$(stamp ros)")" \
     "$again" build_overlay
 }
 
@@ -184,7 +184,7 @@ install_ros() {
 build_overlay() {
   enter_environment
   rm -rf "$STATE/overlay"
-  colcon --log-base "$STATE/overlay/log" build --base-paths "$WHEELS/overlay/composition_interfaces" \
+  colcon --log-base "$STATE/overlay/log" build --base-paths "$WHEELS"/overlay/*/ \
     --build-base "$STATE/overlay/build" --install-base "$STATE/overlay/install"
 }
 

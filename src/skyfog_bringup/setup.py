@@ -25,6 +25,7 @@ setup(
         ("bin", ["bin/skyfog"]),
         *installed("launch", ".launch.py"),
         *installed("config", ".yaml", ".xml"),
+        *installed("sim_worlds", ".sdf", ".obj", ".csv", ".xml", ".sumocfg", ".config"),
     ],
     install_requires=["setuptools"],
     zip_safe=True,

@@ -134,6 +134,8 @@ def configured(context: LaunchContext, schema: type[S], *names: str) -> S:
 def _value(annotation: Any, text: str) -> Any:
     if annotation == list[str]:
         return text.split(",")
+    if annotation is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
     if annotation in (int, float):
         try:
             return annotation(text)

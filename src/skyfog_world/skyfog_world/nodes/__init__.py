@@ -1,0 +1,1 @@
+"""The ROS 2 shell of the simulated world."""
