@@ -98,8 +98,8 @@ class Model:
     onnx: bytes  # its hash is the manifest's
 
 
-def load_model(folder: Path) -> Model:
-    """Read and verify a model folder. Raises ConfigError that names file, key and what is allowed."""
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a model folder. Raises ConfigError that names file, key and what is allowed."""
     if not folder.is_dir():
         raise ConfigError(f"{folder}: is no folder; a model is a folder with a {MANIFEST}")
     path = folder / MANIFEST
@@ -107,12 +107,19 @@ def load_model(folder: Path) -> Model:
     does = task_of(manifest.decoder)
     if manifest.task != does:
         raise ConfigError(f"{path}: task: decoder {manifest.decoder.name} is for '{does}', not '{manifest.task}'")
+    return manifest
+
+
+def load_model(folder: Path) -> Model:
+    """Read and verify a model folder. Raises ConfigError that names file, key and what is allowed."""
+    manifest = read_manifest(folder)
+    path = folder / MANIFEST
     onnx = _read(path, "file", folder / manifest.file)
     # Hash and session use the same bytes, so that what was verified is what runs.
     digest = hashlib.sha256(onnx).hexdigest()
     if digest != manifest.sha256:
         raise ConfigError(f"{path}: sha256: {manifest.file} has {digest}, not {manifest.sha256}: not the same file")
-    return Model(folder.resolve().name, manifest, _read_labels(path, folder / manifest.labels), onnx)
+    return Model(folder.resolve().name, manifest, read_labels(path, folder / manifest.labels), onnx)
 
 
 def task_of(decoder: DecoderSpec) -> Task:
@@ -148,7 +155,8 @@ def _read(manifest: Path, key: str, path: Path) -> bytes:
         raise ConfigError(f"{manifest}: {key}: {path}: {error.strerror or error}") from None
 
 
-def _read_labels(manifest: Path, path: Path) -> tuple[str, ...]:
+def read_labels(manifest: Path, path: Path) -> tuple[str, ...]:
+    """A label file's class names, by class id. Raises ConfigError that names `manifest`, the file and the line."""
     try:
         labels = tuple(line.strip() for line in _read(manifest, "labels", path).decode().splitlines())
     except UnicodeDecodeError:
