@@ -1,4 +1,4 @@
-"""A replica's end, with the detection service inside its process."""
+"""A replica's end, with a perception service inside its process."""
 
 from launch import LaunchDescription
 
@@ -24,5 +24,5 @@ def generate_launch_description() -> LaunchDescription:
             "zenoh.listen",
             "trace",
         ),
-        files=("replica_proxy", "detect"),
+        files=("replica_proxy", "detect", "segment"),
     )

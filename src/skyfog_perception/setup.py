@@ -24,6 +24,11 @@ setup(
     maintainer_email="skyfog@example.org",
     description="Perception services",
     license="Apache-2.0",
-    entry_points={"console_scripts": ["detect = skyfog_perception.nodes.detect:main"]},
+    entry_points={
+        "console_scripts": [
+            "detect = skyfog_perception.nodes.detect:main",
+            "segment = skyfog_perception.nodes.segment:main",
+        ]
+    },
     extras_require={"test": ["pytest"]},
 )

@@ -105,14 +105,25 @@ def pick_place(
 @app.command(context_settings=PASS_ON)
 def bench(context: typer.Context) -> None:
     """Experiments beside their peers; `skyfog bench --help` lists them."""
+    _pass_on("bench", "skyfog_bench", context.args)
+
+
+@app.command(context_settings=PASS_ON)
+def models(context: typer.Context) -> None:
+    """Models of the perception services; `skyfog models --help` lists what can be done with them."""
+    _pass_on("models", "skyfog_perception", context.args)
+
+
+def _pass_on(verb: str, package: str, arguments: list[str]) -> None:
+    """Run another package's command, which is imported only now."""
     try:
-        command = importlib.import_module("skyfog_bench.cli").app
+        command = importlib.import_module(f"{package}.cli").app
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "skyfog_bench":
+        if (error.name or "").partition(".")[0] != package:
             raise
-        print("skyfog bench: the package skyfog_bench is not installed: colcon build it", file=sys.stderr)  # noqa: T201
+        print(f"skyfog {verb}: the package {package} is not installed: colcon build it", file=sys.stderr)  # noqa: T201
         raise typer.Exit(EXIT_OPTIONS) from None
-    command(context.args, prog_name="skyfog bench")
+    command(arguments, prog_name=f"skyfog {verb}")
 
 
 def main(arguments: list[str] | None = None, name: str = "skyfog") -> None:

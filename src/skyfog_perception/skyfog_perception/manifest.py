@@ -1,13 +1,13 @@
 """What a model folder says of itself: `models/<name>/manifest.yaml`, checked before the first request.
 
 A manifest names the ONNX file and its hash, what goes in (`input`), what the class ids mean (`labels`) and how the
-output is read (`decoder`). A model of a known head needs a manifest only; a new head needs one schema here and one
-decoder in `decode.py`.
+output is read (`decoder`, see `heads.py`). A model of a known head needs a manifest only.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from skyfog_core.config.base import Strict, load_yaml, nearest
 from skyfog_core.errors import ConfigError
+from skyfog_perception.heads import DecoderSpec, DeepLabSpec, Finite, Positive
 
 MANIFEST = "manifest.yaml"
 UNLABELLED = "???"  # a class id that the data set left without a class
@@ -29,12 +30,11 @@ def _plain_name(name: str) -> str:
 
 
 FileName = Annotated[str, AfterValidator(_plain_name)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Task = Literal["detect", "segment"]
 
 
 class InputSpec(Strict):
-    """The one tensor that goes in: the whole image, resized to height and width."""
+    """The one tensor that goes in: the whole image, resized to height and width. Its batch axis may be free."""
 
     name: Annotated[str, Field(min_length=1, description="name of the model's input")]
     layout: Literal["nhwc", "nchw"]
@@ -42,6 +42,13 @@ class InputSpec(Strict):
     height: Annotated[int, Field(ge=1, le=MAX_SIDE, description="pixels")]
     width: Annotated[int, Field(ge=1, le=MAX_SIDE, description="pixels")]
     colors: Annotated[Literal["rgb", "bgr"], Field(description="order of the channels")]
+    resize: Annotated[
+        Literal["stretch", "letterbox"],
+        Field(description="letterbox keeps the aspect, centred between borders, as YOLO exports want it"),
+    ] = "stretch"
+    border: Annotated[int, Field(ge=0, le=255, description="grey of the letterbox's borders, before mean and std")] = (
+        114
+    )
     mean: Annotated[
         list[Finite], Field(min_length=3, max_length=3, description="removed, per channel in the order of `colors`")
     ] = [0.0, 0.0, 0.0]
@@ -64,31 +71,10 @@ class InputSpec(Strict):
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """[1, H, W, 3] or [1, 3, H, W]."""
+        """Of one image: [1, H, W, 3] or [1, 3, H, W]."""
         if self.layout == "nhwc":
             return (1, self.height, self.width, 3)
         return (1, 3, self.height, self.width)
-
-
-class EfficientDetSpec(Strict):
-    """EfficientDet's head: a box per anchor, and scores that went through the sigmoid already."""
-
-    name: Literal["efficientdet"]
-    scores: Annotated[str, Field(min_length=1, description="output of shape [1, anchors, classes]")]
-    boxes: Annotated[str, Field(min_length=1, description="output of shape [1, anchors, 4] = ty, tx, th, tw")]
-    strides: Annotated[list[Annotated[int, Field(ge=1, le=1024)]], Field(min_length=1, description="input pixels")]
-    octaves: Annotated[int, Field(ge=1, le=8, description="anchor sizes per stride, each 2^(1/octaves) larger")]
-    ratios: Annotated[list[Positive], Field(min_length=1, description="width / height of the anchors")]
-    anchor_scale: Annotated[Positive, Field(description="size of the smallest anchor in strides")]
-    iou_threshold: Annotated[
-        float, Field(gt=0, le=1, description="of two boxes of a class that overlap more, the better stays")
-    ] = 0.5
-    max_candidates: Annotated[int, Field(ge=1, le=10_000, description="best boxes that are compared for overlap")] = (
-        1_000
-    )
-
-
-DecoderSpec = EfficientDetSpec  # the next head makes it a union, told apart by `name`
 
 
 class Manifest(Strict):
@@ -96,7 +82,7 @@ class Manifest(Strict):
 
     file: Annotated[FileName, Field(description="ONNX file beside the manifest")]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="of the ONNX file, 64 lower-case hex digits")]
-    task: Literal["detect"]
+    task: Task
     labels: Annotated[FileName, Field(description="a class name per line, by class id; ??? is no class")]
     input: InputSpec
     decoder: DecoderSpec
@@ -112,34 +98,54 @@ class Model:
     onnx: bytes  # its hash is the manifest's
 
 
-def load_model(folder: Path) -> Model:
-    """Read and verify a model folder. Raises ConfigError that names file, key and what is allowed."""
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a model folder. Raises ConfigError that names file, key and what is allowed."""
     if not folder.is_dir():
         raise ConfigError(f"{folder}: is no folder; a model is a folder with a {MANIFEST}")
     path = folder / MANIFEST
     manifest = load_yaml(Manifest, path)
+    does = task_of(manifest.decoder)
+    if manifest.task != does:
+        raise ConfigError(f"{path}: task: decoder {manifest.decoder.name} is for '{does}', not '{manifest.task}'")
+    return manifest
+
+
+def load_model(folder: Path) -> Model:
+    """Read and verify a model folder. Raises ConfigError that names file, key and what is allowed."""
+    manifest = read_manifest(folder)
+    path = folder / MANIFEST
     onnx = _read(path, "file", folder / manifest.file)
     # Hash and session use the same bytes, so that what was verified is what runs.
     digest = hashlib.sha256(onnx).hexdigest()
     if digest != manifest.sha256:
         raise ConfigError(f"{path}: sha256: {manifest.file} has {digest}, not {manifest.sha256}: not the same file")
-    return Model(folder.resolve().name, manifest, _read_labels(path, folder / manifest.labels), onnx)
+    return Model(folder.resolve().name, manifest, read_labels(path, folder / manifest.labels), onnx)
 
 
-def find_model(name_or_path: str, installed: Path) -> Path:
-    """The folder of a model, by its name among the `installed` ones or by its path.
+def task_of(decoder: DecoderSpec) -> Task:
+    """What a head is for."""
+    return "segment" if isinstance(decoder, DeepLabSpec) else "detect"
 
-    Raises ConfigError that lists the installed models.
+
+def find_model(name_or_path: str, folders: Sequence[Path]) -> Path:
+    """A model's folder, by its name in the first of `folders` that has it, or by its path.
+
+    Raises ConfigError that lists the models there are.
     """
     if "/" in name_or_path:
         return Path(name_or_path).expanduser()
-    names = sorted(path.parent.name for path in installed.glob(f"*/{MANIFEST}"))
-    if name_or_path not in names:
-        known = ", ".join(names) or "none"
-        raise ConfigError(
-            f"no model {name_or_path!r} in {installed}{nearest(name_or_path, names)} (installed: {known})"
-        )
-    return installed / name_or_path
+    models = list_models(folders)
+    if name_or_path not in models:
+        where, known = " or ".join(str(folder) for folder in folders), ", ".join(sorted(models)) or "none"
+        hint = nearest(name_or_path, sorted(models))
+        raise ConfigError(f"no model {name_or_path!r} in {where}{hint} (installed: {known})")
+    return models[name_or_path]
+
+
+def list_models(folders: Sequence[Path]) -> dict[str, Path]:
+    """Every model's folder by its name. Of two of one name, that in the first of `folders` counts."""
+    found = [path.parent for folder in reversed(folders) for path in sorted(folder.glob(f"*/{MANIFEST}"))]
+    return {folder.name: folder for folder in found}
 
 
 def _read(manifest: Path, key: str, path: Path) -> bytes:
@@ -149,7 +155,8 @@ def _read(manifest: Path, key: str, path: Path) -> bytes:
         raise ConfigError(f"{manifest}: {key}: {path}: {error.strerror or error}") from None
 
 
-def _read_labels(manifest: Path, path: Path) -> tuple[str, ...]:
+def read_labels(manifest: Path, path: Path) -> tuple[str, ...]:
+    """A label file's class names, by class id. Raises ConfigError that names `manifest`, the file and the line."""
     try:
         labels = tuple(line.strip() for line in _read(manifest, "labels", path).decode().splitlines())
     except UnicodeDecodeError:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from skyfog_core.config.base import nearest
 from skyfog_core.errors import InvalidRequest
 from skyfog_perception.manifest import InputSpec
+from skyfog_perception.placement import Placement, place
 
 Rgb = npt.NDArray[np.uint8]  # [H, W, 3]
 
@@ -178,12 +179,18 @@ def png_size(content: bytes) -> tuple[int, int]:
     raise InvalidRequest(f"compressed_image.data: the PNG ends after {len(content)} bytes, before its last chunk")
 
 
-def to_tensor(rgb: Rgb, spec: InputSpec) -> npt.NDArray[Any]:
-    """uint8 RGB [H, W, 3] -> the model's input of `spec.shape`: the whole image resized, its aspect not kept."""
+def to_tensor(rgb: Rgb, spec: InputSpec) -> tuple[npt.NDArray[Any], Placement]:
+    """uint8 RGB [H, W, 3] -> the model's input of `spec.shape`, the whole image resized into it, and where it lies."""
     assert rgb.ndim == 3
     assert rgb.shape[2] == 3
     assert rgb.dtype == np.uint8
-    image: npt.NDArray[Any] = np.asarray(cv2.resize(rgb, (spec.width, spec.height), interpolation=cv2.INTER_LINEAR))
+    placed = place(rgb.shape[0], rgb.shape[1], spec)
+    inner = (placed.inner_width, placed.inner_height)
+    image: npt.NDArray[Any] = np.asarray(cv2.resize(rgb, inner, interpolation=cv2.INTER_LINEAR))
+    if image.shape[:2] != (spec.height, spec.width):
+        bordered = np.full((spec.height, spec.width, 3), spec.border, np.uint8)
+        bordered[placed.top : placed.top + inner[1], placed.left : placed.left + inner[0]] = image
+        image = bordered
     if spec.colors == "bgr":
         image = image[:, :, ::-1]
     if spec.dtype == "float32":
@@ -192,4 +199,4 @@ def to_tensor(rgb: Rgb, spec: InputSpec) -> npt.NDArray[Any]:
             image = (image - np.asarray(spec.mean, np.float32)) / np.asarray(spec.std, np.float32)
     if spec.layout == "nchw":
         image = image.transpose(2, 0, 1)
-    return np.ascontiguousarray(image[None])
+    return np.ascontiguousarray(image[None]), placed

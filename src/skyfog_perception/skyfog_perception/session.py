@@ -20,18 +20,25 @@ ERRORS_ONLY = 3  # onnxruntime's log level
 class Session:
     """Runs one model. `run` may be called from several threads at once."""
 
+    skipped: tuple[str, ...]  # providers tried before the one that works, each with the reason
+
     def __init__(self, model: Model, providers: Sequence[str], threads: int = 1) -> None:
         """Raises ConfigError where no provider works, or the ONNX file is not what the manifest says."""
         self._name = model.manifest.input.name
-        self._session, self.provider = _open(model, providers, threads)
+        self._session, self.provider, self.skipped = _open(model, providers, threads)
         _check_input(model, self._session)
         self.output_shapes: dict[str, tuple[int | None, ...]] = {
             output.name: tuple(side if isinstance(side, int) else None for side in output.shape)
             for output in self._session.get_outputs()
         }
+        self._free_batch = not isinstance(self._session.get_inputs()[0].shape[0], int)
+
+    def can_batch(self, outputs: Sequence[str]) -> bool:
+        """Whether several images fit into one run: the batch axis is free in the input and the named outputs."""
+        return self._free_batch and all(self.output_shapes[name][:1] == (None,) for name in outputs)
 
     def run(self, tensor: npt.NDArray[Any], outputs: Sequence[str]) -> list[npt.NDArray[np.float32]]:
-        """`tensor` of the manifest's input shape and type -> the named outputs."""
+        """`tensor` of the manifest's input shape and type -> the named outputs. A free batch axis may be longer."""
         return list(self._session.run(list(outputs), {self._name: tensor}))
 
 
@@ -45,8 +52,13 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-def _open(model: Model, providers: Sequence[str], threads: int) -> tuple[onnxruntime.InferenceSession, str]:
-    """The first provider that takes the model. A provider may be built in and yet find no device or driver."""
+def _open(
+    model: Model, providers: Sequence[str], threads: int
+) -> tuple[onnxruntime.InferenceSession, str, tuple[str, ...]]:
+    """The first provider that takes the model, its name, and why not those before it.
+
+    A provider may be built in and yet find no device or driver.
+    """
     known = list(onnxruntime.get_all_providers())
     for name in providers:
         if name not in known:
@@ -64,7 +76,7 @@ def _open(model: Model, providers: Sequence[str], threads: int) -> tuple[onnxrun
             continue
         got = str(session.get_providers()[0])
         if got == name:
-            return session, got
+            return session, got, tuple(refused)
         refused.append(f"{name}: gave {got} instead")
     reasons = "; ".join(refused)
     raise ConfigError(f"{model.name}: no execution provider works: {reasons} (available: {', '.join(available)})")

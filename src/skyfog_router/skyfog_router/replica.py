@@ -8,10 +8,12 @@ from typing import Protocol
 
 import structlog
 
+from skyfog_core import budget
 from skyfog_core.clock import Clock
 from skyfog_core.errors import Overloaded, Status, UnsupportedVersion, WireError
 from skyfog_core.ids import REQUEST_ID_BYTES, RequestId
 from skyfog_core.trace import Trace
+from skyfog_core.units import ms_to_ns
 from skyfog_core.wire import codec
 from skyfog_core.wire.envelope import VERSION, ReplyHeader, refusal
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
@@ -35,7 +37,10 @@ class Result:
 
 
 class Handler(Protocol):
-    """Runs the service. `done` is called exactly once for each started request, from any thread."""
+    """Runs the service. `done` is called exactly once for each started request, from any thread.
+
+    While `start` runs, `skyfog_core.budget` holds the request's deadline.
+    """
 
     can_abandon: bool
 
@@ -61,6 +66,7 @@ class ReplicaDriver:
         self._transport = transport
         self._handler = handler
         self._admission = admission
+        self._clock = clock
         self._trace = trace
         self._owner = Owner("replica-driver", clock, self._on_timer, inbox_limit)
 
@@ -120,18 +126,21 @@ class ReplicaDriver:
         for action in actions:
             match action:
                 case Start():
-                    self._start(action.request_id, action.ticket)
+                    self._start(action)
                 case Answer():
                     self._answer(action.request_id, action.ticket, action.result)
                 case Refuse():
                     self._answer(action.request_id, action.ticket, Result(action.status, message=action.message))
 
-    def _start(self, request_id: RequestId, query: Query) -> None:
+    def _start(self, action: Start) -> None:
+        request_id, query = action.request_id, action.ticket
+
         def done(result: Result) -> None:
             self._answer(request_id, query, result)  # from the handler's thread: one change of threads less
             self._owner.post(lambda now_ns: self._on_done(request_id, result, now_ns))
 
-        self._handler.start(request_id, query.payload, done)
+        with budget.until(self._clock.now_ns() + ms_to_ns(action.budget_ms)):
+            self._handler.start(request_id, query.payload, done)
 
     def _answer(self, request_id: RequestId, query: Query, result: Result) -> None:
         depth = self._admission.depth

@@ -63,7 +63,7 @@ def test_ids_without_a_class_never_come_back(detector: Detector, photograph: Pho
     found = detector.detect(photograph("china.jpg"), 0.0, max_detections=1_000).detections
     assert found
     assert not [one for one in found if one.class_name == "???"]
-    assert len(detector.class_names) == 80
+    assert len(detector.network.class_names) == 80
 
 
 def test_a_result_says_by_which_file_and_where_the_time_went(
@@ -71,10 +71,10 @@ def test_a_result_says_by_which_file_and_where_the_time_went(
 ) -> None:
     result = detector.detect(photograph("chelsea.png"))
     content = (model_folder / "efficientdet_lite0_coco90_int8.onnx").read_bytes()
-    assert result.model_sha256 == hashlib.sha256(content).hexdigest()
-    assert result.model_name == "efficientdet_lite0"
-    assert detector.provider == CPU
-    assert min(result.prepare_ms, result.inference_ms, result.postprocess_ms) > 0
+    assert detector.network.sha256 == hashlib.sha256(content).hexdigest()
+    assert detector.network.name == "efficientdet_lite0"
+    assert detector.network.provider == CPU
+    assert min(result.times.prepare_ms, result.times.inference_ms, result.times.postprocess_ms) > 0
 
 
 def test_class_ids_are_lines_of_the_label_file(detector: Detector, photograph: Photograph, model_folder: Path) -> None:
@@ -90,8 +90,11 @@ def test_threads_share_a_detector(detector: Detector, photograph: Photograph) ->
 
 
 def test_providers_are_tried_in_order_until_one_works(model_folder: Path) -> None:
-    assert Detector(model_folder, ["CUDAExecutionProvider", CPU]).provider in ("CUDAExecutionProvider", CPU)
-    assert Detector(model_folder, [CPU, "CUDAExecutionProvider"]).provider == CPU
+    tried = Detector(model_folder, ["CUDAExecutionProvider", CPU]).network
+    assert tried.provider in ("CUDAExecutionProvider", CPU)
+    assert len(tried.skipped) == (tried.provider == CPU)
+    assert all(why.startswith("CUDAExecutionProvider: ") for why in tried.skipped)
+    assert Detector(model_folder, [CPU, "CUDAExecutionProvider"]).network.provider == CPU
 
 
 @pytest.mark.parametrize(

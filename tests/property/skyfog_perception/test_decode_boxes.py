@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from skyfog_perception.decode import EfficientDet, suppress
-from skyfog_perception.manifest import EfficientDetSpec
+from skyfog_perception.decode.boxes import suppress
+from skyfog_perception.decode.efficientdet import EfficientDet
+from skyfog_perception.heads import EfficientDetSpec
+from skyfog_perception.placement import Placement
 
 SPEC = EfficientDetSpec(
     name="efficientdet",
@@ -42,7 +44,9 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 def test_detections_are_inside_sorted_bounded_and_of_wanted_classes(
     scores: np.ndarray, moves: np.ndarray, height: int, width: int, threshold: float, classes: set[int]
 ) -> None:
-    found = DECODER.decode([scores, moves], height, width, threshold, np.array(sorted(classes)))
+    found = DECODER.decode(
+        [scores, moves], Placement(height, width, 64, 32, 0, 0, 64, 32), threshold, np.array(sorted(classes))
+    )
     left, top, right, bottom = found.boxes.T
     assert ((left >= 0) & (left < right) & (right <= width)).all()
     assert ((top >= 0) & (top < bottom) & (bottom <= height)).all()

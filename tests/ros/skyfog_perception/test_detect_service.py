@@ -140,12 +140,12 @@ def test_a_fault_of_our_own_is_answered_as_failed_and_the_next_request_is_served
         raise ValueError("a bug")
 
     with monkeypatch.context() as patch:
-        patch.setattr(service._detector._session, "run", broken)
+        patch.setattr(service._detector.network._session, "run", broken)
         response = ask(service, image=raw(photograph()))
     assert (response.status.code, response.status.message) == (Status.FAILED, "ValueError: a bug")
     assert response == Detect.Response(status=response.status)
     logged = logs_of_production.getvalue()
-    assert "detect_failed" in logged
+    assert "request_failed" in logged
     assert "Traceback (most recent call last)" in logged
     assert len(logged) < 5_000  # nothing of the image
     assert ask(service, image=raw(photograph())).status.code == Status.OK

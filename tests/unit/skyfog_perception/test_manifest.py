@@ -123,13 +123,13 @@ def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
 
 def test_a_model_is_found_by_name_or_by_path(tmp_path: Path) -> None:
     folder = model_folder(tmp_path)
-    assert find_model("toy", tmp_path) == folder
-    assert find_model(str(folder), tmp_path / "elsewhere") == folder
+    assert find_model("toy", [tmp_path]) == folder
+    assert find_model(str(folder), [tmp_path / "elsewhere"]) == folder
 
 
 def test_an_unknown_name_gets_a_hint_and_the_installed_names(tmp_path: Path) -> None:
     model_folder(tmp_path)
     with pytest.raises(ConfigError, match=r"did you mean 'toy'.*\(installed: toy\)"):
-        find_model("toyy", tmp_path)
+        find_model("toyy", [tmp_path])
     with pytest.raises(ConfigError, match=r"\(installed: none\)"):
-        find_model("toy", tmp_path / "empty")
+        find_model("toy", [tmp_path / "empty"])

@@ -197,13 +197,13 @@ def spec(**changes: Any) -> InputSpec:
 
 
 def test_a_plain_tensor_is_the_image_itself_where_the_size_fits() -> None:
-    tensor = to_tensor(STRIPES, spec())
+    tensor, _ = to_tensor(STRIPES, spec())
     assert tensor.dtype == np.uint8
     assert (tensor == STRIPES[None]).all()
 
 
 def test_layout_colours_and_normalisation_follow_the_manifest() -> None:
-    tensor = to_tensor(
+    tensor, _ = to_tensor(
         STRIPES,
         spec(layout="nchw", colors="bgr", dtype="float32", mean=[255.0, 0.0, 0.0], std=[1.0, 5.0, 0.5]),
     )
@@ -215,5 +215,5 @@ def test_layout_colours_and_normalisation_follow_the_manifest() -> None:
 
 
 def test_the_image_is_stretched_to_the_input() -> None:
-    tensor = to_tensor(np.repeat(np.repeat(STRIPES, 10, 0), 20, 1), spec())
+    tensor, _ = to_tensor(np.repeat(np.repeat(STRIPES, 10, 0), 20, 1), spec())
     assert (tensor == STRIPES[None]).all()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from skyfog_core.errors import ConfigError
+
+QUOTE = "'"  # pydantic puts names in an error's context between these
 
 
 class Strict(BaseModel):
@@ -29,25 +31,59 @@ def nearest(word: str, known: list[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def _known_keys(schema: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """The keys allowed at `path` inside `schema`; [] where the path leaves the schemas."""
+def _members(annotation: Any) -> list[type[BaseModel]]:
+    """The schemas in an annotation: one, several of a union, or none."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [member for part in getattr(annotation, "__args__", ()) for member in _members(part)]
+
+
+def _by_tag(members: list[type[BaseModel]], key: str) -> dict[str, type[BaseModel]]:
+    """The schemas of a union that is told apart by `key`, by each value that means one of them."""
+    return {tag: member for member in members for tag in get_args(member.model_fields[key].annotation)}
+
+
+def _follow(schema: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
+    """Where `loc` leads in `schema`: the keys as the file has them, and the keys that are known there.
+
+    pydantic puts the tag of a union's member into `loc`, which is no key.
+    """
+    shown: list[str] = []
     here: Any = schema
-    for part in path:
-        field = getattr(here, "model_fields", {}).get(part)
-        annotation = field.annotation if field else here
-        inner = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)]
-        here = inner[0] if inner else annotation
-    return list(getattr(here, "model_fields", {}))
+    discriminator: str | None = None
+    for part in loc:
+        if discriminator is not None:
+            here, discriminator = _by_tag(_members(here), discriminator)[str(part)], None
+            continue
+        shown.append(str(part))
+        if get_origin(here) in {dict, list}:
+            here = get_args(here)[-1]
+            continue
+        members = _members(here)
+        field = members[0].model_fields.get(str(part)) if len(members) == 1 else None
+        if field is not None:
+            here = field.annotation
+            discriminator = str(field.discriminator) if field.discriminator else None
+    members = [] if get_origin(here) in {dict, list} else _members(here)
+    return shown, list(members[0].model_fields) if len(members) == 1 else []
 
 
 def _explain(schema: type[BaseModel], error: ErrorDetails) -> str:
     *parent, key = error["loc"] or ("",)
-    where = ".".join(str(part) for part in error["loc"]) or "the whole"
+    shown, _ = _follow(schema, tuple(error["loc"]))
+    where = ".".join(shown) or "the whole"
+    context = error.get("ctx", {})
     if error["type"] == "extra_forbidden":
-        known = _known_keys(schema, tuple(parent))
+        _, known = _follow(schema, tuple(parent))
         return f"{where}: unknown key{nearest(str(key), known)} (known: {', '.join(known)})"
     if error["type"] == "missing":
         return f"{where}: is missing"
+    if error["type"] == "union_tag_not_found":
+        return f"{where}.{context['discriminator'].strip(QUOTE)}: is missing"
+    if error["type"] == "union_tag_invalid":
+        tags, tag = context["expected_tags"], context["tag"]
+        hint = nearest(tag, [known.strip(f" {QUOTE}") for known in tags.split(",")])
+        return f"{where}.{context['discriminator'].strip(QUOTE)}: should be one of {tags}{hint}, not {tag!r}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{where}: {message[0].lower()}{message[1:]}, not {error['input']!r}"
 

@@ -6,6 +6,7 @@ import importlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 import structlog
@@ -13,7 +14,7 @@ from rclpy._rclpy_pybind11 import InvalidHandle, RCLError
 from rclpy.node import Node
 from rclpy.task import Future
 
-from skyfog_core.errors import ConfigError, InvalidReply, Status
+from skyfog_core.errors import ConfigError, InvalidReply, NotExecuted, Status
 from skyfog_core.ids import RequestId
 from skyfog_router.nodes.relay import decoder, service_qos, to_cdr
 from skyfog_router.replica import Result
@@ -75,7 +76,8 @@ class EmbeddedHandler:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="service")
 
     def start(self, request_id: RequestId, payload: bytes, done: Callable[[Result], None]) -> None:
-        self._pool.submit(self._run, payload, done)
+        # In a copy of this context, so that the service finds its request's budget.
+        self._pool.submit(copy_context().run, self._run, payload, done)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -87,6 +89,8 @@ class EmbeddedHandler:
             result = Result(Status.OK, to_cdr(response), service_us=(time.perf_counter_ns() - began) // 1_000)
         except InvalidReply as error:
             result = Result(Status.INVALID_REQUEST, message=str(error))
+        except NotExecuted as error:  # the service itself had no time or no room for it
+            result = Result(Status.NOT_EXECUTED, message=str(error))
         except Exception as error:
             log.exception("service_failed")
             result = Result(Status.FAILED, message=f"{type(error).__name__}: {error}")

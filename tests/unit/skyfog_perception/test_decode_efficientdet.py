@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from skyfog_core.errors import ConfigError
-from skyfog_perception.decode import EfficientDet, Found, anchors, suppress
-from skyfog_perception.manifest import EfficientDetSpec
+from skyfog_perception.decode.boxes import Found, suppress
+from skyfog_perception.decode.efficientdet import EfficientDet, anchors
+from skyfog_perception.heads import EfficientDetSpec
+from skyfog_perception.placement import Placement
 
 ALL = np.arange(3)
 
@@ -28,7 +30,8 @@ def decode(scores: dict[tuple[int, int], float], moves: dict[int, list[float]] |
         b[0, anchor] = move
     options = {"height": 16, "width": 16, "threshold": 0.35, "classes": ALL, **given}
     decoder = EfficientDet(spec(**options.pop("spec", {})), (16, 16), 3, "toy")
-    return decoder.decode([s, b], **options)
+    placement = Placement(options.pop("height"), options.pop("width"), 16, 16, 0, 0, 16, 16)
+    return decoder.decode([s, b], placement, **options)
 
 
 def test_anchors_run_by_row_column_octave_ratio() -> None:
