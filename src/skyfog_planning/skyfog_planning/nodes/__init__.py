@@ -1,1 +1,1 @@
-"""The ROS 2 shells of motion planning."""
+"""The ROS 2 faces of planning: the only modules here that import rclpy."""

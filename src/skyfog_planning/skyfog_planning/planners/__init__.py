@@ -1,0 +1,1 @@
+"""OMPL behind a table of names."""
