@@ -187,7 +187,7 @@ decoder:
 README = """\
 # Tabletop segmentation
 
-The objects of `sim_worlds/tabletop.sdf`, pixel by pixel; 30,000 weights.
+The objects of `sim_worlds/tabletop.sdf`, pixel by pixel; 34,000 weights.
 
 - **Origin**: trained by `tools/train_tabletop.py` of this repository on renderings of that world. It knows nothing of
   real tables.

@@ -65,11 +65,7 @@ class Cameras:
         """What a camera sees in `data`, a mujoco.MjData with its positions up to date."""
         spec = sensor.spec
         assert isinstance(spec, CameraSpec)
-        self._camera.fixedcamid = self._model.camera(camera_name(model, link, sensor.name)).id
-        mujoco.mjv_updateScene(
-            self._model, data, self._options, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene
-        )
-        frame = mujoco.MjrRect(0, 0, spec.width, spec.height)
+        frame = self._look(data, model, link, sensor)
         rgb = np.empty((spec.height, spec.width, 3), np.uint8) if spec.colour else None
         raw = np.empty((spec.height, spec.width), np.float32) if spec.depth else None
         mujoco.mjr_render(frame, self._scene, self._context)
@@ -79,10 +75,41 @@ class Cameras:
             depth=None if raw is None else self._metres(raw[::-1], spec),
         )
 
+    def shapes(self, data: Any, model: str, link: str, sensor: Sensor) -> npt.NDArray[np.int32]:
+        """Which shape each pixel of a camera shows: MuJoCo's geom ids, int32 [H, W], -1 where nothing is."""
+        spec = sensor.spec
+        assert isinstance(spec, CameraSpec)
+        frame = self._look(data, model, link, sensor)
+        colours = np.empty((spec.height, spec.width, 3), np.uint8)
+        by_id = (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR)
+        for flag in by_id:
+            self._scene.flags[flag] = True
+        mujoco.mjr_render(frame, self._scene, self._context)
+        mujoco.mjr_readPixels(colours, None, frame, self._context)
+        for flag in by_id:
+            self._scene.flags[flag] = False
+        drawn = colours[::-1].astype(np.int32) @ np.array([1, 1 << 8, 1 << 16], np.int32)  # 0: nothing
+        geom_of = np.full(self._scene.ngeom + 1, -1, np.int32)
+        for shape in self._scene.geoms[: self._scene.ngeom]:
+            if shape.objtype == mujoco.mjtObj.mjOBJ_GEOM:
+                geom_of[shape.segid + 1] = shape.objid
+        found: npt.NDArray[np.int32] = geom_of[drawn]
+        return found
+
     def close(self) -> None:
         """Give the OpenGL context back."""
         self._context.free()
         self._gl.free()
+
+    def _look(self, data: Any, model: str, link: str, sensor: Sensor) -> mujoco.MjrRect:
+        """Set the scene as a camera sees it; returns the part of the buffer that is drawn."""
+        spec = sensor.spec
+        assert isinstance(spec, CameraSpec)
+        self._camera.fixedcamid = self._model.camera(camera_name(model, link, sensor.name)).id
+        mujoco.mjv_updateScene(
+            self._model, data, self._options, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene
+        )
+        return mujoco.MjrRect(0, 0, spec.width, spec.height)
 
     def _metres(self, raw: npt.NDArray[np.float32], spec: CameraSpec) -> npt.NDArray[np.float32]:
         """Undo the projection with reversed depth: raw = (near·far/z - near) / (far - near)."""
