@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import skyfog_world  # noqa: F401  # says how to draw, which has to come before mujoco
+
 pytest.importorskip("mujoco", reason="mujoco is not installed: ./ws extra world")
 
 from skyfog_perception.segmenter import Segmenter
