@@ -9,17 +9,17 @@ asking every pair takes 40 us.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import coal
 import numpy as np
 import pinocchio as pin
 
 from skyfog_core.errors import ConfigError
+from skyfog_planning.options import Geometry
 from skyfog_planning.problem import Array, Body, Box, Code, Cylinder, Mesh, PlanError, Problem, Shape, Sphere, invalid
 from skyfog_planning.robots import Robot
 
-Geometry = Literal["hulls", "spheres"]
 MANY_OBJECTS = 60  # above it a tree over the objects is faster than a list
 
 
