@@ -4,8 +4,8 @@
                                    ^                               |
                                    +---- fails: the next attempt --+
 
-With `quality` 0 the first plan that passes ends it. Otherwise attempts go on, each with a stream of random numbers of its
-own, until the length is within `quality` times the straight distance or the budget ends.
+With `quality` 0 the first plan that passes ends it. Otherwise attempts go on, each with a stream of random numbers of
+its own, until the length is within `quality` times the straight distance or the budget ends.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class _Run:
         self._watch = _Watch()
         self._ends = self._watch.began + problem.budget_s
         self._kind = find_planner(problem.planner or options.planner)
-        self._start = robot.arm_positions("start", dict(problem.start))
+        self._start = robot.arm_positions("start", dict(problem.start), strangers=True)
         self._scene = Scene(arm, problem, options.geometry)
         self._careful = Scene(arm, problem, options.geometry, options.margin_m)
         self._best: Plan | None = None
@@ -119,10 +119,9 @@ class _Run:
             self._attempt(attempt, goals)
             attempt += 1
         if self._best is None:
-            raise PlanError(
-                Code.NO_PLAN_IN_TIME,
-                f"no plan within {self._problem.budget_s:g} s after {attempt} attempts with {self._kind.name}: {self._why}",
-            )
+            tried = f"after {attempt} attempts with {self._kind.name}"
+            text = f"no plan within {self._problem.budget_s:g} s {tried}: {self._why}"
+            raise PlanError(Code.NO_PLAN_IN_TIME, text)
         return self._best
 
     def _check_start(self) -> None:
@@ -148,9 +147,7 @@ class _Run:
         solver = self._solver(goal)
         rng = np.random.default_rng([self._problem.seed, 1])
         attempts = solver.solutions(self._start, rng, self._options.ik_tries)
-        good, touching = several(
-            attempts, exact.valid, self._options.goals, self._options.ik_patience, self._late
-        )
+        good, touching = several(attempts, exact.valid, self._options.goals, self._options.ik_patience, self._late)
         if good:
             return sorted(good, key=lambda q: float(np.linalg.norm(q - self._start)))
         if touching:

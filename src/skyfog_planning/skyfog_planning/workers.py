@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import pickle
@@ -106,7 +107,7 @@ class Pool:
 
     def __init__(self, size: int, robots: list[str], options: Options, grace_s: float) -> None:
         """Raises ConfigError for robots that cannot be loaded."""
-        self._start = lambda: Zygote(robots, options)
+        self._start = functools.partial(Zygote, robots, options)
         self._grace_s = grace_s
         self._lock = threading.Lock()
         self._zygote = self._start()

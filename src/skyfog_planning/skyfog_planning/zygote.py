@@ -114,13 +114,13 @@ def _plan(problem: Problem, planners: dict[str, Planner], report: Any) -> Any:
         planner = planners.get(problem.robot)
         if planner is None:
             known = ", ".join(sorted(planners))
-            raise PlanError(Code.INVALID, f"robot: {problem.robot!r} is not loaded here (there are: {known})")
+            return PlanError(Code.INVALID, f"robot: {problem.robot!r} is not loaded here (there are: {known})")
         return planner.plan(problem, report)
     except PlanError as error:
         return error
     except OSError:
         raise
-    except Exception as error:  # a fault of ours must be told, not only die here
+    except Exception as error:  # noqa: BLE001 - a fault of ours must be told, not only die here
         return PlanError(Code.INTERNAL, f"{type(error).__name__}: {error}")
 
 

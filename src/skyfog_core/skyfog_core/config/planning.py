@@ -13,7 +13,8 @@ class PlanConfig(Strict):
     """The motion planning service."""
 
     robots: Annotated[
-        list[str], Field(min_length=1, description="robots to load: installed names, or paths of folders with a robot.yaml")
+        list[str],
+        Field(min_length=1, description="robots to load: installed names, or paths of folders with a robot.yaml"),
     ] = ["panda"]
     workers: Annotated[int, Field(ge=1, le=64, description="processes, each planning one request at a time")] = 1
     planner: Annotated[str, Field(min_length=1, description="OMPL planner where a request names none")] = "RRTConnect"

@@ -32,9 +32,7 @@ def seed_ompl(seed: int) -> None:
 class Search:
     """A space with its validity check; each `run` is a planner of its own."""
 
-    def __init__(
-        self, lower: Array, upper: Array, valid: Callable[[list[float]], bool], options: Options
-    ) -> None:
+    def __init__(self, lower: Array, upper: Array, valid: Callable[[list[float]], bool], options: Options) -> None:
         self._joints = len(lower)
         self._options = options
         bounds = ob.RealVectorBounds(self._joints)
