@@ -4,8 +4,8 @@
                                    ^                               |
                                    +---- fails: the next attempt --+
 
-With `quality` 0 the first plan that passes ends it. Otherwise attempts go on, each with a stream of random numbers of its
-own, until the length is within `quality` times the straight distance or the budget ends.
+With `quality` 0 the first plan that passes ends it. Otherwise attempts go on, each with a stream of random numbers of
+its own, until the length is within `quality` times the straight distance or the budget ends.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from skyfog_planning import smooth, timing
 from skyfog_planning.cartesian import straight
 from skyfog_planning.check import Checker
-from skyfog_planning.collision import ArmModel, Geometry, Scene, collision
+from skyfog_planning.collision import ArmModel, Scene, collision
 from skyfog_planning.ik import Solver, several
-from skyfog_planning.planners.search import Search, Settings, seed_ompl
+from skyfog_planning.options import Options
+from skyfog_planning.planners.search import Search, seed_ompl
 from skyfog_planning.planners.table import PlannerKind, find_planner
 from skyfog_planning.problem import (
     Array,
@@ -41,20 +41,6 @@ from skyfog_planning.robots import Robot
 
 REPORT_S = 0.1
 TIMINGS = (0.25, 0.1, 0.0)  # spacing of the spline's points in rad; 0: straight lines with a stop in every corner
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How the service plans, where a request leaves it open."""
-
-    planner: str = "RRTConnect"
-    geometry: Geometry = "hulls"
-    search: Settings = Settings()
-    shortcuts: int = 60
-    ik_tries: int = 100
-    goals: int = 4
-    edge_step_rad: float = 0.03  # between checks of a shortcut
-    margin_m: float = 0.004  # kept from everything while planning, where start and goal allow it
 
 
 class Planner:
@@ -110,7 +96,7 @@ class _Run:
         self._watch = _Watch()
         self._ends = self._watch.began + problem.budget_s
         self._kind = find_planner(problem.planner or options.planner)
-        self._start = robot.arm_positions("start", dict(problem.start))
+        self._start = robot.arm_positions("start", dict(problem.start), strangers=True)
         self._scene = Scene(arm, problem, options.geometry)
         self._careful = Scene(arm, problem, options.geometry, options.margin_m)
         self._best: Plan | None = None
@@ -133,10 +119,9 @@ class _Run:
             self._attempt(attempt, goals)
             attempt += 1
         if self._best is None:
-            raise PlanError(
-                Code.NO_PLAN_IN_TIME,
-                f"no plan within {self._problem.budget_s:g} s after {attempt} attempts with {self._kind.name}: {self._why}",
-            )
+            tried = f"after {attempt} attempts with {self._kind.name}"
+            text = f"no plan within {self._problem.budget_s:g} s {tried}: {self._why}"
+            raise PlanError(Code.NO_PLAN_IN_TIME, text)
         return self._best
 
     def _check_start(self) -> None:
@@ -162,13 +147,12 @@ class _Run:
         solver = self._solver(goal)
         rng = np.random.default_rng([self._problem.seed, 1])
         attempts = solver.solutions(self._start, rng, self._options.ik_tries)
-        good, touching = several(attempts, exact.valid, self._options.goals, self._late)
+        good, touching = several(attempts, exact.valid, self._options.goals, self._options.ik_patience, self._late)
         if good:
             return sorted(good, key=lambda q: float(np.linalg.norm(q - self._start)))
         if touching:
-            error = collision(Code.GOAL_IN_COLLISION, f"goal_pose ({len(touching)} IK solutions, all blocked)",
-                              exact.touching(touching[0]))  # fmt: skip
-            raise error
+            where = f"goal_pose ({len(touching)} IK solutions, all blocked)"
+            raise collision(Code.GOAL_IN_COLLISION, where, exact.touching(touching[0]))
         x, y, z = goal.pose[:3, 3]
         link = goal.link or self._arm.robot.spec.tool.name
         raise PlanError(
@@ -210,7 +194,7 @@ class _Run:
             if number == 0 and self._free(scene)(self._start, goal):
                 return np.stack([self._start, goal])
         robot = self._arm.robot
-        search = Search(robot.lower, robot.upper, scene.valid, self._options.search)
+        search = Search(robot.lower, robot.upper, scene.valid, self._options)
         left = max(0.001, self._ends - time.monotonic())
         return search.run(self._kind, self._start, goals, left, self._enough_rad(self._kind), self._hear)
 

@@ -256,9 +256,7 @@ class Checker:
                 break
             i, j = outside[number]
             places = _place(parts[i], poses[sample]), _place(parts[j], poses[sample])
-            found = coal.distance(
-                parts[i].shape, places[0], parts[j].shape, places[1], request, coal.DistanceResult()
-            )
+            found = coal.distance(parts[i].shape, places[0], parts[j].shape, places[1], request, coal.DistanceResult())
             best = min(best, float(found))
         return max(best, 0.0)
 

@@ -9,17 +9,17 @@ asking every pair takes 40 us.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import coal
 import numpy as np
 import pinocchio as pin
 
 from skyfog_core.errors import ConfigError
+from skyfog_planning.options import Geometry
 from skyfog_planning.problem import Array, Body, Box, Code, Cylinder, Mesh, PlanError, Problem, Shape, Sphere, invalid
 from skyfog_planning.robots import Robot
 
-Geometry = Literal["hulls", "spheres"]
 MANY_OBJECTS = 60  # above it a tree over the objects is faster than a list
 
 
@@ -62,7 +62,7 @@ class ArmModel:
         return q
 
     def frame_id(self, link: str) -> int:
-        """"" is the tool. Raises PlanError(INVALID)."""
+        """The frame of a link by its name; the tool's for an empty one. Raises PlanError(INVALID)."""
         if not link:
             return self.tool_id
         if not self.model.existFrame(link):
@@ -94,9 +94,7 @@ def _spheres(model: Any, robot: Robot) -> list[pin.GeometryObject]:
             raise ConfigError(f"{urdf}: link {name!r} is not in {robot.urdf}")
         frame = model.frames[model.getFrameId(name)]
         made.append(
-            pin.GeometryObject(
-                link.name, frame.parentJoint, model.getFrameId(name), link.placement, link.geometry
-            )
+            pin.GeometryObject(link.name, frame.parentJoint, model.getFrameId(name), link.placement, link.geometry)
         )
     return made
 

@@ -10,10 +10,12 @@ import pinocchio as pin
 from skyfog_planning.collision import ArmModel
 from skyfog_planning.problem import Array, PoseGoal
 
-STEPS = 60
-DAMPING = 1e-4
-STEP_GAIN = 0.7
-MAX_STEP_RAD = 0.5
+STEPS = 40
+STALLED = 6  # steps without progress, after which an attempt is given up
+PROGRESS = 0.98
+DAMPING = 1e-2  # times the squared error: Levenberg-Marquardt, bold near the goal
+LEAST_DAMPING = 1e-5
+MAX_STEP_RAD = 0.8
 
 
 class Solver:
@@ -34,21 +36,27 @@ class Solver:
         return np.array(self._arm.data.oMf[self._frame].homogeneous)
 
     def solve(self, start: Array, pose: Array) -> Array | None:
-        """The solution near `start` within tolerance and limits, or None."""
+        """The solution near `start` within half the tolerances and within limits, or None."""
         arm, target = self._arm, pin.SE3(pose)
+        far, turned = self._goal.position_tolerance_m / 2, self._goal.orientation_tolerance_rad / 2
         positions = np.clip(start, self._lower, self._upper)
+        best, stalled = np.inf, 0
         for _ in range(STEPS):
             self._q[arm.arm_index] = positions
-            pin.framesForwardKinematics(arm.model, arm.data, self._q)
+            pin.computeJointJacobians(arm.model, arm.data, self._q)
+            pin.updateFramePlacement(arm.model, arm.data, self._frame)
             error = pin.log6(arm.data.oMf[self._frame].actInv(target)).vector
-            # The tolerance's half is left for what moves a goal afterwards.
-            far, turned = np.linalg.norm(error[:3]), np.linalg.norm(error[3:])
-            if far <= self._goal.position_tolerance_m / 2 and turned <= self._goal.orientation_tolerance_rad / 2:
+            if np.linalg.norm(error[:3]) <= far and np.linalg.norm(error[3:]) <= turned:
                 return positions
-            jacobian = pin.computeFrameJacobian(arm.model, arm.data, self._q, self._frame, pin.LOCAL)
-            jacobian = jacobian[:, arm.arm_column]
-            step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + DAMPING * np.eye(6), error)
-            step *= STEP_GAIN * min(1.0, MAX_STEP_RAD / max(float(np.abs(step).max()), 1e-9))
+            size = float(np.linalg.norm(error))
+            stalled = 0 if size < best * PROGRESS else stalled + 1
+            best = min(best, size)
+            if stalled >= STALLED:
+                return None
+            jacobian = pin.getFrameJacobian(arm.model, arm.data, self._frame, pin.LOCAL)[:, arm.arm_column]
+            damping = (DAMPING * size**2 + LEAST_DAMPING) * np.eye(6)
+            step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + damping, error)
+            step *= min(1.0, MAX_STEP_RAD / max(float(np.abs(step).max()), 1e-9))
             positions = np.clip(positions + step, self._lower, self._upper)
         return None
 
@@ -60,14 +68,21 @@ class Solver:
 
 
 def several(
-    attempts: Iterator[Array | None], valid: Callable[[Array], bool], wanted: int, out_of_time: Callable[[], bool]
+    attempts: Iterator[Array | None],
+    valid: Callable[[Array], bool],
+    wanted: int,
+    patience: int,
+    out_of_time: Callable[[], bool],
 ) -> tuple[list[Array], list[Array]]:
-    """Up to `wanted` valid solutions, each unlike the others, and those that touch something."""
+    """Up to `wanted` valid solutions, each unlike the others, and those that touch something.
+
+    With one in hand, `patience` attempts in all are enough.
+    """
     good: list[Array] = []
     touching: list[Array] = []
-    for found in attempts:
+    for number, found in enumerate(attempts, 1):
         if found is not None and not any(np.abs(found - other).max() < 0.05 for other in good):
             (good if valid(found) else touching).append(found)
-        if len(good) >= wanted or out_of_time():
+        if len(good) >= wanted or (good and number >= patience) or out_of_time():
             break
     return good, touching

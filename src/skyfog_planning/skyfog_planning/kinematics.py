@@ -6,7 +6,7 @@ import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import numpy as np
 
@@ -34,8 +34,8 @@ class Chain:
     def __init__(self, urdf: Path, mesh_root: Path) -> None:
         """Raises ConfigError that names the file and the element."""
         try:
-            root = ElementTree.parse(urdf).getroot()  # noqa: S314 - a file of the robot folder, not of a request
-        except (OSError, ElementTree.ParseError) as error:
+            root = ET.parse(urdf).getroot()  # noqa: S314 - a file of the robot folder, not of a request
+        except (OSError, ET.ParseError) as error:
             raise ConfigError(f"{urdf}: {error}") from None
         self._urdf = urdf
         self._joints = self._order(root)
@@ -45,7 +45,7 @@ class Chain:
                 shape = self._shape(collision, mesh_root)
                 self.collisions.append((str(link.get("name")), shape, _origin(collision)))
 
-    def _order(self, root: ElementTree.Element) -> list[_Joint]:
+    def _order(self, root: ET.Element) -> list[_Joint]:
         links = {str(link.get("name")) for link in root.iter("link")}
         left = [joint for joint in root.findall("joint") if joint.find("parent") is not None]
         children = {_of(joint, "child", "link") for joint in left}
@@ -65,7 +65,7 @@ class Chain:
                 left.remove(joint)
         return made
 
-    def _shape(self, collision: ElementTree.Element, mesh_root: Path) -> Shape:
+    def _shape(self, collision: ET.Element, mesh_root: Path) -> Shape:
         geometry = collision.find("geometry")
         shape = geometry[0] if geometry is not None and len(geometry) else None
         if shape is None:
@@ -152,12 +152,13 @@ def _extent(shape: Shape, pose: Array) -> float:
             own = radius
         case Cylinder(length, radius):
             own = math.hypot(length / 2, radius)
-        case Mesh(vertices, _):
+        case _:
+            vertices = shape.vertices
             return float(np.linalg.norm(vertices @ pose[:3, :3].T + pose[:3, 3], axis=1).max())
     return own + float(np.linalg.norm(pose[:3, 3]))
 
 
-def _joint(element: ElementTree.Element, parent: int, child: int) -> _Joint:
+def _joint(element: ET.Element, parent: int, child: int) -> _Joint:
     axis = element.find("axis")
     along = _numbers(axis.get("xyz", "1 0 0")) if axis is not None else np.array([1.0, 0.0, 0.0])
     long = float(np.linalg.norm(along))
@@ -165,12 +166,12 @@ def _joint(element: ElementTree.Element, parent: int, child: int) -> _Joint:
     return _Joint(str(element.get("name")), kind, parent, child, _origin(element), along / long if long else along)
 
 
-def _of(element: ElementTree.Element, tag: str, attribute: str) -> str:
+def _of(element: ET.Element, tag: str, attribute: str) -> str:
     found = element.find(tag)
     return "" if found is None else str(found.get(attribute))
 
 
-def _origin(element: ElementTree.Element) -> Array:
+def _origin(element: ET.Element) -> Array:
     """URDF's <origin>: fixed axes roll, pitch, yaw."""
     pose = np.eye(4)
     origin = element.find("origin")

@@ -200,15 +200,15 @@ def check_pose(where: str, pose: Array) -> None:
 def check_shape(where: str, shape: Shape) -> None:
     """Positive, finite sizes; triangles of vertices that exist."""
     match shape:
+        case Mesh(vertices, triangles):
+            _check_mesh(where, vertices, triangles)
+            return
         case Box(size):
             sizes = size
         case Sphere(radius):
             sizes = (radius,) * 3
-        case Cylinder(length, radius):
-            sizes = (length, radius, radius)
-        case Mesh(vertices, triangles):
-            _check_mesh(where, vertices, triangles)
-            return
+        case _:
+            sizes = (shape.length, shape.radius, shape.radius)
     if not all(math.isfinite(value) and 0 < value <= EXTENT_M for value in sizes):
         raise invalid(f"{where}: a {type(shape).__name__.lower()} of {sizes} m; sizes are in (0, {EXTENT_M:g}]")
 

@@ -99,14 +99,17 @@ class Robot:
         """Limits in rad/s^2."""
         return np.array([joint.acceleration for joint in self.spec.arm])
 
-    def arm_positions(self, where: str, named: dict[str, float]) -> Array:
-        """[J] in the arm's order. Raises PlanError(INVALID) for a joint that is missing, unknown or not finite."""
+    def arm_positions(self, where: str, named: dict[str, float], strangers: bool = False) -> Array:
+        """[J] in the arm's order. Raises PlanError(INVALID) for a joint that is missing, unknown or not finite.
+
+        `strangers`: joints of other robots may be named too, as in a machine's /joint_states.
+        """
         missing = [joint for joint in self.joints if joint not in named]
         if missing:
             raise invalid(f"{where}: no position for {', '.join(missing)}")
         known = [*self.joints, *self.spec.others]
         for name, position in named.items():
-            if name not in known:
+            if name not in known and not strangers:
                 raise invalid(f"{where}: {self.name} has no joint {name!r}{nearest(name, known)}")
             if not np.isfinite(position):
                 raise invalid(f"{where}: {name} is {position}")
@@ -139,13 +142,15 @@ def robot_names() -> list[str]:
 
 
 def read_robot(name_or_path: str) -> Robot:
-    """A robot by its name among the installed ones or by its folder's path. Raises ConfigError that says what is wrong."""
+    """A robot by its name among the installed ones or by its folder's path. Raises ConfigError."""
     if "/" in name_or_path:
         folder = Path(name_or_path).expanduser()
     else:
         names = robot_names()
         if name_or_path not in names:
-            raise ConfigError(f"no robot {name_or_path!r}{nearest(name_or_path, names)} (there are: {', '.join(names)})")
+            raise ConfigError(
+                f"no robot {name_or_path!r}{nearest(name_or_path, names)} (there are: {', '.join(names)})"
+            )
         folder = shared("robots") / name_or_path
     path = folder / ROBOT
     spec = load_yaml(RobotSpec, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -42,7 +43,8 @@ def _at(path: Array, reach: Array, where: float) -> tuple[int, Array]:
     i = int(np.clip(np.searchsorted(reach, where, side="right") - 1, 0, len(path) - 2))
     long = reach[i + 1] - reach[i]
     share = (where - reach[i]) / long if long > 0 else 0.0
-    return i, path[i] + share * (path[i + 1] - path[i])
+    point: Array = path[i] + share * (path[i + 1] - path[i])
+    return i, point
 
 
 def _without_repeats(path: Array) -> Array:
@@ -54,13 +56,14 @@ def _without_repeats(path: Array) -> Array:
         before = np.flatnonzero(keep[:-1])
         if len(before) > 1:
             keep[before[-1]] = False
-    return path[keep]
+    kept: Array = path[keep]
+    return kept
 
 
 def dense(path: Array, step_rad: float) -> Array:
     """The same path with way-points at most `step_rad` apart."""
     pieces = [path[:1]]
-    for a, b in zip(path[:-1], path[1:], strict=True):
+    for a, b in itertools.pairwise(path):
         count = max(1, int(np.ceil(np.linalg.norm(b - a) / step_rad)))
         pieces.append(a + (b - a) * (np.arange(1, count + 1) / count)[:, None])
     made = np.vstack(pieces)

@@ -6,6 +6,7 @@ much as the worst sample is over a limit, so that none is.
 
 from __future__ import annotations
 
+import itertools
 import logging
 
 import numpy as np
@@ -36,9 +37,7 @@ def spline(joints: tuple[str, ...], path: Array, velocity: Array, acceleration: 
         constraint.JointAccelerationConstraint(np.stack([-acceleration, acceleration], axis=1) * KEEP),
     ]
     grid = np.unique(np.concatenate([reach, np.linspace(0, reach[-1], 4 * len(reach))]))
-    solved = algorithm.TOPPRA(
-        limits, curve, gridpoints=grid, parametrizer="ParametrizeConstAccel"
-    ).compute_trajectory()
+    solved = algorithm.TOPPRA(limits, curve, gridpoints=grid, parametrizer="ParametrizeConstAccel").compute_trajectory()
     if solved is None:
         raise ValueError("TOPP-RA found no timing")
     duration = float(solved.duration)
@@ -50,8 +49,9 @@ def spline(joints: tuple[str, ...], path: Array, velocity: Array, acceleration: 
 
 def corners(joints: tuple[str, ...], path: Array, velocity: Array, acceleration: Array) -> Trajectory:
     """[N, J] way-points -> along exactly these straight lines, at rest in every corner; trapezoids of speed."""
-    times, q, v, a, now = [np.zeros(1)], [path[:1]], [np.zeros_like(path[:1])], [np.zeros_like(path[:1])], 0.0
-    for begin, end in zip(path[:-1], path[1:], strict=True):
+    zero = np.zeros_like(path[:1])
+    times, q, v, a, now = [np.zeros(1)], [path[:1]], [zero], [zero], 0.0
+    for begin, end in itertools.pairwise(path):
         way = end - begin
         moving = np.abs(way) > 1e-12
         if not moving.any():
@@ -72,8 +72,8 @@ def corners(joints: tuple[str, ...], path: Array, velocity: Array, acceleration:
         a.append(push[:, None] * way)
         times.append(now + at)
         now += duration
-    fine, q, v, a = (np.concatenate(one) for one in (times, q, v, a))
-    return _held(joints, fine, q, v, a, velocity, acceleration)
+    joined = [np.concatenate(one) for one in (q, v, a)]
+    return _held(joints, np.concatenate(times), joined[0], joined[1], joined[2], velocity, acceleration)
 
 
 def still(joints: tuple[str, ...], positions: Array) -> Trajectory:
@@ -91,5 +91,7 @@ def _held(
     slower = max(1.0, over)
     if slower > 1.0:
         slower *= 1 + 1e-9
-    keep = np.unique(np.append(np.arange(0, len(fine), FINE if slower == 1.0 else max(1, int(FINE / slower))), len(fine) - 1))
+    keep = np.unique(
+        np.append(np.arange(0, len(fine), FINE if slower == 1.0 else max(1, int(FINE / slower))), len(fine) - 1)
+    )
     return Trajectory(joints, fine[keep] * slower, q[keep], v[keep] / slower, a[keep] / slower**2)

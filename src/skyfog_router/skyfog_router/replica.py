@@ -18,7 +18,7 @@ from skyfog_core.wire import codec
 from skyfog_core.wire.envelope import VERSION, ReplyHeader, refusal
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_router.driver import Owner
-from skyfog_router.policy.admission import Admission, AdmissionAction, Answer, Refuse, Start
+from skyfog_router.policy.admission import Admission, AdmissionAction, Answer, Refuse, Start, Stop
 from skyfog_router.transport.base import Query, ReplicaTransport
 
 log = structlog.get_logger()
@@ -43,9 +43,13 @@ class Handler(Protocol):
     """
 
     can_abandon: bool
+    can_stop: bool
 
     def start(self, request_id: RequestId, payload: bytes, done: Callable[[Result], None]) -> None:
         """Begin; must return at once."""
+
+    def stop(self, request_id: RequestId) -> None:
+        """Nobody wants this request's result; must return at once. Only where `can_stop`; `done` is called as ever."""
 
     def close(self) -> None:
         """Wait for nothing; let go of threads and clients."""
@@ -127,6 +131,8 @@ class ReplicaDriver:
             match action:
                 case Start():
                     self._start(action)
+                case Stop():
+                    self._handler.stop(action.request_id)
                 case Answer():
                     self._answer(action.request_id, action.ticket, action.result)
                 case Refuse():

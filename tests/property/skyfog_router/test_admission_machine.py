@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from skyfog_core.errors import Status
 from skyfog_core.units import MS
 from skyfog_core.wire.envelope import VERSION, Header
-from skyfog_router.policy.admission import Admission, AdmissionAction, Answer, Refuse, Start
+from skyfog_router.policy.admission import Admission, AdmissionAction, Answer, Refuse, Start, Stop
 
 HASH = bytes(32)
 IDS = [bytes([n]) * 16 for n in range(12)]
@@ -25,10 +25,14 @@ ids = st.sampled_from(IDS)
 
 
 class AdmissionMachine(RuleBasedStateMachine):
-    @initialize(concurrency=st.integers(1, 3), max_queue=st.integers(0, 3), can_abandon=st.booleans())
-    def begin(self, concurrency: int, max_queue: int, can_abandon: bool) -> None:
+    @initialize(
+        concurrency=st.integers(1, 3), max_queue=st.integers(0, 3), can_abandon=st.booleans(), can_stop=st.booleans()
+    )
+    def begin(self, concurrency: int, max_queue: int, can_abandon: bool, can_stop: bool) -> None:
         self.concurrency, self.max_queue = concurrency, max_queue
-        self.desk = Admission(HASH, concurrency, max_queue, REMEMBER_MS * MS, can_abandon)
+        self.desk = Admission(HASH, concurrency, max_queue, REMEMBER_MS * MS, can_abandon, can_stop)
+        self.can_stop = can_stop
+        self.stops: Counter[bytes] = Counter()
         self.now_ns = 0
         self.running: list[bytes] = []  # as the service sees it: an abandoned call runs on
         self.starts: Counter[bytes] = Counter()
@@ -37,6 +41,12 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     def perform(self, actions: list[AdmissionAction]) -> None:
         for action in actions:
+            if isinstance(action, Stop):
+                assert self.can_stop
+                assert action.request_id in self.running, "told to stop, and does not run"
+                self.stops[action.request_id] += 1
+                assert self.stops[action.request_id] == 1, "told twice"
+                continue
             assert self.tickets[action.ticket] == action.request_id
             match action:
                 case Start():

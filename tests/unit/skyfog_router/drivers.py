@@ -138,14 +138,18 @@ class FakeReplicaTransport:
 class HeldHandler:
     """A service whose results the test gives."""
 
-    def __init__(self, can_abandon: bool = False) -> None:
-        self.can_abandon = can_abandon
+    def __init__(self, can_abandon: bool = False, can_stop: bool = False) -> None:
+        self.can_abandon, self.can_stop = can_abandon, can_stop
+        self.stopped: list[RequestId] = []
         self.running: dict[RequestId, tuple[bytes, Callable[[Result], None]]] = {}
         self.closed = False
 
     def start(self, request_id: RequestId, payload: bytes, done: Callable[[Result], None]) -> None:
         assert request_id not in self.running
         self.running[request_id] = (payload, done)
+
+    def stop(self, request_id: RequestId) -> None:
+        self.stopped.append(request_id)
 
     def finish(self, result: Result) -> None:
         """End the oldest request."""
@@ -201,10 +205,16 @@ class Replica:
     """A ReplicaDriver with its transport and service."""
 
     def __init__(
-        self, clock: ManualClock, concurrency: int = 1, max_queue: int = 4, inbox_limit: int = 16, abandon: bool = False
+        self,
+        clock: ManualClock,
+        concurrency: int = 1,
+        max_queue: int = 4,
+        inbox_limit: int = 16,
+        abandon: bool = False,
+        stop: bool = False,
     ) -> None:
-        self.transport, self.handler, self.trace = FakeReplicaTransport(), HeldHandler(abandon), MemoryTrace()
-        self.admission = Admission(HASH, concurrency, max_queue, 10 * S, abandon)
+        self.transport, self.handler, self.trace = FakeReplicaTransport(), HeldHandler(abandon, stop), MemoryTrace()
+        self.admission = Admission(HASH, concurrency, max_queue, 10 * S, abandon, stop)
         self.driver = ReplicaDriver(self.transport, self.handler, self.admission, clock, self.trace, inbox_limit)
         self.owner = StepOwner.made[-1]
         self.driver.start(KEYS, ReplicaKey("a", "0"))

@@ -64,6 +64,36 @@ def test_a_duplicate_runs_nothing_and_gets_the_same_result(clock: ManualClock) -
     assert reply(again).request_id == X
 
 
+def test_a_running_loser_is_told_to_stop_once_and_its_slot_is_free_when_it_is_done(clock: ManualClock) -> None:
+    replica, one, two = Replica(clock, stop=True), query(X), query(Y)
+    arrive(replica, one, two)
+    for _ in range(2):
+        replica.driver.cancelled(X)
+        replica.owner.step()
+    assert replica.handler.stopped == [X]
+    assert list(replica.handler.running) == [X], "it keeps its slot until it has ended"
+    replica.handler.finish(Result(Status.OUTCOME_UNKNOWN, message="stopped"))
+    replica.owner.step()
+    assert list(replica.handler.running) == [Y]
+    assert reply(one).status is Status.OUTCOME_UNKNOWN
+
+
+def test_what_runs_past_its_budget_is_told_to_stop(clock: ManualClock) -> None:
+    replica, one = Replica(clock, stop=True), query(X, budget_ms=100)
+    arrive(replica, one)
+    clock.advance(100 * MS)
+    replica.owner.step()
+    assert replica.handler.stopped == [X]
+
+
+def test_a_service_that_cannot_be_stopped_is_not_told(clock: ManualClock) -> None:
+    replica = Replica(clock)
+    arrive(replica, query(X))
+    replica.driver.cancelled(X)
+    replica.owner.step()
+    assert replica.handler.stopped == []
+
+
 def test_a_cancelled_query_never_runs(clock: ManualClock) -> None:
     replica, one, two = Replica(clock), query(X), query(Y)
     arrive(replica, one, two)

@@ -12,7 +12,7 @@ import rclpy
 import structlog
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.exceptions import InvalidNamespaceException, InvalidNodeNameException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.node import Node
 
 from skyfog_core.config.parameters import check_files
@@ -66,8 +66,16 @@ def _no_more_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def run(name: str, make_nodes: Callable[[], list[Node]], args: list[str] | None = None) -> int:
-    """Make the nodes, spin them until a signal, destroy them. Returns the exit status: 2 where the set-up is wrong."""
+def run(
+    name: str,
+    make_nodes: Callable[[], list[Node]],
+    args: list[str] | None = None,
+    threads: Callable[[list[Node]], int] = lambda _nodes: 1,
+) -> int:
+    """Make the nodes, spin them until a signal, destroy them. Returns the exit status: 2 where the set-up is wrong.
+
+    `threads` is for nodes whose callbacks take long: how many may run at once.
+    """
     configure_logs(name)
     keep_freed_memory()
     try:
@@ -82,7 +90,8 @@ def run(name: str, make_nodes: Callable[[], list[Node]], args: list[str] | None 
         print(f"{name}: {plain_reason(error)}", file=sys.stderr, flush=True)
         rclpy.try_shutdown()
         return EXIT_CONFIG
-    executor = SingleThreadedExecutor()
+    count = threads(nodes)
+    executor = SingleThreadedExecutor() if count == 1 else MultiThreadedExecutor(count)
     for node in nodes:
         executor.add_node(node)
     try:

@@ -10,25 +10,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import ompl.base as ob
 import ompl.util as ou
 
+from skyfog_planning.options import Options
 from skyfog_planning.planners.table import PlannerKind, make
 from skyfog_planning.problem import Array
 
 ANY_COST = 1e9
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How OMPL looks."""
-
-    range_rad: float = 0.7  # longest edge
-    resolution: float = 0.003  # of an edge's checks, as a share of the space's diagonal
 
 
 def seed_ompl(seed: int) -> None:
@@ -40,11 +32,9 @@ def seed_ompl(seed: int) -> None:
 class Search:
     """A space with its validity check; each `run` is a planner of its own."""
 
-    def __init__(
-        self, lower: Array, upper: Array, valid: Callable[[list[float]], bool], settings: Settings
-    ) -> None:
+    def __init__(self, lower: Array, upper: Array, valid: Callable[[list[float]], bool], options: Options) -> None:
         self._joints = len(lower)
-        self._settings = settings
+        self._options = options
         bounds = ob.RealVectorBounds(self._joints)
         for i in range(self._joints):
             bounds.setLow(i, float(lower[i]))
@@ -54,7 +44,7 @@ class Search:
         self._information = ob.SpaceInformation(self._space)
         joints = range(self._joints)
         self._information.setStateValidityChecker(lambda state: valid([state[i] for i in joints]))
-        self._information.setStateValidityCheckingResolution(settings.resolution)
+        self._information.setStateValidityCheckingResolution(options.resolution)
         self._information.setup()
 
     def run(
@@ -71,6 +61,26 @@ class Search:
         An optimising planner goes on until its path is at most `enough_rad` long. `watch` hears the best length.
         """
         definition = ob.ProblemDefinition(self._information)
+        if kind.timed:
+            definition.setStartAndGoalStates(self._state(start), self._state(goals[0]))
+        else:
+            self._pose(definition, start, goals, enough_rad)
+        planner = make(kind, self._information)
+        if hasattr(planner, "setRange"):
+            planner.setRange(self._options.range_rad)
+        planner.setProblemDefinition(definition)
+        planner.setup()
+        if kind.timed:
+            planner.solve(limit_s)
+        else:
+            planner.solve(ob.PlannerTerminationCondition(self._until(definition, limit_s, enough_rad, watch)))
+        if not definition.hasExactSolution():
+            return None
+        path = definition.getSolutionPath()
+        states = [path.getState(i) for i in range(path.getStateCount())]
+        return np.array([[state[i] for i in range(self._joints)] for state in states])
+
+    def _pose(self, definition: Any, start: Array, goals: Sequence[Array], enough_rad: float) -> None:
         definition.addStartState(self._state(start))
         targets = ob.GoalStates(self._information)
         for goal in goals:
@@ -79,20 +89,6 @@ class Search:
         objective = ob.PathLengthOptimizationObjective(self._information)
         objective.setCostThreshold(ob.Cost(min(enough_rad, ANY_COST)))
         definition.setOptimizationObjective(objective)
-        planner = make(kind, self._information)
-        if hasattr(planner, "setRange"):
-            planner.setRange(self._settings.range_rad)
-        planner.setProblemDefinition(definition)
-        planner.setup()
-        if kind.timed:
-            planner.solve(ob.timedPlannerTerminationCondition(limit_s))
-        else:
-            planner.solve(ob.PlannerTerminationCondition(self._until(definition, limit_s, enough_rad, watch)))
-        if not definition.hasExactSolution():
-            return None
-        path = definition.getSolutionPath()
-        states = [path.getState(i) for i in range(path.getStateCount())]
-        return np.array([[state[i] for i in range(self._joints)] for state in states])
 
     def _until(
         self, definition: Any, limit_s: float, enough_rad: float, watch: Callable[[float], None]

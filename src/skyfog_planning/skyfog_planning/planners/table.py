@@ -12,7 +12,7 @@ from skyfog_core.config.base import nearest
 from skyfog_planning.problem import invalid
 
 # What improves its plan for as long as it may run; the others stop at their first.
-OPTIMISING = ("AORRTC", "AITstar", "BITstar", "EITstar", "FMT", "BFMT", "InformedRRTstar", "PRMstar", "RRTstar", "SORRTstar")
+OPTIMISING = ("AORRTC", "AITstar", "BITstar", "EITstar", "FMT", "InformedRRTstar", "PRMstar", "RRTstar", "SORRTstar")
 FIRST = ("BKPIECE1", "KPIECE1", "LBKPIECE1", "PRM", "RRT", "RRTConnect")
 # Their solve() starts a thread of its own, which waits for the GIL that a termination callable needs: it never ends.
 TIMED = ("PRM", "PRMstar")

@@ -14,6 +14,7 @@ from rclpy._rclpy_pybind11 import InvalidHandle, RCLError
 from rclpy.node import Node
 from rclpy.task import Future
 
+from skyfog_core.cancel import Cancellation
 from skyfog_core.errors import ConfigError, InvalidReply, NotExecuted, Status
 from skyfog_core.ids import RequestId
 from skyfog_router.nodes.relay import decoder, service_qos, to_cdr
@@ -26,6 +27,7 @@ class ForwardHandler:
     """Calls an unmodified ROS service. A call that it never answers is given up at the end of its budget."""
 
     can_abandon = True
+    can_stop = False
 
     def __init__(self, node: Node, srv_type: Any, name: str) -> None:
         self._decode = decoder(srv_type.Request)
@@ -56,6 +58,9 @@ class ForwardHandler:
         future._set_executor = _ignore  # noqa: SLF001
         future.add_done_callback(on_response)
 
+    def stop(self, request_id: RequestId) -> None:
+        """A ROS service call cannot be withdrawn."""
+
     def close(self) -> None:
         """The node destroys its client."""
 
@@ -65,27 +70,44 @@ def _ignore(_executor: Any) -> None:
 
 
 class EmbeddedHandler:
-    """Runs a service callback, `(request, response) -> response`, on threads of this process."""
+    """Runs a service callback, `(request, response) -> response`, on threads of this process.
+
+    One that can be stopped has a method `cancellable(request, response, cancellation)`, which is called instead. Its
+    skyfog_core.cancel.Cancellation is set when nobody wants the result any more; it then returns soon, in any way.
+    """
 
     can_abandon = False
 
     def __init__(self, srv_type: Any, callback: Callable[[Any, Any], Any], threads: int) -> None:
         self._decode = decoder(srv_type.Request)
         self._response_type = srv_type.Response
-        self._callback = callback
+        stoppable = getattr(callback, "cancellable", None)
+        self.can_stop = stoppable is not None
+        self._callback = stoppable or (lambda request, response, _cancellation: callback(request, response))
+        self._running: dict[RequestId, Cancellation] = {}
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="service")
 
     def start(self, request_id: RequestId, payload: bytes, done: Callable[[Result], None]) -> None:
+        cancellation = self._running[request_id] = Cancellation()
         # In a copy of this context, so that the service finds its request's budget.
-        self._pool.submit(copy_context().run, self._run, payload, done)
+        self._pool.submit(copy_context().run, self._run, request_id, cancellation, payload, done)
+
+    def stop(self, request_id: RequestId) -> None:
+        cancellation = self._running.get(request_id)
+        if cancellation is not None:
+            cancellation.cancel()
 
     def close(self) -> None:
+        for cancellation in list(self._running.values()):
+            cancellation.cancel()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, payload: bytes, done: Callable[[Result], None]) -> None:
+    def _run(
+        self, request_id: RequestId, cancellation: Cancellation, payload: bytes, done: Callable[[Result], None]
+    ) -> None:
         began = time.perf_counter_ns()
         try:
-            response = self._callback(self._decode(payload), self._response_type())
+            response = self._callback(self._decode(payload), self._response_type(), cancellation)
             result = Result(Status.OK, to_cdr(response), service_us=(time.perf_counter_ns() - began) // 1_000)
         except InvalidReply as error:
             result = Result(Status.INVALID_REQUEST, message=str(error))
@@ -94,6 +116,9 @@ class EmbeddedHandler:
         except Exception as error:
             log.exception("service_failed")
             result = Result(Status.FAILED, message=f"{type(error).__name__}: {error}")
+        del self._running[request_id]
+        if cancellation.is_set():
+            result = Result(Status.OUTCOME_UNKNOWN, message="stopped while it ran: withdrawn, or out of time")
         done(result)
 
 

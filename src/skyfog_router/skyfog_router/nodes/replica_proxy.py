@@ -56,6 +56,7 @@ class ReplicaProxy(Node):
             config.max_queue,
             config.remember_s * S,
             self._handler.can_abandon,
+            self._handler.can_stop,
         )
         transport: ReplicaTransport = ZenohReplicaTransport(session)
         if config.added_latency_ms:

@@ -3,7 +3,10 @@
     query --free slot--> RUNNING --done--> REMEMBERED (for remember_ns)
           --busy-------> WAITING --slot, time left--> RUNNING
           --full, late, known, wrong type--> refused
-    cancel: WAITING -> refused; RUNNING goes on, since plain callbacks cannot be stopped
+    cancel: WAITING -> refused; RUNNING is told to stop, where the service can be, and stays until it is done
+    late:   RUNNING past its budget is told the same
+
+Plain callbacks cannot be stopped: they go on, and keep their slot.
 
 A query that comes again while the first one runs gets the same answer; one that comes after it is refused as
 OUTCOME_UNKNOWN, since its answer is gone.
@@ -51,7 +54,14 @@ class Refuse:
     message: str
 
 
-AdmissionAction = Start | Answer | Refuse
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Nobody wants this running request's result; it is done, in any way, soon after."""
+
+    request_id: RequestId
+
+
+AdmissionAction = Start | Answer | Refuse | Stop
 
 
 @dataclass(slots=True)
@@ -66,13 +76,23 @@ class _Job:
 class Admission:
     """Bounded concurrency, bounded queue, bounded memory of ids. Pure; `ticket` is how to answer, opaque here."""
 
-    def __init__(self, type_hash: bytes, concurrency: int, max_queue: int, remember_ns: int, can_abandon: bool) -> None:
+    def __init__(
+        self,
+        type_hash: bytes,
+        concurrency: int,
+        max_queue: int,
+        remember_ns: int,
+        can_abandon: bool,
+        can_stop: bool = False,
+    ) -> None:
         self._type_hash = type_hash
         self._concurrency = concurrency
         self._max_queue = max_queue
         self._remember_ns = remember_ns
         self._can_abandon = can_abandon  # a forwarded call is given up; a thread runs to its end
+        self._can_stop = can_stop
         self._running: dict[RequestId, _Job] = {}
+        self._stopped: set[RequestId] = set()
         self._overdue: set[RequestId] = set()
         self._waiting: dict[RequestId, _Job] = {}
         self._remembered: OrderedDict[RequestId, int] = OrderedDict()
@@ -113,14 +133,15 @@ class Admission:
         return [*actions, *self._fill(now_ns)]
 
     def on_cancel(self, request_id: RequestId) -> list[AdmissionAction]:
-        """The robot has its answer: forget the request if it still waits."""
+        """The robot has its answer: forget the request if it waits, stop it if it runs."""
         job = self._waiting.pop(request_id, None)
-        return self._refuse(job, Status.NOT_EXECUTED, "withdrawn") if job else []
+        return self._refuse(job, Status.NOT_EXECUTED, "withdrawn") if job else self._stop(request_id)
 
     def on_done(self, request_id: RequestId, result: Any, now_ns: int) -> list[AdmissionAction]:
         """The service returned; `result` goes to everyone who asked for it."""
         job = self._running.pop(request_id, None)
         self._overdue.discard(request_id)
+        self._stopped.discard(request_id)
         if job is None:
             return []  # given up on before
         self._remember(request_id, now_ns)
@@ -134,9 +155,11 @@ class Admission:
                 actions += self._refuse(job, Status.OUTCOME_UNKNOWN, "no answer from the service within the budget")
                 job.tickets.clear()
                 self._overdue.add(request_id)
+                actions += self._stop(request_id)
                 if self._can_abandon:
                     del self._running[request_id]
                     self._overdue.discard(request_id)
+                    self._stopped.discard(request_id)
                     self._remember(request_id, now_ns)
         while self._remembered and next(iter(self._remembered.values())) + self._remember_ns <= now_ns:
             self._remembered.popitem(last=False)
@@ -157,6 +180,7 @@ class Admission:
         assert not self._running.keys() & self._waiting.keys()
         assert not self._remembered.keys() & (self._running.keys() | self._waiting.keys())
         assert self._overdue <= self._running.keys()
+        assert self._stopped <= self._running.keys()
         assert len(self._remembered) <= MAX_REMEMBERED
 
     def _remember(self, request_id: RequestId, now_ns: int) -> None:
@@ -166,6 +190,13 @@ class Admission:
 
     def _refuse(self, job: _Job, status: Status, message: str) -> list[AdmissionAction]:
         return [Refuse(job.request_id, ticket, status, message) for ticket in job.tickets]
+
+    def _stop(self, request_id: RequestId) -> list[AdmissionAction]:
+        """Once, and only what runs."""
+        if not self._can_stop or request_id not in self._running or request_id in self._stopped:
+            return []
+        self._stopped.add(request_id)
+        return [Stop(request_id)]
 
     def _drop_late(self, now_ns: int) -> list[AdmissionAction]:
         late = [job for job in self._waiting.values() if job.deadline_ns <= now_ns]
