@@ -14,8 +14,9 @@ from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity, Substitution
 from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -23,6 +24,7 @@ from skyfog_core.config.base import S, parse
 from skyfog_core.ports import free_tcp_port
 
 PROFILES = ("sim", "lab", "prod")
+WORLDS = ("warehouse", "tabletop", "street")
 # How long a node may take to end after SIGINT, and then after SIGTERM, before it is killed.
 END_LIMIT_S = 3.0
 
@@ -41,6 +43,12 @@ def include_with(name: str, **arguments: Any) -> GroupAction:
     """Another launch file of this package, with `arguments` and no others."""
     given = {key: value if isinstance(value, Substitution) else str(value) for key, value in arguments.items()}
     return GroupAction([include(name)], forwarding=False, launch_configurations=given)
+
+
+def include_from(package: str, name: str, **arguments: str) -> IncludeLaunchDescription:
+    """A launch file of another package, found when the launch begins."""
+    path = PathJoinSubstitution([FindPackageShare(package), "launch", name])
+    return IncludeLaunchDescription(PythonLaunchDescriptionSource(path), launch_arguments=arguments.items())
 
 
 def common_arguments() -> list[DeclareLaunchArgument]:
