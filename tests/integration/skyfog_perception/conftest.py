@@ -1,7 +1,8 @@
-"""The real model, loaded once, and real photographs from the wheels of scikit-image and scikit-learn."""
+"""The real models, loaded once, and real photographs out of packages. Nothing is fetched."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,9 +12,13 @@ import numpy as np
 import pytest
 
 from skyfog_perception.detector import Detector
+from skyfog_perception.segmenter import Segmenter
 
 MODELS = Path(__file__).parents[3] / "src" / "skyfog_perception" / "models"
-FOLDERS = (("skimage", "data"), ("sklearn", "datasets/images"))
+WHEELS = (("skimage", "data"), ("sklearn", "datasets/images"))
+# Of Debian's package opencv-doc; the variable names a copy elsewhere.
+OPENCV_DOC = Path(os.environ.get("SKYFOG_OPENCV_DOC", "/usr/share/doc/opencv-doc/examples/data"))
+OF_OPENCV_DOC = ("messi5.jpg", "leuvenA.jpg", "leuvenB.jpg", "aloeL.jpg", "aloeR.jpg", "vtest.avi")
 
 
 @pytest.fixture(scope="session")
@@ -22,22 +27,48 @@ def model_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def deeplab_folder() -> Path:
+    return MODELS / "deeplab_v3"
+
+
+@pytest.fixture(scope="session")
 def detector(model_folder: Path) -> Detector:
     return Detector(model_folder)
 
 
 @pytest.fixture(scope="session")
+def segmenter(deeplab_folder: Path) -> Segmenter:
+    return Segmenter(deeplab_folder)
+
+
+def path_of(name: str) -> Path:
+    """Where a photograph is; skips where its package is not installed."""
+    if name in OF_OPENCV_DOC:
+        if not (OPENCV_DOC / name).is_file():
+            pytest.skip(f"{name}: Debian's opencv-doc is not installed (or SKYFOG_OPENCV_DOC not set)")
+        return OPENCV_DOC / name
+    for package, folder in WHEELS:
+        spec = find_spec(package)
+        assert spec is not None
+        assert spec.origin is not None
+        path = Path(spec.origin).parent / folder / name
+        if path.exists():
+            return path
+    raise FileNotFoundError(name)
+
+
+@pytest.fixture(scope="session")
 def photograph() -> Callable[[str], np.ndarray]:
-    """By file name -> uint8 RGB [H, W, 3]. Read from the wheels' files: nothing is fetched."""
+    """By file name -> uint8 RGB [H, W, 3]; of a video the first picture."""
 
     def read(name: str) -> np.ndarray:
-        for package, folder in FOLDERS:
-            spec = find_spec(package)
-            assert spec is not None
-            assert spec.origin is not None
-            path = Path(spec.origin).parent / folder / name
-            if path.exists():
-                return cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-        raise FileNotFoundError(name)
+        path = path_of(name)
+        if name.endswith(".avi"):
+            video = cv2.VideoCapture(str(path))
+            bgr = video.read()[1]
+            video.release()
+        else:
+            bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
     return read

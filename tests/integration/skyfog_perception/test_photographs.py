@@ -10,9 +10,9 @@ import pytest
 
 from skyfog_perception.detector import Detected, Detector
 from skyfog_perception.prepare import compressed_to_rgb, raw_to_rgb
+from support.boxes import Box, iou
 
 Photograph = Callable[[str], np.ndarray]
-Box = tuple[float, float, float, float]
 
 # What is seen with a score of at least 0.45: class, score, left, top, right, bottom.
 GOLDEN: dict[str, list[tuple[str, float, Box]]] = {
@@ -26,20 +26,27 @@ GOLDEN: dict[str, list[tuple[str, float, Box]]] = {
     "rocket.jpg": [],
     "china.jpg": [],
     "flower.jpg": [],
+    "messi5.jpg": [("person", 0.92, (51, 64, 465, 338)), ("sports ball", 0.68, (337, 289, 389, 336))],
+    "leuvenA.jpg": [],
+    "leuvenB.jpg": [("bicycle", 0.59, (140, 409, 234, 470))],
+    "vtest.avi": [
+        ("person", 0.83, (641, 240, 688, 325)),
+        ("person", 0.66, (498, 156, 530, 231)),
+        ("truck", 0.57, (648, 44, 721, 100)),  # a white van
+    ],
 }
-WITH_OBJECTS = [name for name, expected in GOLDEN.items() if expected]
+# What it also says and what is not so: a bag on the lawn is no ball.
+WRONG = {"vtest.avi": ["sports ball"]}
+# The aloes fill their pictures, and how much of the leaves belongs to the plant is anybody's guess: no box is golden.
+SEEN_SOMEWHERE = {"aloeL.jpg": ["vase", "potted plant"], "aloeR.jpg": ["vase", "potted plant"]}
+# The bicycles lean on each other: in the mirror the network draws its line between them elsewhere.
+WITH_OBJECTS = [name for name, expected in GOLDEN.items() if expected and name != "leuvenB.jpg"]
 SCORE_TOLERANCE = 0.06  # int8 kernels differ by processor
 SURE = 0.45
 
 
 def box(found: Detected) -> Box:
     return (found.left, found.top, found.right, found.bottom)
-
-
-def iou(a: Box, b: Box) -> float:
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    both = max(width, 0.0) * max(height, 0.0)
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -51,7 +58,14 @@ def test_a_photograph_shows_what_it_shows(name: str, detector: Detector, photogr
         assert match is not None, f"no {class_name} at {where} among {found}"
         assert match.score == pytest.approx(score, abs=SCORE_TOLERANCE)
         left.remove(match)
-    assert [one for one in left if one.score > SURE + SCORE_TOLERANCE] == []
+    wrong = WRONG.get(name, [])
+    assert [one for one in left if one.score > SURE + SCORE_TOLERANCE and one.class_name not in wrong] == []
+
+
+@pytest.mark.parametrize("name", SEEN_SOMEWHERE)
+def test_what_has_no_certain_edge_is_at_least_seen(name: str, detector: Detector, photograph: Photograph) -> None:
+    found = {one.class_name for one in detector.detect(photograph(name), SURE - SCORE_TOLERANCE).detections}
+    assert found >= set(SEEN_SOMEWHERE[name])
 
 
 @pytest.mark.parametrize("name", WITH_OBJECTS)

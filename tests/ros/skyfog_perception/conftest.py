@@ -1,0 +1,34 @@
+"""A node to build a service on, in a ROS domain of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import rclpy
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from skyfog_core.nodes.parameters import NODE_OPTIONS
+from support.ros import free_domain
+
+
+@pytest.fixture(scope="module")
+def service_with() -> Iterator[Callable[..., Any]]:
+    """`service_with(DetectService, threads=2)`: the service on a node with these parameters."""
+    context = rclpy.context.Context()
+    rclpy.init(context=context, domain_id=free_domain())
+    nodes: list[Node] = []
+
+    def make(service: Any, **parameters: Any) -> Any:
+        given = {"max_pixels": 1_000_000, **parameters}
+        overrides = [Parameter(name, value=value) for name, value in given.items()]
+        options = {"context": context, "use_global_arguments": False, **NODE_OPTIONS}
+        nodes.append(Node(service.name, parameter_overrides=overrides, **options))
+        return service(nodes[-1])
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+    rclpy.try_shutdown(context=context)
