@@ -14,6 +14,7 @@ import hashlib
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +64,7 @@ def to_onnx(net: Net) -> onnx.ModelProto:
     weights.append(numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "twice"))
     nodes = []
 
-    def conv(layer: str, source: str, **attributes: list[int]) -> str:
+    def conv(layer: str, source: str, **attributes: Any) -> str:
         out = f"{layer}.out"
         nodes.append(helper.make_node("Conv", [source, f"{layer}.weight", f"{layer}.bias"], [out], **attributes))
         return out

@@ -24,6 +24,11 @@ setup(
     maintainer_email="skyfog@example.org",
     description="Motion planning service",
     license="Apache-2.0",
-    entry_points={"console_scripts": ["plan = skyfog_planning.nodes.plan:main"]},
+    entry_points={
+        "console_scripts": [
+            "pick_place = skyfog_planning.nodes.pick_place:main",
+            "plan = skyfog_planning.nodes.plan:main",
+        ]
+    },
     extras_require={"test": ["pytest"]},
 )

@@ -86,7 +86,7 @@ def pick_place(
     classes: Annotated[list[str] | None, typer.Option("--class", help="only these; may be repeated")] = None,
     seconds: Annotated[float, typer.Option(min=1, max=36_000, help="give up after this")] = 600.0,
 ) -> None:
-    """Clear the table that `ros2 launch skyfog_bringup pick_place.launch.py` started; status 1 if anything is left."""
+    """Clear the table that `ros2 launch skyfog_bringup tabletop.launch.py` started; status 1 if anything is left."""
     from skyfog_bringup.nodes.pick import pick  # noqa: PLC0415  # imports ROS
 
     console = Console(highlight=False, soft_wrap=True)

@@ -43,9 +43,7 @@ def pick(class_names: list[str], time_limit_s: float, say: Callable[[str], None]
     try:
         client = ActionClient(node, PickPlace, "/pick_place")
         if not client.wait_for_server(FIND_LIMIT_S):
-            raise NoReplica(
-                f"nobody offers /pick_place after {FIND_LIMIT_S:.0f} s: ros2 launch skyfog_bringup pick_place"
-            )
+            raise NoReplica(f"nobody offers /pick_place after {FIND_LIMIT_S:.0f} s; tabletop.launch.py starts it")
         goal = PickPlace.Goal(class_names=class_names, time_limit_s=time_limit_s)
         handle = until(client.send_goal_async(goal, tell), FIND_LIMIT_S)
         if not handle.accepted:

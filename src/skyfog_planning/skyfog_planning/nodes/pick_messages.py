@@ -27,6 +27,12 @@ DTYPES = {"mono8": np.uint8, "32FC1": np.float32}
 PADDING_M = 0.005  # around what was seen, on each side
 
 
+def three(values: Sequence[float]) -> tuple[float, float, float]:
+    """A parameter of three numbers."""
+    x, y, z = values
+    return x, y, z
+
+
 def latched() -> QoSProfile:
     """Of /tf_static: who comes late hears it too."""
     return QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)

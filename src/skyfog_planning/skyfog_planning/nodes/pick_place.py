@@ -18,6 +18,7 @@ from rclpy.qos import qos_profile_sensor_data
 from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from tf2_msgs.msg import TFMessage
+from trajectory_msgs.msg import JointTrajectory
 
 from skyfog_core.config.picking import PickPlaceConfig
 from skyfog_core.errors import SkyfogError, Status
@@ -35,6 +36,7 @@ from skyfog_planning.picking.sequence import Finish, Grip, Look, Outcome, PickPl
 log = structlog.get_logger()
 
 STILL_RAD_S = 0.02
+HEAR_LIMIT_S = 10.0  # for the first joint states
 GRIP_S = 0.6  # of the fingers' trajectory
 GRIP_STILL_M_S = 0.002
 VIEW_SETTLE_S = 0.1  # simulated or real seconds between arrival and the images that count
@@ -59,7 +61,7 @@ class PickPlaceNode(Node):
         self._busy = False
         self._segment = self.create_client(Segment, self._config.segment_service)
         self._plan = self.create_client(PlanMotion, self._config.plan_service)
-        self._trajectories = self.create_publisher(messages.JointTrajectory, self._config.trajectory_topic, 10)
+        self._trajectories = self.create_publisher(JointTrajectory, self._config.trajectory_topic, 10)
         self._subscribe()
         self._server = ActionServer(
             self,
@@ -165,6 +167,7 @@ class PickPlaceNode(Node):
                 handle.abort()
             else:
                 handle.succeed()
+            log.info("goal_done", placed=len(step.outcome.placed), left=step.outcome.left, why=step.outcome.why)
             return _result(step.outcome, began_ns)
         finally:
             self._busy = False
@@ -174,11 +177,11 @@ class PickPlaceNode(Node):
         limit_s = min(goal.time_limit_s or config.time_limit_s, config.time_limit_s)
         return Task(
             views=len(self._views),
-            region=Region(tuple(config.region_low), tuple(config.region_high)),
+            region=Region(messages.three(config.region_low), messages.three(config.region_high)),
             limits=Limits(floor=config.floor_m),
             gripper=GripperLimits(max_opening=config.max_opening_m),
             class_names=tuple(goal.class_names),
-            bin_centre=tuple(config.bin_center),
+            bin_centre=messages.three(config.bin_center),
             bin_spread_m=config.bin_spread_m,
             lift_m=config.lift_m,
             max_rounds=config.max_rounds,
@@ -212,7 +215,7 @@ class PickPlaceNode(Node):
             return policy.on_failed(str(error), time.monotonic_ns())
 
     async def _look(self, view: int) -> list[tuple[str, Points]]:
-        request = messages.plan_request(self._config, self._positions())
+        request = messages.plan_request(self._config, await self._positions())
         request.goal_joints = messages.joint_state(self._config.arm_joints, self._views[view].joints)
         await self._move(request)
         settled_ns = self._joints_ns + round(VIEW_SETTLE_S * S)
@@ -236,7 +239,7 @@ class PickPlaceNode(Node):
         ]
 
     async def _reach(self, policy: PickPlace, step: Reach) -> None:
-        request = messages.plan_request(self._config, self._positions())
+        request = messages.plan_request(self._config, await self._positions())
         request.goal_pose = messages.pose(step.base_from_tool)
         request.cartesian = step.straight
         messages.add_scene(request, step, policy.objects, policy.task.gripper)
@@ -277,8 +280,7 @@ class PickPlaceNode(Node):
 
     async def _call(self, client: Any, request: Any) -> Any:
         """The service's response. Raises StepFailed where there is none, or its status is not OK."""
-        if not client.service_is_ready():
-            raise StepFailed(f"{client.srv_name} is not there")
+        await self._until(client.service_is_ready, HEAR_LIMIT_S, f"nobody offers {client.srv_name}")
         future = client.call_async(request)
         try:
             response = await self._within(future, self._config.call_limit_s, client.srv_name)
@@ -288,12 +290,13 @@ class PickPlaceNode(Node):
             raise StepFailed(f"{client.srv_name}: {response.status.message or response.status.code}")
         return response
 
-    def _positions(self) -> dict[str, float]:
-        """Every joint as last heard. Raises StepFailed where one of the arm was never heard of."""
+    async def _positions(self) -> dict[str, float]:
+        """Every joint as last heard. Raises StepFailed where one of the arm is not heard of."""
         wanted = [*self._config.arm_joints, *self._config.finger_joints]
         missing = [name for name in wanted if name not in self._joints]
         if missing:
-            raise StepFailed(f"/joint_states never named {', '.join(missing)}")
+            what = f"{', '.join(missing)} on /joint_states"
+            await self._until(lambda: all(name in self._joints for name in wanted), HEAR_LIMIT_S, what)
         return {name: self._joints[name][0] for name in wanted}
 
 

@@ -1,6 +1,6 @@
 """The simulated table, two replicas each of segmentation and planning, and the action that clears the table.
 
-ros2 launch skyfog_bringup pick_place.launch.py
+ros2 launch skyfog_bringup tabletop.launch.py
 ros2 action send_goal /pick_place skyfog_interfaces/action/PickPlace {}
 """
 
