@@ -51,3 +51,9 @@ def soak(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
 def faults(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     """1,000 calls while one of three replicas is killed and one is frozen."""
     _bench("faults", quick, json, seed)
+
+
+@app.command()
+def world(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """The simulated worlds at real time: images a second, and detection in them through the router."""
+    _bench("world", quick, json, seed)
