@@ -57,3 +57,9 @@ def faults(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
 def pick_place(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     """20 seeded tabletop scenes picked into a bin; half-way, one replica of each service is killed."""
     _bench("pick_place", quick, json, seed)
+
+
+@app.command()
+def world(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """The simulated worlds at real time: images a second, and detection in them through the router."""
+    _bench("world", quick, json, seed)

@@ -194,7 +194,7 @@ class LiveWorld:
         if not self._sensors:
             return
         model = self._simulation.model
-        with Cameras(model, shadows=self._shadows) as cameras:
+        with Cameras(model, self._simulation.world.background, shadows=self._shadows) as cameras:
             while not self._ending.is_set():
                 try:
                     wanted = self._wanted.get(timeout=0.2)

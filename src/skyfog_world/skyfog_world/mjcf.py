@@ -35,8 +35,8 @@ from skyfog_world.model import (
 VISUAL, COLLISION = "0", "3"
 ROTOR_INERTIA = 0.1  # kg m² as seen from a driven arm joint, as in the Panda of MuJoCo's menagerie
 SMALL_INERTIA = 1e-4  # of every other joint, for the solver's sake
-WHEEL_GAIN = 10.0  # N m s; with it a drive agrees with Gazebo's to the millimetre
-WHEEL_TORQUE = 20.0  # N m
+WHEEL_GAIN = 10.0  # N m s; with it a drive agrees with that in Gazebo
+WHEEL_TORQUE = 5.0  # N m, where a wheel's joint states no effort: little enough that wheels do not spin
 PLANE_THICKNESS = "0.1"
 # From MuJoCo's camera axes (looks along -z, y up) to the optical ones (looks along z, y down).
 CAMERA_OF_OPTICAL: Pose = np.diag([1.0, -1, -1, 1])
@@ -110,8 +110,6 @@ class _Writer:
         _add(visual, "map", znear=f"{near:g}", zfar=f"{far:g}")
 
     def _scenery(self, shadows: bool) -> None:
-        sky = {"type": "skybox", "builtin": "flat", "rgb1": _numbers(self._world.background)}
-        _add(self._asset, "texture", name="sky", width="16", height="96", **sky)
         for light in self._world.lights:
             _add(
                 self._body,
@@ -234,7 +232,8 @@ class _Writer:
 
     def _drives(self, model: Model) -> None:
         for joint in (*model.drive.left, *model.drive.right) if model.drive else ():
-            torque = min(model.joints[joint].effort, WHEEL_TORQUE)
+            effort = model.joints[joint].effort
+            torque = effort if np.isfinite(effort) else WHEEL_TORQUE
             _add(
                 self._actuator,
                 "velocity",

@@ -33,9 +33,10 @@ class Picture:
 class Cameras:
     """Draws what cameras see, in software where there is no GPU. A context manager."""
 
-    def __init__(self, model: Any, *, shadows: bool = False) -> None:
+    def __init__(self, model: Any, background: tuple[float, float, float], *, shadows: bool = False) -> None:
         """`model` is a mujoco.MjModel. Raises ConfigError where there is no way to draw."""
         self._model = model
+        self._background = np.round(np.array(background) * 255).astype(np.uint8)
         try:
             self._gl = mujoco.GLContext(model.vis.global_.offwidth, model.vis.global_.offheight)
             self._gl.make_current()
@@ -67,12 +68,15 @@ class Cameras:
         assert isinstance(spec, CameraSpec)
         frame = self._look(data, model, link, sensor)
         rgb = np.empty((spec.height, spec.width, 3), np.uint8) if spec.colour else None
-        raw = np.empty((spec.height, spec.width), np.float32) if spec.depth else None
+        raw = np.empty((spec.height, spec.width), np.float32)
         mujoco.mjr_render(frame, self._scene, self._context)
         mujoco.mjr_readPixels(rgb, raw, frame, self._context)
+        if rgb is not None:
+            # MuJoCo's own sky would be seen by depth cameras too.
+            rgb[raw <= 0] = self._background
         return Picture(
             rgb=None if rgb is None else rgb[::-1],  # OpenGL's first row is the lowest
-            depth=None if raw is None else self._metres(raw[::-1], spec),
+            depth=self._metres(raw[::-1], spec) if spec.depth else None,
         )
 
     def shapes(self, data: Any, model: str, link: str, sensor: Sensor) -> npt.NDArray[np.int32]:

@@ -32,7 +32,7 @@ class Bridged:
 
 
 def bridged_topics(world: World) -> list[Bridged]:
-    """What ros_gz_bridge carries between gz-sim and ROS when gz-sim runs the world, and the embedded simulator gives."""
+    """What ros_gz_bridge carries when gz-sim runs the world: the topics that the embedded simulator has by itself."""
     found = [Bridged("/clock", "rosgraph_msgs/msg/Clock", "gz.msgs.Clock")]
     for model in world.models.values():
         found += _of_model(model)
@@ -58,6 +58,6 @@ def _of_model(model: Model) -> list[Bridged]:
     if model.trajectories is not None:
         kind = "trajectory_msgs/msg/JointTrajectory"
         found.append(Bridged(f"/{model.trajectories.topic}", kind, "gz.msgs.JointTrajectory", to_ros=False))
-    for control in model.positions:
-        found.append(Bridged(f"/{control.topic}", "std_msgs/msg/Float64", "gz.msgs.Double", to_ros=False))
+    numbers = ("std_msgs/msg/Float64", "gz.msgs.Double")
+    found += [Bridged(f"/{control.topic}", *numbers, to_ros=False) for control in model.positions]
     return found

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from skyfog_bench import faults, fleet, overhead, soak
+from skyfog_bench import faults, fleet, overhead, soak, world
 from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.run import run
 
@@ -91,3 +92,14 @@ def test_an_interrupted_benchmark_ends_what_it_started(number: signal.Signals, t
         bench.send_signal(number)
         assert bench.wait(30) == 130
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.skipif(find_spec("mujoco") is None, reason="mujoco is not installed: ./ws extra world")
+def test_the_worlds_give_images_and_detection_answers_about_them() -> None:
+    report = _run("world", world.Size(seconds=1.0, calls=5))
+    watched = {row["topic"]: row for row in report["rows"] if "topic" in row}
+    assert len(watched) == 7
+    assert all(row["images"] >= 3 and row["hz"] > 0 for row in watched.values())
+    calls = report["rows"][-1]
+    assert (calls["calls"], calls["failed"]) == (5, 0)
+    assert len(report["goals"]) == 5
