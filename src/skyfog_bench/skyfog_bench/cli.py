@@ -51,3 +51,9 @@ def soak(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
 def faults(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     """1,000 calls while one of three replicas is killed and one is frozen."""
     _bench("faults", quick, json, seed)
+
+
+@app.command()
+def perception(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """Detection and segmentation, stage by stage, beside a bare script around onnxruntime."""
+    _bench("perception", quick, json, seed)
