@@ -63,3 +63,9 @@ def pick_place(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
 def world(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     """The simulated worlds at real time: images a second, and detection in them through the router."""
     _bench("world", quick, json, seed)
+
+
+@app.command()
+def perception(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """Detection and segmentation, stage by stage, beside a bare script around onnxruntime."""
+    _bench("perception", quick, json, seed)

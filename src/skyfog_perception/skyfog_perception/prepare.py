@@ -192,11 +192,16 @@ def to_tensor(rgb: Rgb, spec: InputSpec) -> tuple[npt.NDArray[Any], Placement]:
         bordered[placed.top : placed.top + inner[1], placed.left : placed.left + inner[0]] = image
         image = bordered
     if spec.colors == "bgr":
-        image = image[:, :, ::-1]
+        image = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if spec.dtype == "float32":
-        image = image.astype(np.float32)
-        if not spec.is_plain:
-            image = (image - np.asarray(spec.mean, np.float32)) / np.asarray(spec.std, np.float32)
+        image = np.asarray(cv2.LUT(image, _normalised(spec)))
     if spec.layout == "nchw":
         image = image.transpose(2, 0, 1)
     return np.ascontiguousarray(image[None]), placed
+
+
+def _normalised(spec: InputSpec) -> npt.NDArray[np.float32]:
+    """[1, 256, 3]: what each value of each channel becomes. One look-up is a pass less than removing and dividing."""
+    values = np.arange(256, dtype=np.float64)[:, None]
+    table: npt.NDArray[np.float32] = ((values - np.asarray(spec.mean)) / np.asarray(spec.std)).astype(np.float32)
+    return table[None]

@@ -7,8 +7,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skyfog_perception.decode import regions
 from skyfog_perception.decode.deeplab import DeepLab, Semantic
-from skyfog_perception.decode.regions import find_regions
+from skyfog_perception.decode.regions import CONNECTIVITY, find_regions
 from skyfog_perception.heads import DeepLabSpec
 from skyfog_perception.placement import Placement
 
@@ -80,6 +81,17 @@ def test_mask_and_regions_say_the_same(
         assert inside.any(axis=1).all()
         assert inside.any(axis=0).all()
         assert area <= inside.sum()
+
+
+@given(head=heads())
+def test_outlines_and_statistics_tell_the_same_boxes_and_areas(head: tuple[np.ndarray, int, int]) -> None:
+    mask = decode(*head).mask
+    for class_id in np.unique(mask):
+        member = (mask == class_id).view(np.uint8)
+        labels = cv2.connectedComponents(member, connectivity=CONNECTIVITY, ltype=cv2.CV_32S)[1]
+        few, many = regions._few(member, labels), regions._many(member)
+        assert few[0].tolist() == many[0].tolist()
+        assert few[1].tolist() == many[1].tolist()
 
 
 @given(head=heads())

@@ -6,7 +6,7 @@ resize every class's logits to the image's size first would take longer than a s
 - where one class is greatest at all four points, it is greatest everywhere between them, since the weights are not
   negative; most pixels are settled so, by the grid alone;
 - between the other points only a contender can be greatest: a class whose highest value at the four points is not below
-  the highest of the classes' lowest values there.
+  the lowest value there of another.
 
 Only pixels between points that disagree are interpolated, and of these only the contenders: the same answer.
 """
@@ -27,6 +27,7 @@ from skyfog_perception.placement import Placement
 Mask = npt.NDArray[np.uint8]  # [H, W], a class id per pixel
 Logits = npt.NDArray[np.float32]  # [h, w, classes]
 
+HALF = 0.5
 OPEN = 255  # no class: to be interpolated
 MAX_CLASSES = OPEN
 CHUNK = 1 << 16  # pixels interpolated at once
@@ -39,19 +40,21 @@ class Axis:
     low: Ids  # [N] the point before
     high: Ids  # [N] the point after; the last point has none and is its own
     part: npt.NDArray[np.float32]  # [N] of the way from low to high, 0..1
+    pixel: Ids  # [points] the pixel in which each point lies; less than 0 or more than N - 1 outside the image
 
     @property
     def nearest(self) -> Ids:
         """[N] the nearest point."""
-        return np.where(self.part < 0.5, self.low, self.high)
+        return np.where(self.part < HALF, self.low, self.high)
 
 
 def axis(pixels: int, points: int, per_pixel: float, start: float, side: int) -> Axis:
     """`points` over an input of `side` pixels, in which the image begins at `start`; half-pixel centres, as OpenCV."""
-    at = ((np.arange(pixels) + 0.5) * per_pixel + start) * (points / side) - 0.5
+    at = ((np.arange(pixels) + HALF) * per_pixel + start) * (points / side) - HALF
     at = np.clip(at, 0.0, points - 1.0)
     low = np.floor(at).astype(np.intp)
-    return Axis(low, np.minimum(low + 1, points - 1), (at - low).astype(np.float32))
+    pixel = np.floor(((np.arange(points) + HALF) * (side / points) - start) / per_pixel).astype(np.intp)
+    return Axis(low, np.minimum(low + 1, points - 1), (at - low).astype(np.float32), pixel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,10 @@ class Semantic:
     """What a semantic head says of an image."""
 
     mask: Mask
-    logits: Logits  # on the grid
-    rows: Ids  # [H] the nearest grid row of each pixel row
-    columns: Ids  # [W]
+    logits: Logits  # [h, w, classes] on the grid
+    winner: Mask  # [h, w] the class that is greatest at each point
+    rows: Axis  # where the pixels lie between the points
+    columns: Axis
 
 
 class DeepLab:
@@ -89,49 +93,65 @@ class DeepLab:
         down, across = placement.per_pixel
         rows = axis(placement.height, height, down, placement.top, placement.input_height)
         columns = axis(placement.width, width, across, placement.left, placement.input_width)
-        return Semantic(label(logits, rows, columns), logits, rows.nearest, columns.nearest)
+        winner = logits.argmax(axis=2).astype(np.uint8)
+        return Semantic(label(logits, winner, rows, columns), logits, winner, rows, columns)
 
 
-def label(logits: Logits, rows: Axis, columns: Axis) -> Mask:
-    """The class of each pixel: argmax of the interpolated logits."""
-    winner = logits.argmax(axis=2).astype(np.uint8)
-    right, below = np.minimum(np.arange(1, winner.shape[1] + 1), winner.shape[1] - 1), winner[1:]
-    below = np.concatenate([below, winner[-1:]])
-    agreed = (winner == winner[:, right]) & (winner == below) & (winner == below[:, right])
+def label(logits: Logits, winner: Mask, rows: Axis, columns: Axis) -> Mask:
+    """The class of each pixel, argmax of the interpolated logits; `winner` is the argmax at the points."""
+    right = np.concatenate([winner[:, 1:], winner[:, -1:]], axis=1)
+    agreed = winner == right
+    agreed &= np.concatenate([agreed[1:], agreed[-1:]])
+    agreed &= winner == np.concatenate([winner[1:], winner[-1:]])
     settled = np.where(agreed, winner, np.uint8(OPEN))
-    mask: Mask = np.ascontiguousarray(settled[rows.low][:, columns.low])
+    mask: Mask = settled.take(rows.low, axis=0).take(columns.low, axis=1)
     pixels = np.flatnonzero(mask == OPEN)
     if pixels.size:
-        classes = contenders(logits, np.flatnonzero(~agreed))
-        values = np.ascontiguousarray(logits[:, :, classes])
+        cells = np.flatnonzero(~agreed)
+        around = corners(logits, cells)
+        classes = contenders(around, cells, winner)
+        around = np.ascontiguousarray(around[:, :, classes])
+        number = np.empty(winner.size, np.intp)
+        number[cells] = np.arange(len(cells))
         for start in range(0, len(pixels), CHUNK):
             part = pixels[start : start + CHUNK]
-            mask.flat[part] = classes[_between(values, rows, columns, part).argmax(axis=1)]
+            y, x = np.divmod(part, len(columns.low))
+            cell = number.take(rows.low.take(y) * winner.shape[1] + columns.low.take(x))
+            values = _between(around, cell, rows.part.take(y), columns.part.take(x))
+            mask.reshape(-1)[part] = classes.take(values.argmax(axis=1))
     return mask
 
 
-def contenders(logits: Logits, cells: Ids) -> Ids:
-    """The classes that can be greatest between the points of one of `cells`, flat indices of their first points."""
-    height, width, _ = logits.shape
+def corners(logits: Logits, cells: Ids) -> npt.NDArray[np.float32]:
+    """[4, N, classes]: the logits around cells, flat indices of their first points; across, then down."""
+    height, width, classes = logits.shape
     y, x = np.divmod(cells, width)
     y_next, x_next = np.minimum(y + 1, height - 1), np.minimum(x + 1, width - 1)
-    around = np.stack([logits[y, x], logits[y, x_next], logits[y_next, x], logits[y_next, x_next]])
-    surely = around.min(axis=0).max(axis=1, keepdims=True)
-    return np.flatnonzero((around.max(axis=0) >= surely).any(axis=0))
+    points = np.stack([y * width + x, y * width + x_next, y_next * width + x, y_next * width + x_next])
+    return logits.reshape(-1, classes).take(points, axis=0)
 
 
-def _between(values: Logits, rows: Axis, columns: Axis, pixels: Ids) -> npt.NDArray[np.float32]:
-    """[N, classes]: bilinear at flat indices of pixels, along the columns first, as OpenCV."""
-    flat = values.reshape(-1, values.shape[2])
-    y, x = np.divmod(pixels, len(columns.low))
-    left, right, across = columns.low[x], columns.high[x], columns.part[x, None]
+def contenders(around: npt.NDArray[np.float32], cells: Ids, winner: Mask) -> Ids:
+    """The classes that can be greatest between the points of one of `cells`, by [4, N, classes] logits around them.
 
-    def along(row: Ids) -> npt.NDArray[np.float32]:
-        first = row * values.shape[1]
-        here, there = flat[first + left], flat[first + right]
-        mixed: npt.NDArray[np.float32] = here + (there - here) * across
+    What a class has at least at the four points, it has between them. The class that wins at a cell's first point is
+    taken for that bound; any would do.
+    """
+    first = winner.reshape(-1).take(cells).astype(np.intp)
+    surely = around[:, np.arange(len(cells)), first].min(axis=0)
+    return np.flatnonzero((around.max(axis=0) >= surely[:, None]).any(axis=0))
+
+
+def _between(
+    around: npt.NDArray[np.float32], cell: Ids, down: npt.NDArray[np.float32], across: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """[N, classes]: bilinear inside cells, along the rows first, as OpenCV; `down` and `across` are parts of a cell."""
+
+    def along(left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        here = left.take(cell, axis=0)
+        mixed: npt.NDArray[np.float32] = here + (right.take(cell, axis=0) - here) * across[:, None]
         return mixed
 
-    upper, lower = along(rows.low[y]), along(rows.high[y])
-    mixed: npt.NDArray[np.float32] = upper + (lower - upper) * rows.part[y, None]
+    upper, lower = along(around[0], around[1]), along(around[2], around[3])
+    mixed: npt.NDArray[np.float32] = upper + (lower - upper) * down[:, None]
     return mixed

@@ -1,4 +1,8 @@
-"""From a class per pixel to things: each connected region of a class, with its score, box and area. Pure."""
+"""From a class per pixel to things: each connected region of a class, with its score, box and area. Pure.
+
+A region's score is the mean probability of its class (softmax over the classes) at the grid points that lie in it: of
+large regions at some of them, evenly spread. A region between the points is scored at the points nearest to its pixels.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,11 @@ from skyfog_perception.decode.deeplab import Mask, Semantic
 
 BACKGROUND = 0
 CONNECTIVITY = 8  # pixels that touch at a corner belong together
+SAMPLES = 4_096  # about as many points of a class are looked at: the mean of so many is known to a percent
+FEW = 12  # regions of a class
+
+Labels = npt.NDArray[np.int32]  # [h, w]
+Reals = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,53 +30,9 @@ class Regions:
 
     mask: Mask  # [H, W]
     class_ids: Ids  # [N]
-    scores: npt.NDArray[np.float64]  # [N], 0..1
-    boxes: npt.NDArray[np.intp]  # [N, 4] = left, top, right, bottom in pixels; right and bottom are outside
-    areas: npt.NDArray[np.intp]  # [N] pixels
-
-
-def find_regions(seen: Semantic, threshold: float, classes: Ids, limit: int) -> Regions:
-    """At most `limit` regions of `classes` with a score of at least `threshold`; class 0 is no thing.
-
-    A region's score is the mean, over its pixels, of its class's probability at the nearest point of the grid.
-    """
-    wanted = np.zeros(256, bool)
-    wanted[classes] = True
-    wanted[BACKGROUND] = False
-    present = np.flatnonzero((np.bincount(seen.mask.ravel(), minlength=256) > 0) & wanted)
-    chance = Probabilities(seen)
-    parts = [_of_class(seen.mask, int(class_id), chance) for class_id in present]
-    ids = np.concatenate([np.empty(0, np.intp), *(np.full(len(part.areas), part.class_id) for part in parts)])
-    scores = np.concatenate([np.empty(0), *(part.scores for part in parts)])
-    order = np.argsort(-scores, kind="stable")[:limit]
-    order = order[scores[order] >= np.float32(threshold)]
-    kept = np.zeros(len(scores), bool)
-    kept[order] = True
-    mask, at = np.zeros_like(seen.mask), 0
-    for part in parts:
-        part.draw(mask, kept[at : at + len(part.areas)])
-        at += len(part.areas)
-    boxes = np.concatenate([np.empty((0, 4), np.intp), *(part.boxes for part in parts)])
-    areas = np.concatenate([np.empty(0, np.intp), *(part.areas for part in parts)])
-    return Regions(mask, ids[order], np.clip(scores[order], 0.0, 1.0), boxes[order], areas[order])
-
-
-class Probabilities:
-    """Softmax over the classes on the grid, worked out for a class when it is asked for."""
-
-    def __init__(self, seen: Semantic) -> None:
-        self._seen = seen
-        flat = seen.logits.reshape(-1, seen.logits.shape[2])
-        self._top = np.take_along_axis(flat, flat.argmax(axis=1)[:, None], axis=1)
-        # A product with ones: numpy's own sum over so short an axis takes ten times as long.
-        self._sum = np.exp(flat - self._top) @ np.ones(flat.shape[1], np.float32)
-
-    def of(self, class_id: int, left: int, top: int, right: int, bottom: int) -> npt.NDArray[np.float32]:
-        """[bottom - top, right - left]: a class's probability at the pixels of a box."""
-        height, width, _ = self._seen.logits.shape
-        grid = np.exp(self._seen.logits[:, :, class_id].ravel() - self._top[:, 0]) / self._sum
-        near: npt.NDArray[np.float32] = grid.reshape(height, width)[self._seen.rows[top:bottom]]
-        return near[:, self._seen.columns[left:right]]
+    scores: Reals  # [N], 0..1
+    boxes: Ids  # [N, 4] = left, top, right, bottom in pixels; right and bottom are outside
+    areas: Ids  # [N] pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +40,9 @@ class _OfClass:
     """The regions of one class."""
 
     class_id: int
-    scores: npt.NDArray[np.float64]
-    boxes: npt.NDArray[np.intp]
-    areas: npt.NDArray[np.intp]
+    scores: Reals
+    boxes: Ids
+    areas: Ids
     member: Mask  # [h, w] 1 where the mask has this class, within the box of the class
     left: int  # of that box
     top: int
@@ -87,22 +52,112 @@ class _OfClass:
         height, width = self.member.shape
         window = mask[self.top : self.top + height, self.left : self.left + width]
         if kept.all():
-            window[self.member > 0] = self.class_id
+            np.copyto(window, self.class_id, where=self.member.view(bool))
         elif kept.any():
             # Labelled again rather than kept: labels take four bytes a pixel and class.
             labels = cv2.connectedComponents(self.member, connectivity=CONNECTIVITY, ltype=cv2.CV_32S)[1]
-            window[np.concatenate([[False], kept])[labels]] = self.class_id
+            np.copyto(window, self.class_id, where=np.concatenate([[False], kept])[labels])
 
 
-def _of_class(mask: Mask, class_id: int, chance: Probabilities) -> _OfClass:
-    whole = (mask == class_id).view(np.uint8)
+def find_regions(seen: Semantic, threshold: float, classes: Ids, limit: int) -> Regions:
+    """At most `limit` regions of `classes` with a score of at least `threshold`; class 0 is no thing."""
+    counts = cv2.calcHist([seen.mask], [0], None, [256], [0, 256]).ravel()
+    counts[BACKGROUND] = 0
+    present = np.flatnonzero(counts)
+    parts = [_of_class(seen, int(class_id)) for class_id in np.intersect1d(present, classes)]
+    ids = np.concatenate([np.empty(0, np.intp), *(np.full(len(part.areas), part.class_id) for part in parts)])
+    scores = np.concatenate([np.empty(0), *(part.scores for part in parts)])
+    boxes = np.concatenate([np.empty((0, 4), np.intp), *(part.boxes for part in parts)])
+    areas = np.concatenate([np.empty(0, np.intp), *(part.areas for part in parts)])
+    order = np.argsort(-scores, kind="stable")[:limit]
+    order = order[scores[order] >= np.float32(threshold)]
+    if len(order) == len(scores) and len(parts) == len(present):
+        mask = seen.mask
+    else:
+        mask = _drawn(parts, order, seen.mask.shape)
+    return Regions(mask, ids[order], scores[order], boxes[order], areas[order])
+
+
+def _drawn(parts: list[_OfClass], order: Ids, shape: tuple[int, ...]) -> Mask:
+    """The mask of some regions, by their places in the row of all parts' regions."""
+    mask = np.zeros(shape, np.uint8)
+    kept = np.zeros(sum(len(part.areas) for part in parts), bool)
+    kept[order] = True
+    at = 0
+    for part in parts:
+        part.draw(mask, kept[at : at + len(part.areas)])
+        at += len(part.areas)
+    return mask
+
+
+def _of_class(seen: Semantic, class_id: int) -> _OfClass:
+    whole = (seen.mask == class_id).view(np.uint8)
     left, top, width, height = cv2.boundingRect(whole)
     member = whole[top : top + height, left : left + width]
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(member, connectivity=CONNECTIVITY, ltype=cv2.CV_32S)
-    stats = stats[1:].astype(np.intp)  # label 0 is what is not of the class
-    areas = stats[:, cv2.CC_STAT_AREA]
-    weights = chance.of(class_id, left, top, left + width, top + height)
-    sums = np.bincount(labels.ravel(), weights.ravel(), minlength=len(areas) + 1)[1:]
+    count, labels = cv2.connectedComponents(member, connectivity=CONNECTIVITY, ltype=cv2.CV_32S)
+    boxes, areas = _few(member, labels) if count <= FEW else _many(member)
+    scores = _scores(seen, class_id, labels, count, left, top)
+    return _OfClass(class_id, scores, boxes + np.array([left, top, left, top]), areas, member, left, top)
+
+
+def _many(member: Mask) -> tuple[Ids, Ids]:
+    """[N, 4] boxes and [N] areas of all regions, by label; labels begin at 1."""
+    table = cv2.connectedComponentsWithStats(member, connectivity=CONNECTIVITY, ltype=cv2.CV_32S)[2]
+    stats = table[1:].astype(np.intp)
     low = stats[:, [cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP]]
     boxes = np.concatenate([low, low + stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]]], axis=1)
-    return _OfClass(class_id, sums / areas, boxes + np.array([left, top, left, top]), areas, member, left, top)
+    return boxes, stats[:, cv2.CC_STAT_AREA]
+
+
+def _few(member: Mask, labels: Labels) -> tuple[Ids, Ids]:
+    """The same from outlines, which touch few pixels, where statistics touch all."""
+    outlines, levels = cv2.findContours(member, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    outer = [outline for outline, level in zip(outlines, levels[0], strict=True) if level[3] < 0]  # the rest are holes
+    boxes, areas = np.empty((len(outer), 4), np.intp), np.empty(len(outer), np.intp)
+    for outline in outer:
+        x, y = outline[0, 0]
+        label = labels[y, x]
+        left, top, width, height = cv2.boundingRect(outline)
+        boxes[label - 1] = left, top, left + width, top + height
+        window = labels[top : top + height, left : left + width] == label
+        areas[label - 1] = cv2.countNonZero(window.view(np.uint8))
+    return boxes, areas
+
+
+def _scores(seen: Semantic, class_id: int, labels: Labels, count: int, left: int, top: int) -> Reals:
+    """[count - 1] of the regions 1 .. count - 1 of `labels`, a window of the mask that begins at left and top."""
+    points = np.flatnonzero(seen.winner == class_id)
+    points = points[:: max(1, len(points) // SAMPLES)]
+    y, x = np.divmod(points, seen.winner.shape[1])
+    pixel_y, pixel_x = seen.rows.pixel[y] - top, seen.columns.pixel[x] - left
+    inside = (pixel_y >= 0) & (pixel_y < labels.shape[0]) & (pixel_x >= 0) & (pixel_x < labels.shape[1])
+    region = labels[pixel_y[inside], pixel_x[inside]]
+    hits, sums = _tally(region, probability(seen, class_id, points[inside]), count)
+    missed = hits == 0
+    missed[0] = False
+    if missed.any():
+        pixel_y, pixel_x = np.nonzero(missed[labels])
+        points = seen.rows.nearest[pixel_y + top] * seen.winner.shape[1] + seen.columns.nearest[pixel_x + left]
+        more_hits, more = _tally(labels[pixel_y, pixel_x], probability(seen, class_id, points), count)
+        hits, sums = hits + more_hits, sums + more
+    mean: Reals = np.clip(sums[1:] / hits[1:], 0.0, 1.0)
+    return mean
+
+
+def _tally(region: npt.NDArray[np.int32], values: npt.NDArray[np.float32], count: int) -> tuple[Reals, Reals]:
+    """[count] how many values each region has, and their sums."""
+    sums: Reals = np.bincount(region, values, minlength=count).astype(np.float64)
+    return np.bincount(region, minlength=count).astype(np.float64), sums
+
+
+def probability(seen: Semantic, class_id: int, points: Ids) -> npt.NDArray[np.float32]:
+    """[N] softmax of a class at flat indices of grid points."""
+    classes = seen.logits.shape[2]
+    logits = seen.logits.reshape(-1, classes).take(points, axis=0)
+    top = seen.logits.reshape(-1).take(points * classes + seen.winner.reshape(-1).take(points))
+    mine = logits[:, class_id] - top
+    logits -= top[:, None]
+    np.exp(logits, out=logits)
+    # A product with ones: numpy's own sum over so short an axis takes ten times as long.
+    chance: npt.NDArray[np.float32] = np.exp(mine) / (logits @ np.ones(classes, np.float32))
+    return chance
