@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from skyfog_bench import faults, fleet, overhead, soak
+from skyfog_bench import faults, fleet, overhead, perception, soak
 from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.run import run
 
@@ -68,6 +68,18 @@ def test_faults_go_unnoticed() -> None:
     assert _counts(report, "replica c")["executed"] == 60
     assert 0 < _counts(report, "replica a")["executed"] < 60
     assert [goal["met"] for goal in report["goals"][:2]] == [True, True]
+
+
+def test_perception_measures_both_sides_stage_by_stage() -> None:
+    report = _run("perception", perception.Size(rounds=2, calls=2))
+    rows = [row for row in report["rows"] if "service" in row]
+    assert [(row["service"], row["side"]) for row in rows] == [
+        (service, side) for service in ("detect", "segment") for side in ("bare script", "service callback")
+    ]
+    assert all(row["calls"] == 4 and row["p50_ms"] > 0 for row in rows)
+    stages = [row for row in report["rows"] if "stage" in row]
+    assert len(stages) == 2 * (3 + 4)
+    assert [goal["goal"] for goal in report["goals"]] == ["<= 1.15"] * 4
 
 
 def test_a_process_that_ends_early_is_named_with_the_tail_of_its_log() -> None:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from skyfog_core import budget
 from skyfog_core.clock import Clock, ManualClock
 from skyfog_core.errors import Overloaded, RequestError
 from skyfog_core.ids import RequestId
@@ -141,10 +142,12 @@ class HeldHandler:
     def __init__(self, can_abandon: bool = False) -> None:
         self.can_abandon = can_abandon
         self.running: dict[RequestId, tuple[bytes, Callable[[Result], None]]] = {}
+        self.due_ns: list[int | None] = []  # the budget that each request began with
         self.closed = False
 
     def start(self, request_id: RequestId, payload: bytes, done: Callable[[Result], None]) -> None:
         assert request_id not in self.running
+        self.due_ns.append(budget.deadline_ns())
         self.running[request_id] = (payload, done)
 
     def finish(self, result: Result) -> None:
