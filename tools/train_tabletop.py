@@ -36,7 +36,7 @@ Images = npt.NDArray[np.uint8]  # [N, H, W, 3] RGB
 Labels = npt.NDArray[np.uint8]  # [N, H, W] class ids
 
 
-class Net(nn.Module):
+class Net(nn.Module):  # type: ignore[misc]  # an extra: without types here
     """[N, 3, H, W] in -1..1 -> logits [N, classes, H/2, W/2]."""
 
     def __init__(self, classes: int) -> None:

@@ -29,10 +29,13 @@ def save(path: Path, nodes: Sequence[Any], ends: Sequence[Any], constants: Mappi
     return path
 
 
-def colour_yolo(path: Path, batch: int | str = "batch") -> Path:
-    """A YOLOv8 head with one box, BOX, whose classes are how red, green and blue the image is on average."""
+def colour_yolo(path: Path, batch: int | str = "batch", output_batch: int | str | None = None) -> Path:
+    """A YOLOv8 head with one box, BOX, whose classes are how red, green and blue the image is on average.
+
+    `output_batch`: what the file says of its output's batch axis, if not the same as of its input's.
+    """
     image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, SIDE, SIDE])
-    output = helper.make_tensor_value_info("output0", TensorProto.FLOAT, [batch, 7, 1])
+    output = helper.make_tensor_value_info("output0", TensorProto.FLOAT, [output_batch or batch, 7, 1])
     nodes = [
         helper.make_node("GlobalAveragePool", ["images"], ["mean"]),
         helper.make_node("Squeeze", ["mean", "last"], ["scores"]),
@@ -50,10 +53,16 @@ def colour_yolo(path: Path, batch: int | str = "batch") -> Path:
     return save(path, nodes, [image, output], constants)
 
 
-def colour_folder(folder: Path, batch: int | str = "batch", resize: str = "stretch", **changes: Any) -> Path:
+def colour_folder(
+    folder: Path,
+    batch: int | str = "batch",
+    resize: str = "stretch",
+    output_batch: int | str | None = None,
+    **changes: Any,
+) -> Path:
     """`colour_yolo` with manifest and labels; `changes` replace keys of the manifest."""
     folder.mkdir(parents=True)
-    content = colour_yolo(folder / "colours.onnx", batch).read_bytes()
+    content = colour_yolo(folder / "colours.onnx", batch, output_batch).read_bytes()
     (folder / "colours.txt").write_text("\n".join(COLOURS) + "\n")
     manifest = {
         "file": "colours.onnx",

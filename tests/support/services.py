@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from skyfog_core import budget
+from skyfog_core.errors import Overloaded
+
 
 def echo(_node: Any) -> Any:
     """Echo: the data comes back."""
@@ -24,6 +27,17 @@ def slow_echo(node: Any) -> Any:
     def callback(request: Any, response: Any) -> Any:
         pause.wait(delay_s)
         response.data = request.data
+        return response
+
+    return callback
+
+
+def without_room(_node: Any) -> Any:
+    """Refuse what has a budget, as a service does whose own queue is full."""
+
+    def callback(request: Any, response: Any) -> Any:
+        if budget.deadline_ns() is not None:
+            raise Overloaded("no room for it")
         return response
 
     return callback

@@ -49,7 +49,9 @@ class Size:
 FULL = Size(rounds=30, calls=15)
 QUICK = Size(rounds=8, calls=6)
 
-# For each service and side: for each round, for each call its milliseconds: the whole, then the stages.
+# For each service and side: for each round, for each call its milliseconds, in these columns; the stages follow.
+WHOLE, PROCESSOR, FIRST_STAGE = range(3)
+DECODE, INFERENCE = FIRST_STAGE, FIRST_STAGE + 2  # of the bare script
 Rounds = dict[tuple[str, str], list[list[list[float]]]]
 
 
@@ -107,9 +109,7 @@ def _measure(sides: Mapping[str, Process], size: Size, seed: int, say: Callable[
         stream(seed, "order", str(i)).shuffle(order)
         for case, side in order:
             asked = {"do": "round", "case": case, "count": size.calls, "warm": WARM}
-            calls = sides[side].ask(ROUND_LIMIT_S, **asked)["calls"]
-            whole = [[sum(call), *call] for call in calls] if side == BARE else calls
-            rounds[case, side].append(whole)
+            rounds[case, side].append(sides[side].ask(ROUND_LIMIT_S, **asked)["calls"])
     return rounds
 
 
@@ -119,7 +119,8 @@ def _column(rounds: list[list[list[float]]], column: int) -> list[list[float]]:
 
 
 def _row(case: str, side: str, rounds: Rounds) -> dict[str, Any]:
-    mine, peer = _column(rounds[case, side], 0), _column(rounds[case, BARE], 0)
+    mine, peer = _column(rounds[case, side], WHOLE), _column(rounds[case, BARE], WHOLE)
+    processor = _column(rounds[case, side], PROCESSOR)
     every = [ms for one in mine for ms in one]
     spread, beside = figure([median(one) for one in mine]), ratio(mine, peer)
     return {
@@ -132,15 +133,17 @@ def _row(case: str, side: str, rounds: Rounds) -> dict[str, Any]:
         "high_ms": spread.high,
         "p99_ms": quantile(every, 0.99),
         "times_bare": beside.value,
+        "processor_p50_ms": median(ms for one in processor for ms in one),
+        "processor_times_bare": ratio(processor, _column(rounds[case, BARE], PROCESSOR)).value,
     }
 
 
 def _stages(case: str, side: str, rounds: Rounds) -> list[dict[str, Any]]:
     """Each stage, and for our callbacks what is left: checks, messages, the response."""
     calls = [call for one in rounds[case, side] for call in one]
-    parts = {stage: [call[i] for call in calls] for i, stage in enumerate(STAGES[side], start=1)}
+    parts = {stage: [call[i] for call in calls] for i, stage in enumerate(STAGES[side], start=FIRST_STAGE)}
     if side == OURS:
-        parts["checks and messages"] = [call[0] - sum(call[1:]) for call in calls]
+        parts["checks and messages"] = [call[WHOLE] - sum(call[FIRST_STAGE:]) for call in calls]
     return [
         {"stage_of": f"{case}, {side}", "stage": stage, "p50_ms": median(values), "p99_ms": quantile(values, 0.99)}
         for stage, values in parts.items()
@@ -148,9 +151,9 @@ def _stages(case: str, side: str, rounds: Rounds) -> list[dict[str, Any]]:
 
 
 def _goals(case: str, rounds: Rounds) -> list[Goal]:
-    whole = _column(rounds[case, OURS], 0)
-    without_prepare = [[call[1] + call[3] for call in one] for one in rounds[case, BARE]]
+    whole = _column(rounds[case, OURS], WHOLE)
+    without_prepare = [[call[DECODE] + call[INFERENCE] for call in one] for one in rounds[case, BARE]]
     return [
         at_most(f"{case}: whole callback / bare decode + inference", LIMIT, ratio(whole, without_prepare)),
-        at_most(f"{case}: whole callback / bare script", LIMIT, ratio(whole, _column(rounds[case, BARE], 0))),
+        at_most(f"{case}: whole callback / bare script", LIMIT, ratio(whole, _column(rounds[case, BARE], WHOLE))),
     ]

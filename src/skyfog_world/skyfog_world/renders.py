@@ -44,7 +44,7 @@ def labelled(world: World, seeds: Iterable[int]) -> tuple[Images, Labels]:
     classes = classes_of(world)
     class_of_geom = _class_of_geom(simulation.model, classes)
     images, labels = [], []
-    with Cameras(simulation.model) as cameras:
+    with Cameras(simulation.model, world.background) as cameras:
         for seed in seeds:
             rng = np.random.default_rng(seed)
             simulation.reset(seed)

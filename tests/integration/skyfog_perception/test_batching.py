@@ -100,10 +100,12 @@ def test_a_batch_is_no_longer_than_the_parameter_says(tmp_path: Path, monkeypatc
     assert [result.detections[0].class_name for result in results] == ["red"] * 4 + ["green"] * 2
 
 
-@pytest.mark.parametrize("batch", [1, "batch"])
-def test_only_a_free_batch_axis_is_used(tmp_path: Path, batch: int | str) -> None:
-    network = Detector(colour_folder(tmp_path / "colours", batch)).network
-    assert network.max_batch == (1 if batch == 1 else 8)
+@pytest.mark.parametrize(("batch", "output_batch", "most"), [(1, 1, 1), (1, "any", 1), ("batch", "batch", 8)])
+def test_only_a_batch_axis_free_at_both_ends_is_used(
+    tmp_path: Path, batch: int | str, output_batch: int | str, most: int
+) -> None:
+    network = Detector(colour_folder(tmp_path / "colours", batch, output_batch=output_batch)).network
+    assert network.max_batch == most
     assert Detector(tmp_path / "colours", max_batch=1).network.max_batch == 1
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from skyfog_bench import faults, fleet, overhead, soak, world
+from skyfog_bench import faults, fleet, overhead, perception, pick_place, soak, world
 from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.run import run
 
@@ -69,6 +69,25 @@ def test_faults_go_unnoticed() -> None:
     assert _counts(report, "replica c")["executed"] == 60
     assert 0 < _counts(report, "replica a")["executed"] < 60
     assert [goal["met"] for goal in report["goals"][:2]] == [True, True]
+
+
+def test_perception_measures_both_sides_stage_by_stage() -> None:
+    report = _run("perception", perception.Size(rounds=2, calls=2))
+    rows = [row for row in report["rows"] if "service" in row]
+    assert [(row["service"], row["side"]) for row in rows] == [
+        (service, side) for service in ("detect", "segment") for side in ("bare script", "service callback")
+    ]
+    assert all(row["calls"] == 4 and row["p50_ms"] > 0 for row in rows)
+    stages = [row for row in report["rows"] if "stage" in row]
+    assert len(stages) == 2 * (3 + 4)
+    assert [goal["goal"] for goal in report["goals"]] == ["<= 1.15"] * 4
+
+
+def test_a_table_is_cleared_though_a_replica_of_each_service_is_killed_half_way() -> None:
+    report = _run("pick_place", pick_place.Size(scenes=1, real_time_factor=2.0))
+    (row,) = report["rows"]
+    assert (row["objects"], row["in_bin"], row["done"], row["replicas_killed"]) == (5, 5, True, True)
+    assert [goal["met"] for goal in report["goals"][:3]] == [True, True, True]
 
 
 def test_a_process_that_ends_early_is_named_with_the_tail_of_its_log() -> None:

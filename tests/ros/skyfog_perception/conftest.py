@@ -1,15 +1,19 @@
-"""A node to build a service on, in a ROS domain of its own."""
+"""A node to build a service on, in a ROS domain of its own, and its logs."""
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import rclpy
+import structlog
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from skyfog_core.nodes.main import configure_logs
 from skyfog_core.nodes.parameters import NODE_OPTIONS
 from support.ros import free_domain
 
@@ -32,3 +36,14 @@ def service_with() -> Iterator[Callable[..., Any]]:
     for node in nodes:
         node.destroy_node()
     rclpy.try_shutdown(context=context)
+
+
+@pytest.fixture
+def logs_of_production(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What our nodes write to stderr. structlog by itself prints local variables, which takes minutes for an image."""
+    written = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", written)
+        configure_logs("test")
+    yield written
+    structlog.reset_defaults()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import io
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
-from skyfog_core.nodes.main import configure_logs
 from skyfog_interfaces.msg import Status
 from skyfog_interfaces.srv import Detect
 from skyfog_perception.nodes.detect import DetectService
@@ -43,17 +40,6 @@ def test_a_photograph_is_answered_with_boxes_hash_and_header(service: DetectServ
     assert response.model_name == "efficientdet_lite0"
     assert len(response.model_sha256) == 64
     assert min(response.decode_ms, response.inference_ms, response.postprocess_ms) > 0
-
-
-@pytest.fixture
-def logs_of_production(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """What our nodes write to stderr."""
-    written = io.StringIO()
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "stderr", written)
-        configure_logs("detect")
-    yield written
-    structlog.reset_defaults()
 
 
 def test_a_fault_of_our_own_is_answered_as_failed_and_the_next_request_is_served(

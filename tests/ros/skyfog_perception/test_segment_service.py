@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -64,6 +66,27 @@ def test_the_filters_of_a_request_hold(service: SegmentService) -> None:
     assert len(ask(service, image=raw(photograph("coffee.png")), score_threshold=0.0, max_segments=2).segments) == 2
 
 
+def test_a_result_that_could_not_be_published_is_no_result(
+    service: SegmentService, monkeypatch: pytest.MonkeyPatch, logs_of_production: io.StringIO
+) -> None:
+    def broken(_message: Image) -> None:
+        raise RuntimeError("no middleware")
+
+    monkeypatch.setattr(service, "_publisher", SimpleNamespace(publish=broken))
+    response = ask(service, image=raw(photograph()))
+    assert (response.status.code, response.status.message) == (Status.FAILED, "RuntimeError: no middleware")
+    assert response == Segment.Response(status=response.status)
+    assert "request_failed" in logs_of_production.getvalue()
+
+
+ORDER = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+def provider_of(output: str) -> str:
+    """The one that `model_ready` names."""
+    return next(word.removeprefix("provider=") for word in output.split() if word.startswith("provider="))
+
+
 def test_the_node_answers_and_publishes_the_mask_where_asked_to(tmp_path: Path) -> None:
     domain = free_domain()
     shown: list[Image] = []
@@ -71,7 +94,8 @@ def test_the_node_answers_and_publishes_the_mask_where_asked_to(tmp_path: Path) 
         command = ("-m", "skyfog_perception.nodes.segment", "--ros-args", "-p", "publish_mask:=true")
         node = processes.python("segment", *command, env={"ROS_DOMAIN_ID": str(domain)})
         node.wait_for("model_ready")
-        assert "provider=CPUExecutionProvider" in node.output or "CUDA" in node.output or "Tensorrt" in node.output
+        # TensorRT and CUDA come first: each is taken or passed over with its reason.
+        assert node.output.count("provider_skipped") == ORDER.index(provider_of(node.output))
         with ros_node(domain) as client:
             subscription = client.create_subscription(Image, "/segment/mask", shown.append, 10)
             wait_until("the publisher is found", lambda: client.count_publishers("/segment/mask") == 1)

@@ -118,6 +118,15 @@ def test_a_service_that_raises_is_a_failure_with_its_reason(fleet: Fleet) -> Non
         assert "no idea what to do with 3 bytes" in status.message
 
 
+def test_a_service_that_refuses_has_certainly_not_run(fleet: Fleet) -> None:
+    fleet.robot(services={"echo": {**ECHO_SERVICE["echo"], "deadline_ms": 2_000}})
+    fleet.replica("a", embedded="support.services:without_room").wait_for("replica_ready")
+    with ros_node(fleet.robot_domain) as node:
+        status = caller(node, Echo, "/echo").call(Echo.Request(data=b"abc")).status
+        assert status.code == Status.NOT_EXECUTED
+        assert "no room for it" in status.message
+
+
 def test_a_replica_of_another_type_is_refused_before_it_runs_anything(fleet: Fleet) -> None:
     fleet.robot(services=ECHO_SERVICE)
     replica = fleet.replica("a", type="std_srvs/srv/SetBool", embedded="support.services:echo")

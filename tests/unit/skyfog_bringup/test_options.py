@@ -49,14 +49,22 @@ def test_help_gives_the_bounds_of_the_schema() -> None:
     assert str(DemoConfig().seconds) in output
 
 
-def test_bench_says_when_it_is_not_installed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("verb", "package"), [("bench", "skyfog_bench"), ("models", "skyfog_perception")])
+def test_a_verb_says_when_its_package_is_not_installed(
+    verb: str, package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "skyfog_bench.cli", None)
-    monkeypatch.setitem(sys.modules, "skyfog_bench", None)
-    status, output = skyfog("bench", "overhead")
+    monkeypatch.setitem(sys.modules, f"{package}.cli", None)
+    monkeypatch.setitem(sys.modules, package, None)
+    status, output = skyfog(verb, "list")
     assert status == 2
-    assert "skyfog_bench is not installed" in output + capsys.readouterr().err
+    assert f"{package} is not installed" in output + capsys.readouterr().err
+
+
+def test_models_are_listed_by_the_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKYFOG_MODELS", "/nowhere")
+    status, output = skyfog("models", "list")
+    assert status == 0
+    assert "efficientdet_lite0" in output
 
 
 def test_results_of_an_earlier_run_are_removed_and_nothing_else(tmp_path: Path) -> None:

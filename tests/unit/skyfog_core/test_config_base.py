@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import Field, ValidationError
@@ -47,6 +47,46 @@ def test_a_built_config_cannot_be_changed() -> None:
 )
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(values: dict[str, object], key: str, hint: str) -> None:
     assert refusal(values).startswith(f"file.yaml: {key}: unknown key; did you mean '{hint}'?")
+
+
+class Circle(Strict):
+    kind: Literal["circle", "disc"]
+    radius: float
+
+
+class Square(Strict):
+    kind: Literal["square"]
+    side: float = 1.0
+
+
+class Drawing(Strict):
+    shape: Annotated[Circle | Square, Field(discriminator="kind")]
+    more: dict[str, Inner] = {}
+
+
+@pytest.mark.parametrize(
+    ("shape", "text"),
+    [
+        ({"kind": "circle", "radius": "big"}, "shape.radius: input should be a valid number, not 'big'"),
+        ({"kind": "disc"}, "shape.radius: is missing"),
+        ({"kind": "square", "sied": 1.0}, "shape.sied: unknown key; did you mean 'side'? (known: kind, side)"),
+        ({"radius": 1.0}, "shape.kind: is missing"),
+        (
+            {"kind": "squares"},
+            "shape.kind: should be one of 'circle', 'disc', 'square'; did you mean 'square'?, not 'squares'",
+        ),
+    ],
+    ids=str,
+)
+def test_of_a_union_told_apart_by_a_key_the_errors_name_keys_and_no_tags(shape: dict[str, object], text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(Drawing, {"shape": shape}, "file.yaml")
+    assert str(caught.value) == f"file.yaml: {text}"
+
+
+def test_an_entry_of_a_table_may_be_called_as_a_key_of_its_schema() -> None:
+    text = refusal({"table": {"deadline_ms": {"deadlin_ms": 1}}})
+    assert text.startswith("file.yaml: table.deadline_ms.deadlin_ms: unknown key; did you mean 'deadline_ms'?")
 
 
 def test_an_unknown_key_like_no_other_is_refused_with_those_known() -> None:

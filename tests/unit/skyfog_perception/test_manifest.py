@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from skyfog_core.errors import ConfigError
-from skyfog_perception.manifest import find_model, load_model
+from skyfog_perception.manifest import find_model, list_models, load_model
 
 ONNX = b"not really a network"
 GOOD: dict[str, Any] = {
@@ -32,16 +32,16 @@ GOOD: dict[str, Any] = {
 }
 
 
-def model_folder(tmp_path: Path, label_lines: bytes = b"cat\n???\ndog\n", **changes: Any) -> Path:
+def model_folder(tmp_path: Path, label_lines: bytes = b"cat\n???\ndog\n", name: str = "toy", **changes: Any) -> Path:
     """A folder whose manifest is GOOD but for `changes`; a dot in a name is written as two underscores."""
     content = copy.deepcopy(GOOD)
-    for name, value in changes.items():
-        *parents, leaf = name.split("__")
+    for key, value in changes.items():
+        *parents, leaf = key.split("__")
         here = content
         for parent in parents:
             here = here[parent]
         here[leaf] = value
-    folder = tmp_path / "toy"
+    folder = tmp_path / name
     folder.mkdir()
     (folder / "manifest.yaml").write_text(yaml.safe_dump(content))
     (folder / "net.onnx").write_bytes(ONNX)
@@ -125,6 +125,17 @@ def test_a_model_is_found_by_name_or_by_path(tmp_path: Path) -> None:
     folder = model_folder(tmp_path)
     assert find_model("toy", [tmp_path]) == folder
     assert find_model(str(folder), [tmp_path / "elsewhere"]) == folder
+
+
+def test_of_two_models_of_one_name_the_first_folders_counts(tmp_path: Path) -> None:
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    for place in (mine, theirs):
+        place.mkdir()
+        model_folder(place)
+    model_folder(theirs, name="other")
+    assert find_model("toy", [mine, theirs]) == mine / "toy"
+    assert find_model("toy", [theirs, mine]) == theirs / "toy"
+    assert list_models([mine, theirs]) == {"toy": mine / "toy", "other": theirs / "other"}
 
 
 def test_an_unknown_name_gets_a_hint_and_the_installed_names(tmp_path: Path) -> None:

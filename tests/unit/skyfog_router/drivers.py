@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from skyfog_core import budget
 from skyfog_core.clock import Clock, ManualClock
 from skyfog_core.errors import Overloaded, RequestError
 from skyfog_core.ids import RequestId
@@ -142,10 +143,12 @@ class HeldHandler:
         self.can_abandon, self.can_stop = can_abandon, can_stop
         self.stopped: list[RequestId] = []
         self.running: dict[RequestId, tuple[bytes, Callable[[Result], None]]] = {}
+        self.due_ns: list[int | None] = []  # the budget that each request began with
         self.closed = False
 
     def start(self, request_id: RequestId, payload: bytes, done: Callable[[Result], None]) -> None:
         assert request_id not in self.running
+        self.due_ns.append(budget.deadline_ns())
         self.running[request_id] = (payload, done)
 
     def stop(self, request_id: RequestId) -> None:

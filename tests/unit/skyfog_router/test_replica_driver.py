@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from unit.skyfog_router.drivers import HASH, FakeQuery, Replica, Robot, settle
 
+from skyfog_core import budget
 from skyfog_core.clock import ManualClock
 from skyfog_core.errors import Status
 from skyfog_core.units import MS
@@ -139,6 +140,17 @@ def test_a_budget_that_ends_is_answered_by_the_timer(clock: ManualClock) -> None
     clock.advance(50 * MS)
     replica.owner.step()
     assert reply(running).status is Status.OUTCOME_UNKNOWN
+
+
+def test_a_service_finds_how_long_its_request_may_take(clock: ManualClock) -> None:
+    replica = Replica(clock)
+    clock.advance(30 * MS)
+    arrive(replica, query(X, budget_ms=100), query(Y, budget_ms=50))
+    clock.advance(20 * MS)
+    replica.handler.finish(DONE)
+    replica.owner.step()
+    assert replica.handler.due_ns == [130 * MS, 80 * MS]  # of what waited, the rest
+    assert budget.deadline_ns() is None
 
 
 def test_a_failure_with_an_endless_message_is_still_an_answer(clock: ManualClock) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future as Answer
 from typing import Any
 
@@ -24,7 +25,8 @@ CALL_LIMIT_S = 30.0
 class Picker:
     """A user of the pick_place action."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, executor: SingleThreadedExecutor) -> None:
+        self._executor = executor
         self._reset = node.create_client(ResetWorld, "/world/reset")
         self._action = ActionClient(node, PickPlace, "/pick_place")
         self._states: ModelStates | None = None
@@ -44,13 +46,14 @@ class Picker:
 
     def scene(self, seed: int, limit_s: float) -> dict[str, Any]:
         """Lay the scene of `seed`, have it picked; returns the action's result and where every model is then."""
-        reset = _done(self._reset.call_async(ResetWorld.Request(seed=seed)), CALL_LIMIT_S)
+        reset = self._ask(lambda: self._reset.call_async(ResetWorld.Request(seed=seed)), CALL_LIMIT_S)
         if reset.status.code != reset.status.OK:
             raise RuntimeError(f"the world was not reset: {reset.status.message}")
-        handle = _done(self._action.send_goal_async(PickPlace.Goal(time_limit_s=limit_s)), CALL_LIMIT_S)
+        goal = PickPlace.Goal(time_limit_s=limit_s)
+        handle = self._ask(lambda: self._action.send_goal_async(goal), CALL_LIMIT_S)
         if not handle.accepted:
             raise RuntimeError("the goal was not accepted")
-        result = _done(handle.get_result_async(), limit_s + CALL_LIMIT_S).result
+        result = self._ask(handle.get_result_async, limit_s + CALL_LIMIT_S).result
         return {
             "status": int(result.status.code),
             "message": result.status.message,
@@ -61,6 +64,10 @@ class Picker:
             "seconds": float(result.seconds),
             "poses": self._poses(),
         }
+
+    def _ask(self, send: Callable[[], Any], limit_s: float) -> Any:
+        """The answer. Sent from the executor's own thread: an action client loses one that comes before it returns."""
+        return _done(_done(self._executor.create_task(send), CALL_LIMIT_S), limit_s)
 
     def _on_states(self, message: ModelStates) -> None:
         self._states = message
@@ -86,9 +93,9 @@ def main() -> None:
     """Serve commands until standard input ends."""
     rclpy.init()
     node = Node("bench_picker")
-    picker = Picker(node)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    picker = Picker(node, executor)
 
     def spin() -> None:
         with contextlib.suppress(ExternalShutdownException):

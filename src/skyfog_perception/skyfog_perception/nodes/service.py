@@ -63,14 +63,20 @@ class ImageService(ABC, Generic[C]):
         try:
             self._answer(request, response)
         except InvalidRequest as error:
-            response.status.code, response.status.message = int(Status.INVALID_REQUEST), str(error)
+            return self._without_result(Status.INVALID_REQUEST, str(error))
         except NotExecuted as error:
             if budget.deadline_ns() is not None:
                 raise
-            response.status.code, response.status.message = int(Status.NOT_EXECUTED), str(error)
+            return self._without_result(Status.NOT_EXECUTED, str(error))
         except Exception as error:  # the robot must hear of it, and the next request must be served
             log.exception("request_failed", service=self.name)
-            response.status.code, response.status.message = int(Status.FAILED), f"{type(error).__name__}: {error}"
+            return self._without_result(Status.FAILED, f"{type(error).__name__}: {error}")
+        return response
+
+    def _without_result(self, status: Status, message: str) -> Any:
+        """A response of its own: nothing of a half-filled one may be taken for a result."""
+        response = self.srv_type.Response()
+        response.status.code, response.status.message = int(status), message
         return response
 
     @abstractmethod
