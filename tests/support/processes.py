@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+
+import psutil
 
 LIMIT_S = 30.0
 END_LIMIT_S = 10.0
@@ -27,13 +30,15 @@ def wait_until(what: str, holds: Callable[[], bool], limit_s: float = LIMIT_S) -
 
 
 class Process:
-    """One child process with its output in a file."""
+    """One child process with its output in a file, and a session of its own, of which nothing outlives it."""
 
     def __init__(self, name: str, command: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
         self.name = name
         self.log = log
         with log.open("w") as out:
-            self.popen = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **env})
+            self.popen = subprocess.Popen(
+                command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **env}, start_new_session=True
+            )
 
     @property
     def output(self) -> str:
@@ -61,15 +66,42 @@ class Process:
         return self.popen.wait(limit_s)
 
     def end(self) -> int:
-        """SIGTERM (thawed first), then SIGKILL. Returns the exit status."""
+        """SIGTERM (thawed first), then SIGKILL, to all of its session: `ros2 run` leaves what it started behind.
+
+        Returns the exit status.
+        """
         if self.popen.poll() is None:
-            self.signal(signal.SIGCONT)
-            self.signal(signal.SIGTERM)
+            self._signal_all(signal.SIGCONT)
+            self._signal_all(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.popen.wait(END_LIMIT_S)
+        with contextlib.suppress(TimeoutError):
+            wait_until(f"{self.name}: its session", lambda: not self._signal_all(0), END_LIMIT_S)
+        self._signal_all(signal.SIGKILL)
+        return self.popen.wait(END_LIMIT_S)
+
+    def left(self) -> list[str]:
+        """What of its session still runs."""
+        return [
+            " ".join(other.cmdline())
+            for other in psutil.process_iter()
+            if _session(other.pid) == self.popen.pid and other.status() != psutil.STATUS_ZOMBIE
+        ]
+
+    def _signal_all(self, number: int) -> bool:
+        """Whether anything is left to hear it."""
         try:
-            return self.popen.wait(END_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            return self.popen.wait(END_LIMIT_S)
+            os.killpg(self.popen.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
 
 
 class Processes:

@@ -54,3 +54,4 @@ def test_a_service_of_the_readers_is_reached_as_the_readme_says(
         proxy.wait_for("replica_joined")
         response = caller(robot, SetBool, "/switch").call(SetBool.Request(data=True))
         assert (response.success, response.message) == (True, "from the cloud")
+    assert not [name for process in processes.all for name in process.left()]
