@@ -78,6 +78,7 @@ class Process:
         with contextlib.suppress(TimeoutError):
             wait_until(f"{self.name}: its session", lambda: not self._signal_all(0), END_LIMIT_S)
         self._signal_all(signal.SIGKILL)
+        self._signal_all(signal.SIGKILL)
         return self.popen.wait(END_LIMIT_S)
 
     def left(self) -> list[str]:
