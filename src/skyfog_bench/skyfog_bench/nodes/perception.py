@@ -26,9 +26,9 @@ def call(service: Any, jpeg: bytes) -> list[float]:
     """Milliseconds of the whole callback, of processor time, and of the three stages that the response has."""
     request, response = service.srv_type.Request(), service.srv_type.Response()
     request.compressed_image.data = array("B", jpeg)
-    processor, began = time.process_time(), time.perf_counter()
+    processor, began = time.thread_time(), time.perf_counter()
     response = service(request, response)
-    whole_ms, processor_ms = (time.perf_counter() - began) * 1e3, (time.process_time() - processor) * 1e3
+    whole_ms, processor_ms = (time.perf_counter() - began) * 1e3, (time.thread_time() - processor) * 1e3
     if response.status.code != Status.OK:
         raise TimeoutError(f"{service.name}: {response.status.message}")  # what serve passes on
     return [whole_ms, processor_ms, response.decode_ms, response.inference_ms, response.postprocess_ms]

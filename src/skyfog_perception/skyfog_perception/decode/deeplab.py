@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ Logits = npt.NDArray[np.float32]  # [h, w, classes]
 HALF = 0.5
 OPEN = 255  # no class: to be interpolated
 MAX_CLASSES = OPEN
+AXES = 64  # sizes of images that are remembered: a camera has one
 CHUNK = 1 << 16  # pixels interpolated at once
 
 
@@ -48,13 +50,17 @@ class Axis:
         return np.where(self.part < HALF, self.low, self.high)
 
 
+@lru_cache(maxsize=AXES)
 def axis(pixels: int, points: int, per_pixel: float, start: float, side: int) -> Axis:
     """`points` over an input of `side` pixels, in which the image begins at `start`; half-pixel centres, as OpenCV."""
     at = ((np.arange(pixels) + HALF) * per_pixel + start) * (points / side) - HALF
     at = np.clip(at, 0.0, points - 1.0)
     low = np.floor(at).astype(np.intp)
     pixel = np.floor(((np.arange(points) + HALF) * (side / points) - start) / per_pixel).astype(np.intp)
-    return Axis(low, np.minimum(low + 1, points - 1), (at - low).astype(np.float32), pixel)
+    made = Axis(low, np.minimum(low + 1, points - 1), (at - low).astype(np.float32), pixel)
+    for array in (made.low, made.high, made.part, made.pixel):
+        array.setflags(write=False)  # it is shared
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class Semantic:
     """What a semantic head says of an image."""
 
     mask: Mask
+    present: Ids  # the classes in the mask, ascending, and perhaps some that nearly were
     logits: Logits  # [h, w, classes] on the grid
     winner: Mask  # [h, w] the class that is greatest at each point
     rows: Axis  # where the pixels lie between the points
@@ -94,22 +101,28 @@ class DeepLab:
         rows = axis(placement.height, height, down, placement.top, placement.input_height)
         columns = axis(placement.width, width, across, placement.left, placement.input_width)
         winner = logits.argmax(axis=2).astype(np.uint8)
-        return Semantic(label(logits, winner, rows, columns), logits, winner, rows, columns)
+        mask, present = label(logits, winner, rows, columns)
+        return Semantic(mask, present, logits, winner, rows, columns)
 
 
-def label(logits: Logits, winner: Mask, rows: Axis, columns: Axis) -> Mask:
-    """The class of each pixel, argmax of the interpolated logits; `winner` is the argmax at the points."""
+def label(logits: Logits, winner: Mask, rows: Axis, columns: Axis) -> tuple[Mask, Ids]:
+    """The class of each pixel, argmax of the interpolated logits, and the classes that there may be.
+
+    `winner` is the argmax at the points.
+    """
+    present = np.flatnonzero(np.bincount(winner.reshape(-1)))
     right = np.concatenate([winner[:, 1:], winner[:, -1:]], axis=1)
     agreed = winner == right
     agreed &= np.concatenate([agreed[1:], agreed[-1:]])
     agreed &= winner == np.concatenate([winner[1:], winner[-1:]])
     settled = np.where(agreed, winner, np.uint8(OPEN))
-    mask: Mask = settled.take(rows.low, axis=0).take(columns.low, axis=1)
+    mask: Mask = settled.take(columns.low, axis=1).take(rows.low, axis=0)
     pixels = np.flatnonzero(mask == OPEN)
     if pixels.size:
         cells = np.flatnonzero(~agreed)
         around = corners(logits, cells)
         classes = contenders(around, cells, winner)
+        present = np.union1d(present, classes)
         around = np.ascontiguousarray(around[:, :, classes])
         number = np.empty(winner.size, np.intp)
         number[cells] = np.arange(len(cells))
@@ -119,7 +132,7 @@ def label(logits: Logits, winner: Mask, rows: Axis, columns: Axis) -> Mask:
             cell = number.take(rows.low.take(y) * winner.shape[1] + columns.low.take(x))
             values = _between(around, cell, rows.part.take(y), columns.part.take(x))
             mask.reshape(-1)[part] = classes.take(values.argmax(axis=1))
-    return mask
+    return mask, present
 
 
 def corners(logits: Logits, cells: Ids) -> npt.NDArray[np.float32]:
