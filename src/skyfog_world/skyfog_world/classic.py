@@ -19,6 +19,7 @@ from skyfog_world.sdf_link import LIDARS
 from skyfog_world.sdf_plugins import DRIVE
 
 GONE = ("mimic", "gz_frame_id", "topic")
+FORMATS = ("R8G8B8", "L8")
 CAMERAS = {"camera": "camera", "rgbd_camera": "camera", "depth_camera": "depth", "depth": "depth"}
 
 
@@ -78,6 +79,10 @@ def _rewrite_sensor(sensor: ET.Element) -> None:
             lidar.tag = "ray"
     elif kind in CAMERAS:
         sensor.set("type", CAMERAS[kind])
+        for image in sensor.iter("image"):
+            for form in image.findall("format"):
+                if form.text not in FORMATS:
+                    image.remove(form)
 
 
 def _rewrite_drive(model: ET.Element, plugin: ET.Element) -> None:

@@ -63,7 +63,8 @@ class Due:
         """Whether it is due; then the next one is set, without making good what was missed."""
         if now_ns < self.next_ns:
             return False
-        self.next_ns = max(self.next_ns + self.period_ns, now_ns - self.period_ns + 1)
+        in_time = self.next_ns + self.period_ns
+        self.next_ns = in_time if in_time > now_ns else now_ns + self.period_ns
         return True
 
 

@@ -36,7 +36,7 @@ VISUAL, COLLISION = "0", "3"
 ROTOR_INERTIA = 0.1  # kg m² as seen from a driven arm joint, as in the Panda of MuJoCo's menagerie
 SMALL_INERTIA = 1e-4  # of every other joint, for the solver's sake
 WHEEL_GAIN = 10.0  # N m s; with it a drive agrees with that in Gazebo
-WHEEL_TORQUE = 5.0  # N m, where a wheel's joint states no effort: little enough that wheels do not spin
+WHEEL_TORQUE = 20.0  # N m, where a wheel's joint states no effort
 PLANE_THICKNESS = "0.1"
 # From MuJoCo's camera axes (looks along -z, y up) to the optical ones (looks along z, y down).
 CAMERA_OF_OPTICAL: Pose = np.diag([1.0, -1, -1, 1])

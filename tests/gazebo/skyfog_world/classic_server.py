@@ -30,6 +30,7 @@ set -e
 ip link set lo up
 mount -t proc proc "$TREE/proc"
 mount --bind /dev "$TREE/dev"
+mount -t tmpfs tmp "$TREE/tmp"  # a killed X server leaves its lock there
 chroot "$TREE" Xvfb :77 -screen 0 640x480x24 -nolisten tcp &
 chroot "$TREE" gzserver --verbose "$WORLD" &
 "$PYTHON" "$PROBE" "$ORDERS" "$OUT"

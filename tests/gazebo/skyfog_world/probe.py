@@ -20,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from wire import Client, decode, encode, text
 
-LIMIT_S = 90.0
+LIMIT_S = 50.0
 SETTLE_S = 2.0
 
 
@@ -46,21 +46,24 @@ def seconds(stamp: Any) -> float:
 
 
 class Poses:
-    """Where each model and link is, and since when it is known: name -> [time, x, y, z, yaw] rows."""
+    """The world's time, and where each model and link is: name -> [time, x, y, z, yaw] rows, while it moves."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
         self.rows: dict[str, list[tuple[float, ...]]] = {}
 
+    def tick(self, data: bytes) -> None:
+        self.now_s = seconds(decode(data)[2][0])
+
     def heard(self, data: bytes) -> None:
         message = decode(data)
-        self.now_s = seconds(message[1][0])
+        now_s = seconds(message[1][0])
         for raw in message.get(2, []):
             pose = decode(raw)
             point, turn = decode(pose[3][0]), decode(pose[4][0])
             x, y, z, w = (turn[field][0] for field in (2, 3, 4, 5))
             yaw = math.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
-            row = (self.now_s, point[1][0], point[2][0], point[3][0], yaw)
+            row = (now_s, point[1][0], point[2][0], point[3][0], yaw)
             self.rows.setdefault(text(pose[1][0]), []).append(row)
 
 
@@ -72,18 +75,22 @@ def drive(client: Client, world: str, poses: Poses, order: list[Any]) -> None:
     wait_for("the drive listens", lambda: client.has_subscriber(topic))
     ahead = encode([(1, float(linear)), (2, 0.0), (3, 0.0)])
     turn = encode([(2, 0.0), (3, 0.0), (4, math.sin(-angular / 2)), (5, math.cos(angular / 2))])
-    began = poses.now_s
+    poses.rows.pop(model, None)
     client.publish(topic, encode([(3, ahead), (4, turn)]))
-    wait_for("the drive's end", lambda: poses.now_s > began + lasting_s + 0.5)
-    poses.rows["drive_began"] = [(began, 0.0, 0.0, 0.0, 0.0)]
+    rows = poses.rows
+    wait_for("the drive's end", lambda: model in rows and rows[model][-1][0] > rows[model][0][0] + lasting_s + 0.1)
 
 
 def main() -> None:
     orders, out = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     wait_for("the master", _listens)
-    client, poses, found = Client(), Poses(), {}
+    client, poses = Client(), Poses()
+    found: dict[str, Any] = {}
     root = f"/gazebo/{orders['world']}"
-    client.subscribe(f"{root}/pose/info", "gazebo.msgs.PosesStamped", poses.heard)
+    # A subscription that comes while the world is loaded may be answered by nobody.
+    wait_for("the world's topics", lambda: {f"{root}/world_stats", f"{root}/pose/local/info"} <= client.topics)
+    client.subscribe(f"{root}/world_stats", "gazebo.msgs.WorldStatistics", poses.tick)
+    client.subscribe(f"{root}/pose/local/info", "gazebo.msgs.PosesStamped", poses.heard)
     raw: dict[str, bytes] = {}
     if orders["camera"]:
         image_topic = f"{root}/{orders['camera']}/image"

@@ -109,6 +109,7 @@ class Client:
     def __init__(self, port: int = 11345) -> None:
         self._master = socket.create_connection(("127.0.0.1", port), timeout=30)
         self._master.settimeout(None)
+        self.topics: set[str] = set()  # that somebody publishes
         self._heard: dict[str, Callable[[bytes], None]] = {}
         self._peers: dict[str, list[socket.socket]] = {}
         self._joined: set[tuple[str, str, int]] = set()
@@ -141,8 +142,14 @@ class Client:
         with contextlib.suppress(ConnectionError, OSError):
             while True:
                 packet = decode(_receive(self._master))
-                if text(packet[2][0]) == "publisher_subscribe":
-                    self._join(decode(packet[3][0]))
+                kind, data = text(packet[2][0]), decode(packet[3][0])
+                if kind == "publishers_init":
+                    self.topics |= {text(decode(publisher)[1][0]) for publisher in data.get(1, [])}
+                elif kind == "publisher_add":
+                    self.topics.add(text(data[1][0]))
+                # Of a publisher that was there before we subscribed, and of one that came later.
+                elif kind in ("publisher_subscribe", "publisher_advertise"):
+                    self._join(data)
 
     def _join(self, publisher: Message) -> None:
         topic, kind, host = (text(publisher[field][0]) for field in (1, 2, 3))
