@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from skyfog_bench import faults, overhead, soak
+from skyfog_bench import faults, overhead, planning, soak
 from skyfog_bench.fleet import environment
 from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.report import Report
@@ -27,6 +27,7 @@ BENCHES: dict[str, Bench] = {
     "overhead": Bench(overhead.run, overhead.FULL, overhead.QUICK),
     "soak": Bench(soak.run, soak.FULL, soak.QUICK),
     "faults": Bench(faults.run, faults.FULL, faults.QUICK),
+    "planning": Bench(planning.run, planning.FULL, planning.QUICK),
 }
 
 
