@@ -39,6 +39,7 @@ from skyfog_planning.workers import Pool
 GRACE_S = 1.0
 REPLICAS = 4
 TAIL_SET = "narrow_bins"
+WHOLE, SEARCH, OMPL, MPLIB = "Skyfog", "Skyfog search", "OMPL + Python", "mplib"
 PEER_SLACK_S = 60.0
 BASELINES = Path(__file__).parent / "baselines"
 
@@ -53,7 +54,7 @@ class Size:
 
 
 FULL = Size(25, 12, 10.0)
-QUICK = Size(3, 2, 1.5)
+QUICK = Size(2, 2, 1.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +91,18 @@ def run(_processes: Processes, size: Size, seed: int, say: Callable[[str], None]
     report.goals += [
         Goal("plans that fail the check when it is made again", 0, failed),
         Goal("narrow bins: p90 of the first of 4 / p90 of one", 0.6, tail[-1]["p90_s"] / tail[0]["p90_s"]),
-        *(_against(name, peer, medians) for name in SETS for peer in ("OMPL, Python checker", "mplib")),
+        *(_against(name, SEARCH, OMPL, medians) for name in SETS),
+        *(_against(name, WHOLE, MPLIB, medians) for name in SETS),
     ]
     return report
 
 
-def _against(name: str, peer: str, medians: dict[tuple[str, str], float]) -> Goal:
-    title = f"{name}: median time to a checked trajectory / {peer}"
+def _against(name: str, mine: str, peer: str, medians: dict[tuple[str, str], float]) -> Goal:
+    """Like with like: OMPL searches only; MPlib shortens and times its plans too, though it checks none again."""
+    title = f"{name}: median of {mine} / {peer}"
     if (name, peer) not in medians:
         return Goal(title, 1.0, None, why="not installed: skyfog bench peers install mplib")
-    return Goal(title, 1.0, medians[name, "Skyfog"] / medians[name, peer])
+    return Goal(title, 1.0, medians[name, mine] / medians[name, peer])
 
 
 def _one_set(
@@ -118,17 +121,17 @@ def _one_set(
     rows = []
     say(f"{queries.name}: Skyfog …")
     searched, whole = _skyfog(queries, chosen, size.budget_s, seed, pool)
-    rows.append(row_of(queries, "Skyfog", whole, chosen, checker))
-    rows.append(row_of(queries, "Skyfog, search only", searched, chosen, checker))
+    rows.append(row_of(queries, WHOLE, whole, chosen, checker))
+    rows.append(row_of(queries, SEARCH, searched, chosen, checker))
     say(f"{queries.name}: OMPL with a Python checker …")
     theirs = _peer([sys.executable, str(BASELINES / "ompl_checker.py")], job)
-    rows.append(row_of(queries, "OMPL, Python checker", theirs, chosen, checker))
+    rows.append(row_of(queries, OMPL, theirs, chosen, checker))
     if mplib is None:
-        rows.append(dict.fromkeys(rows[0]) | {"set": queries.name, "planner": "mplib: not installed"})
+        rows.append(dict.fromkeys(rows[0]) | {"set": queries.name, "planner": f"{MPLIB}: not installed"})
     else:
         say(f"{queries.name}: mplib …")
         found = _peer([str(mplib), str(BASELINES / "mplib_planner.py")], job)
-        rows.append(row_of(queries, "mplib", found, chosen, checker))
+        rows.append(row_of(queries, MPLIB, found, chosen, checker))
     return rows
 
 

@@ -1,8 +1,7 @@
-"""The Panda, loaded once; skipped where planning is not installed."""
+"""The Panda, loaded once."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,9 +9,6 @@ import pytest
 if TYPE_CHECKING:
     from skyfog_planning.anytime import Planner
     from skyfog_planning.check import Checker
-
-MISSING = [name for name in ("ompl", "pinocchio", "coal", "toppra", "pyroboplan") if find_spec(name) is None]
-collect_ignore_glob = ["test_*.py"] if MISSING else []
 
 
 @pytest.fixture(scope="session")

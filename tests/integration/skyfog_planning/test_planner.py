@@ -30,6 +30,10 @@ from skyfog_planning.problem import (
 from skyfog_planning.problem_maker import DOWN, make_set, recipes
 from skyfog_planning.problems import SETS, load_set
 from skyfog_planning.robots import read_robot
+
+pytest.importorskip("ompl", reason="ompl is not installed: ./ws extra planning")
+pytest.importorskip("pyroboplan", reason="pyroboplan is not installed: ./ws extra planning")
+
 from support.arms import LOW, LOW_BEHIND, POST, PRISON, READY, TURNED, box, named, panda_problem
 
 

@@ -21,6 +21,10 @@ from skyfog_core.errors import ConfigError
 from skyfog_planning.options import Options
 from skyfog_planning.problem import Code, PlanError, Progress
 from skyfog_planning.workers import Pool
+
+pytest.importorskip("ompl", reason="ompl is not installed: ./ws extra planning")
+pytest.importorskip("pyroboplan", reason="pyroboplan is not installed: ./ws extra planning")
+
 from support.arms import LOW, LOW_BEHIND, POST, PRISON, panda_problem
 from support.processes import LIMIT_S, wait_until
 
