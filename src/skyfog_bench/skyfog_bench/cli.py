@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from skyfog_bench.peers import PEERS, python_of
+from skyfog_bench.peers import install as install_peer
 from skyfog_bench.processes import BenchError
 from skyfog_bench.report import show, write
 from skyfog_bench.run import BENCHES, run
@@ -69,3 +71,32 @@ def world(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
 def perception(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     """Detection and segmentation, stage by stage, beside a bare script around onnxruntime."""
     _bench("perception", quick, json, seed)
+
+
+@app.command()
+def planning(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """Planning times on four problem sets beside OMPL with a Python checker and mplib; the first of N replicas."""
+    _bench("planning", quick, json, seed)
+
+
+peers_app = typer.Typer(help="Peers that need an environment of their own.", no_args_is_help=True)
+app.add_typer(peers_app, name="peers")
+
+
+@peers_app.command()
+def install(name: Annotated[str, typer.Argument(help=f"one of: {', '.join(PEERS)}")]) -> None:
+    """Install a peer below .ws/peers/."""
+    progress = Console(stderr=True)
+    try:
+        folder = install_peer(name)
+    except BenchError as error:
+        progress.print(f"skyfog bench peers: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    progress.print(f"{name}: {folder}", markup=False, highlight=False)
+
+
+@peers_app.command(name="list")
+def list_peers() -> None:
+    """The peers, and whether they are installed."""
+    for name in PEERS:
+        Console().print(f"{name}: {'installed' if python_of(name) else 'not installed'}", highlight=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from skyfog_bench import faults, overhead, perception, pick_place, soak, world
+from skyfog_bench import faults, overhead, perception, pick_place, planning, soak, world
 from skyfog_bench.fleet import environment
 from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.report import Report
@@ -30,6 +30,7 @@ BENCHES: dict[str, Bench] = {
     "pick_place": Bench(pick_place.run, pick_place.FULL, pick_place.QUICK),
     "world": Bench(world.run, world.FULL, world.QUICK),
     "perception": Bench(perception.run, perception.FULL, perception.QUICK),
+    "planning": Bench(planning.run, planning.FULL, planning.QUICK),
 }
 
 

@@ -97,8 +97,12 @@ class _Run:
         self._ends = self._watch.began + problem.budget_s
         self._kind = find_planner(problem.planner or options.planner)
         self._start = robot.arm_positions("start", dict(problem.start), strangers=True)
-        self._scene = Scene(arm, problem, options.geometry)
-        self._careful = Scene(arm, problem, options.geometry, options.margin_m)
+        self._exact = Scene(arm, problem, "hulls")
+        # What is searched in: the first in which start and goal are free.
+        careful = [Scene(arm, problem, "hulls", options.margin_m)] if options.margin_m else []
+        self._scenes = [*careful, self._exact]
+        if options.geometry == "spheres":
+            self._scenes.insert(0, Scene(arm, problem, "spheres", options.margin_m))
         self._best: Plan | None = None
         self._why = "the search found nothing"
         self._reported = 0.0
@@ -126,18 +130,17 @@ class _Run:
 
     def _check_start(self) -> None:
         self._arm.robot.check_limits("start", Code.START_OUTSIDE_LIMITS, self._start)
-        # Hulls decide, whatever the search uses: they are what the check sees.
-        exact = self._exact()
-        if not exact.valid(self._start):
-            raise collision(Code.START_IN_COLLISION, "start", exact.touching(self._start))
+        if not self._exact.valid(self._start):
+            raise collision(Code.START_IN_COLLISION, "start", self._exact.touching(self._start))
 
-    def _exact(self) -> Scene:
-        return self._scene if self._options.geometry == "hulls" else Scene(self._arm, self._problem, "hulls")
+    @property
+    def _checks(self) -> int:
+        return sum(scene.checks for scene in self._scenes)
 
     def _goals(self) -> list[Array]:
         """Goal configurations, the nearest first. Raises PlanError."""
         goal = self._problem.goal
-        exact = self._exact()
+        exact = self._exact
         if isinstance(goal, JointGoal):
             wanted = self._arm.robot.arm_positions("goal_joints", dict(goal.positions))
             self._arm.robot.check_limits("goal_joints", Code.GOAL_OUTSIDE_LIMITS, wanted)
@@ -166,7 +169,7 @@ class _Run:
     def _cartesian(self) -> Plan:
         goal = self._problem.goal
         assert isinstance(goal, PoseGoal)
-        path = straight(self._solver(goal), self._exact(), self._start, goal)
+        path = straight(self._solver(goal), self._exact, self._start, goal)
         self._watch.lap("ik_ms")
         trajectory, faults = self._timed(path, exact=True)
         if trajectory is None:
@@ -176,7 +179,7 @@ class _Run:
 
     def _attempt(self, number: int, goals: list[Array]) -> None:
         rng = np.random.default_rng([self._problem.seed, 2, number])
-        scene = self._careful if all(self._careful.valid(q) for q in (self._start, goals[0])) else self._scene
+        scene = next(one for one in self._scenes if one.valid(self._start) and one.valid(goals[0]))
         goals = [goal for goal in goals if scene.valid(goal)]
         self._watch.restart()
         path = self._search(scene, goals, number)
@@ -186,7 +189,9 @@ class _Run:
         path = smooth.shortcut(path, self._free(scene), rng, self._options.shortcuts, self._late)
         self._watch.lap("smooth_ms")
         if self._best is None or path_length(path) < self._best.path_length_rad:
-            self._timed(path, exact=False)
+            trajectory, _ = self._timed(path, exact=False)
+            if trajectory is None and self._options.geometry == "spheres" and len(self._scenes) > 1:
+                self._scenes.pop(0)  # the spheres left something out: on with the hulls
 
     def _search(self, scene: Scene, goals: list[Array], number: int) -> Array | None:
         """[N, J], or None. A straight line first: it needs no tree."""
@@ -229,7 +234,7 @@ class _Run:
                     path_length(trajectory.positions),
                     verdict.min_clearance_m,
                     "straight line" if problem.cartesian else self._kind.name,
-                    self._scene.checks + self._careful.checks,
+                    self._checks,
                     problem.seed,
                     self._watch.stages(),
                 )
@@ -255,8 +260,7 @@ class _Run:
         if now - self._reported >= REPORT_S:
             self._reported = now
             best = self._best.path_length_rad if self._best else math.inf
-            checks = self._scene.checks + self._careful.checks
-            self._report(Progress(min(best, length), checks, now - self._watch.began))
+            self._report(Progress(min(best, length), self._checks, now - self._watch.began))
 
     def _enough(self) -> bool:
         if self._best is None or self._problem.anytime:

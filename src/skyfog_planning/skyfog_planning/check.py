@@ -174,24 +174,10 @@ class Checker:
         load = max((_reach(body) for body in problem.attached), default=0.0)
         radii = self._chain.radii(self._robot.joints, load + float(np.linalg.norm(self._tool_pose[:3, 3])))
         moves = np.abs(np.diff(t.positions, axis=0)) @ radii  # [N-1] m at most
-        made, when = [t.positions[:1]], [np.zeros(1)]
-        # Way-points of a slow motion are close together; those that add up to less than a step are passed over.
-        last, travelled = 0, 0.0
-        for i, move in enumerate(moves):
-            if i > last and travelled + move > STEP_M:
-                made.append(t.positions[i : i + 1])
-                when.append(t.times[i : i + 1])
-                last, travelled = i, 0.0
-            travelled += move
-            if travelled > STEP_M:
-                count = math.ceil(travelled / STEP_M)
-                share = np.arange(1, count + 1)[:, None] / count
-                made.append(t.positions[i] + share * (t.positions[i + 1] - t.positions[i]))
-                when.append(t.times[i] + share[:, 0] * (t.times[i + 1] - t.times[i]))
-                last, travelled = i + 1, 0.0
-        made.append(t.positions[-1:])
-        when.append(t.times[-1:])
-        return np.concatenate(made), np.concatenate(when) / t.times[-1]
+        reach = np.concatenate([[0.0], np.cumsum(moves)])
+        at = np.linspace(0.0, reach[-1], max(1, math.ceil(reach[-1] / STEP_M)) + 1)
+        samples = np.stack([np.interp(at, reach, column) for column in t.positions.T], axis=1)
+        return samples, np.interp(at, reach, t.times) / t.times[-1]
 
     def _pairs(self, problem: Problem) -> tuple[list[_Part], list[tuple[int, int]]]:
         """All parts, and which of them may not meet."""

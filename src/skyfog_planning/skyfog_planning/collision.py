@@ -17,7 +17,20 @@ import pinocchio as pin
 
 from skyfog_core.errors import ConfigError
 from skyfog_planning.options import Geometry
-from skyfog_planning.problem import Array, Body, Box, Code, Cylinder, Mesh, PlanError, Problem, Shape, Sphere, invalid
+from skyfog_planning.problem import (
+    Array,
+    Body,
+    Box,
+    Code,
+    Cylinder,
+    JointGoal,
+    Mesh,
+    PlanError,
+    Problem,
+    Shape,
+    Sphere,
+    invalid,
+)
 from skyfog_planning.robots import Robot
 
 MANY_OBJECTS = 60  # above it a tree over the objects is faster than a list
@@ -47,6 +60,13 @@ class ArmModel:
         self._links: dict[str, list[pin.GeometryObject]] = {"hulls": _hulls(self.model, robot)}
         if robot.spheres_urdf is not None:
             self._links["spheres"] = _spheres(self.model, robot)
+        # Pairs of links whose spheres overlap at rest: no sphere model is as thin as its links.
+        self.overlapping: frozenset[frozenset[str]] = frozenset()
+        if robot.spheres_urdf is not None:
+            ready = dict(zip(robot.joints, robot.spec.ready, strict=True))
+            rest = Scene(self, Problem(start=ready, goal=JointGoal(ready)), "spheres")
+            pairs = rest.touching(np.array(robot.spec.ready))
+            self.overlapping = frozenset(frozenset(pair.split(" with ")) for pair in pairs)
 
     def links(self, geometry: Geometry) -> list[pin.GeometryObject]:
         """The links' collision geometry."""
@@ -111,6 +131,7 @@ class Scene:
         others = arm.robot.other_positions(dict(problem.start))
         self._q = arm.full(others)
         self._index = arm.arm_index
+        self._overlapping = arm.overlapping if geometry == "spheres" else frozenset()
         groups = self._fill(problem, geometry)
         self._pair(groups, problem.allowed)
         self._data = arm.model.createData()
@@ -168,7 +189,7 @@ class Scene:
 
     def _pair(self, groups: dict[str, list[int]], allowed: frozenset[str]) -> None:
         spec, names = self.arm.robot.spec, self._names
-        never = {frozenset(pair) for pair in spec.never_collide}
+        never = {frozenset(pair) for pair in spec.never_collide} | self._overlapping
         moves = {i: self._geometry.geometryObjects[i].parentJoint != 0 for i in groups["links"]}
         pairs = []
         for a in groups["links"]:

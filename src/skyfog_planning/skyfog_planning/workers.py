@@ -22,6 +22,7 @@ from skyfog_core.cancel import Cancellation
 from skyfog_core.errors import ConfigError
 from skyfog_planning.options import Options
 from skyfog_planning.problem import Code, Plan, PlanError, Problem, Progress
+from skyfog_planning.robots import read_robot
 
 log = structlog.get_logger()
 
@@ -79,10 +80,10 @@ class Zygote:
     def fork(self) -> Worker:
         """A new worker. Raises OSError where the zygote is gone."""
         ours, theirs = socket.socketpair()
-        with theirs, self._lock:
+        with ours, theirs, self._lock:
             key = next(self._keys)
             socket.send_fds(self._control, [pickle.dumps(("fork", key))], [theirs.fileno()])
-        return Worker(key, Connection(ours.detach()), self)
+            return Worker(key, Connection(ours.detach()), self)
 
     def kill(self, key: int) -> None:
         """Kill a worker, if it still runs."""
@@ -107,6 +108,8 @@ class Pool:
 
     def __init__(self, size: int, robots: list[str], options: Options, grace_s: float) -> None:
         """Raises ConfigError for robots that cannot be loaded."""
+        for robot in robots:
+            read_robot(robot)  # the common faults, before a process is started
         self._start = functools.partial(Zygote, robots, options)
         self._grace_s = grace_s
         self._lock = threading.Lock()

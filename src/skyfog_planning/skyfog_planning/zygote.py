@@ -130,6 +130,7 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     robots, options = pickle.loads(control.recv(MESSAGE_BYTES))  # noqa: S301 - from the process that started this one
     serve(control, robots, options)
+    os._exit(0)  # OMPL's bindings would print what they leaked
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ from shape_msgs.msg import SolidPrimitive
 from skyfog_interfaces.action import PlanMotion as PlanMotionAction
 from skyfog_interfaces.msg import CollisionObject, Status
 from skyfog_interfaces.srv import PlanMotion
-from support.processes import LIMIT_S, Process, Processes
-from support.ros import caller, free_domain, ros_node
+from skyfog_planning.problems import load_set
+from support.processes import LIMIT_S, Process, Processes, wait_until
+from support.ros import Fleet, caller, free_domain, ros_node
 
 JOINTS = [f"panda_joint{n}" for n in range(1, 8)]
 READY = [0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785]
@@ -176,3 +177,33 @@ def _wait(future: Any) -> Any:
     future.add_done_callback(lambda _future: done.set())
     assert done.wait(LIMIT_S)
     return future.result()
+
+
+def test_the_first_of_two_replicas_wins_and_the_losers_worker_is_killed(fleet: Fleet) -> None:
+    """One replica plans at once, the other would search for a minute: it is told, and its process ends."""
+    embedded = "skyfog_planning.nodes.plan:PlanService"
+    common = {"service": "/plan_motion", "type": TYPE, "embedded": embedded}
+    quick = fleet.replica("quick", **common)
+    slow = fleet.replica("slow", **common, nodes={"plan_motion": {"planner": "RRT", "workers": 1}})
+    robot = fleet.robot(services={"plan_motion": {"type": TYPE, "deadline_ms": 60_000, "fan_out": 2}})
+    for zone in ("quick", "slow"):
+        robot.wait_for(f"replica={zone}/0")
+    # RRT grows one tree only, and does not find into the other bin in time.
+    queries = load_set("bin_to_bin")
+    request = ask(
+        start=joints(queries.starts[1].tolist()),
+        goal_joints=joints(queries.goals[1].tolist()),
+        objects=[box(f"b{i}", size, centre) for i, (size, centre) in enumerate(queries.boxes)],
+        time_budget_s=50.0,
+        seed=0,
+    )
+    with ros_node(fleet.robot_domain) as node:
+        client = caller(node, PlanMotion, "/plan_motion")
+        wait_until("both replicas", lambda: len(workers_of(quick)) == 1 and len(workers_of(slow)) == 1)
+        losers = workers_of(slow)
+        response = client.call(request, limit_s=60.0)
+        assert (response.status.message, response.code) == ("", PlanMotion.Response.SUCCESS)
+        assert response.planner == "RRTConnect"
+        wait_until("the end of the loser's worker", lambda: not losers & workers_of(slow), limit_s=10.0)
+        wait_until("its slot is free again", lambda: len(workers_of(slow)) == 1)
+    assert slow.popen.poll() is None
