@@ -56,6 +56,8 @@ class Network:
         self.decoder: BoxDecoder | DeepLab = make_decoder(model)
         self._session = Session(model, providers, threads)
         self.decoder.check(self._session.output_shapes)
+        # What the file leaves open besides the batch is compared with each run.
+        self._is_open = any(None in self._session.output_shapes[name][1:] for name in self.decoder.outputs)
         self._clock = SteadyClock()
         self.max_batch = max_batch if self._session.can_batch(self.decoder.outputs) else 1
         self._batcher = Batcher(self._run, self._clock, self.max_batch, MAX_WAITING) if self.max_batch > 1 else None
@@ -93,12 +95,15 @@ class Network:
     def infer(self, rgb: Rgb) -> tuple[Outputs, Placement, list[float]]:
         """An image, uint8 RGB [H, W, 3] -> the decoder's outputs, and the times before and after preparing, and now.
 
-        Raises NotExecuted where the request's budget ran out before the model was free, Overloaded where too many wait.
+        Raises NotExecuted where the request's budget ran out before the model was free, Overloaded where too many wait,
+        ConfigError where the model says something else than its manifest.
         """
         times = [time.perf_counter()]
         tensor, placement = to_tensor(rgb, self._input)
         times.append(time.perf_counter())
         outputs = self._in_turn(tensor)
+        if self._is_open:
+            self.decoder.check(dict(zip(self.decoder.outputs, (output.shape for output in outputs), strict=True)))
         times.append(time.perf_counter())
         return outputs, placement, times
 

@@ -97,6 +97,8 @@ def to_8_bits(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
+# Since OpenCV 4.11, which saves a pass over the image; None before.
+STRAIGHT_TO_RGB: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)
 JPEG_START = b"\xff\xd8\xff"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
@@ -117,13 +119,13 @@ def compressed_to_rgb(data: Any, max_pixels: int = DEFAULT_MAX_PIXELS) -> Rgb:
         raise InvalidRequest(f"compressed_image.data: starts with {content[:8].hex(' ')}: neither JPEG nor PNG")
     _check_pixels("compressed_image", *size, max_pixels)
     try:
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        bgr: Any = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        flags = (cv2.IMREAD_COLOR if STRAIGHT_TO_RGB is None else STRAIGHT_TO_RGB) | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels: Any = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
         raise InvalidRequest(f"compressed_image.data: the {kind} cannot be decoded: {error.err}") from None
-    if bgr is None or bgr.shape[:2] != size:
+    if pixels is None or pixels.shape != (*size, 3):
         raise InvalidRequest(f"compressed_image.data: the {kind} is damaged and cannot be decoded")
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB) if STRAIGHT_TO_RGB is None else pixels, np.uint8)
 
 
 def _check_pixels(field: str, height: int, width: int, max_pixels: int) -> None:

@@ -13,9 +13,11 @@ import pytest
 
 from skyfog_core import budget
 from skyfog_core.clock import ManualClock
-from skyfog_core.errors import NotExecuted, Overloaded
+from skyfog_core.errors import ConfigError, NotExecuted, Overloaded
+from skyfog_perception import network
 from skyfog_perception.batch import Batcher, Outputs, Tensor
 from skyfog_perception.detector import DetectionResult, Detector
+from skyfog_perception.session import Session
 from support.onnx_models import COLOURS, SIDE, colour_folder
 from support.processes import LIMIT_S, wait_until
 
@@ -162,3 +164,20 @@ def test_a_letterboxed_model_gives_boxes_in_the_image(tmp_path: Path) -> None:
     one = detector.detect(image, 0.1).detections[0]
     assert (one.class_name, round(one.score, 2)) == ("red", 0.5)
     assert (one.left, one.top, one.right, one.bottom) == (16.0, 0.0, 48.0, 64.0)
+
+
+def test_what_a_file_leaves_open_is_compared_when_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime works out what it can; here it is made to know nothing of the output."""
+
+    def unknowing(*given: Any) -> Session:
+        session = Session(*given)
+        session.output_shapes = dict.fromkeys(session.output_shapes, (None, None, None))
+        return session
+
+    monkeypatch.setattr(network, "Session", unknowing)
+    folder = colour_folder(tmp_path / "colours")
+    assert Detector(folder).detect(IMAGES[0]).detections
+    (folder / "colours.txt").write_text("red\ngreen\n")
+    detector = Detector(folder)
+    with pytest.raises(ConfigError, match=r"output0 has shape \[1, 7, 1\], but 4 for a box and 2 labels"):
+        detector.detect(IMAGES[0])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from skyfog_core.errors import InvalidRequest
+from skyfog_perception import prepare
 from skyfog_perception.manifest import InputSpec
 from skyfog_perception.prepare import ENCODINGS, compressed_to_rgb, jpeg_size, raw_to_rgb, to_8_bits, to_tensor
 
@@ -149,6 +150,16 @@ def test_a_file_cut_anywhere_is_refused(kind: str) -> None:
     for length in [*range(0, 700, 7), *range(700, len(content), 97), len(content) - 1]:
         with pytest.raises(InvalidRequest, match="compressed_image"):
             compressed_to_rgb(content[:length])
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_colours_are_the_same_by_an_opencv_that_cannot_decode_to_rgb(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = compressed_to_rgb(FILES[kind])
+    monkeypatch.setattr(prepare, "STRAIGHT_TO_RGB", None)
+    assert (compressed_to_rgb(FILES[kind]) == expected).all()
+    assert not (expected[..., 0] == expected[..., 2]).all()
 
 
 def test_bytes_after_the_end_of_a_jpeg_are_passed_over() -> None:

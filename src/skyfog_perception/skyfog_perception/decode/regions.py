@@ -103,7 +103,7 @@ def _of_class(seen: Semantic, class_id: int) -> _OfClass | None:
 
 
 def _label(member: Mask) -> tuple[Labels, npt.NDArray[np.int32] | None]:
-    """The number of each pixel's region, 0 for what is not of the class; of more than a few also OpenCV's statistics."""
+    """The number of each pixel's region, 0 where it is of none; of more than a few also OpenCV's statistics."""
     count, labels = cv2.connectedComponents(member, connectivity=CONNECTIVITY, ltype=cv2.CV_32S)
     if count - 1 <= FEW:
         return np.asarray(labels, np.int32), None

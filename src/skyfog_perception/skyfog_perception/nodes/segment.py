@@ -6,6 +6,7 @@ from array import array
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
@@ -55,7 +56,7 @@ def image_of(mask: Mask, header: Any) -> Image:
     """A mask as it is sent and shown."""
     height, width = mask.shape
     data = array("B")
-    data.frombytes(mask.tobytes())
+    data.frombytes(np.ascontiguousarray(mask).data)
     return Image(header=header, height=height, width=width, encoding="mono8", step=width, data=data)
 
 
