@@ -141,8 +141,9 @@ class PickPlace:
             self.outcome.failures.append(f"view {last.view}: {why}")
             return self._next(now_ns)
         what = last.what if isinstance(last, Reach | Grip) else "step"
-        if self.target is None:
-            return self._finish(f"{what}: {why}")
+        if self.target is None:  # on the way back from an object that was given up
+            self.outcome.failures.append(f"{what}: {why}")
+            return self._next(now_ns)
         return self._give_up(what, why, now_ns)
 
     def on_cancel(self) -> Step:
