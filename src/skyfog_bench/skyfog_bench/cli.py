@@ -13,6 +13,9 @@ from skyfog_bench.peers import install as install_peer
 from skyfog_bench.processes import BenchError
 from skyfog_bench.report import show, write
 from skyfog_bench.run import BENCHES, run
+from skyfog_core.errors import SkyfogError
+
+LOG_WIDTH = 140  # of tables, where no terminal says how wide it is
 
 app = typer.Typer(help="Benchmarks of Skyfog beside its peers.", no_args_is_help=True, add_completion=False)
 
@@ -26,13 +29,16 @@ def _bench(name: str, quick: bool, json: Path | None, seed: int) -> None:
     bench = BENCHES[name]
     try:
         report = run(name, bench.quick if quick else bench.full, seed, lambda text: progress.print(f"  {text}"))
-    except BenchError as error:
+    except SkyfogError as error:  # a process did not do its part, or an extra is missing
         progress.print(f"skyfog bench {name}: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         progress.print(f"skyfog bench {name}: interrupted", style="red")
         raise typer.Exit(130) from None
-    show(report, Console())
+    console = Console()
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    show(report, console)
     if json is not None:
         write(report, json)
 
