@@ -40,6 +40,7 @@ from skyfog_planning.problem import (
 from skyfog_planning.robots import Robot
 
 REPORT_S = 0.1
+STILL_RAD = 1e-9
 TIMINGS = (0.25, 0.1, 0.0)  # spacing of the spline's points in rad; 0: straight lines with a stop in every corner
 
 
@@ -219,13 +220,18 @@ class _Run:
         faults = ""
         for spacing in TIMINGS[1:] if exact else TIMINGS:
             self._watch.restart()
-            if path_length(path) < 1e-9:
-                trajectory = timing.still(robot.joints, path[0])
-            elif spacing:
-                trajectory = timing.spline(robot.joints, path, velocity, acceleration, spacing)
-            else:
-                trajectory = timing.corners(robot.joints, path, velocity, acceleration)
-            self._watch.lap("timing_ms")
+            try:
+                if path_length(path) < STILL_RAD:
+                    trajectory = timing.still(robot.joints, path[0])
+                elif spacing:
+                    trajectory = timing.spline(robot.joints, path, velocity, acceleration, spacing)
+                else:
+                    trajectory = timing.corners(robot.joints, path, velocity, acceleration)
+            except ValueError as error:  # of a spline; straight lines can always be timed
+                self._why = faults = f"a path was found, but not timed: {error}"
+                continue
+            finally:
+                self._watch.lap("timing_ms")
             verdict = self._checker.check(problem, trajectory)
             self._watch.lap("check_ms")
             if verdict.passed:

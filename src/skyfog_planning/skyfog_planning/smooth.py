@@ -34,7 +34,7 @@ def shortcut(
             continue
         if free(a, b):
             path = np.vstack([path[: i + 1], a, b, path[j + 1 :]])
-            path = _without_repeats(path)
+            path = distinct(path)
     return path
 
 
@@ -47,7 +47,7 @@ def _at(path: Array, reach: Array, where: float) -> tuple[int, Array]:
     return i, point
 
 
-def _without_repeats(path: Array) -> Array:
+def distinct(path: Array) -> Array:
     """Drop way-points that stand where the one before stands; the ends stay as they are."""
     apart = np.linalg.norm(np.diff(path, axis=0), axis=1) > 1e-9
     keep = np.concatenate([[True], apart])

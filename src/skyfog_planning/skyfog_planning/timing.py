@@ -14,7 +14,7 @@ import toppra
 from toppra import algorithm, constraint
 
 from skyfog_planning.problem import Array, Trajectory
-from skyfog_planning.smooth import dense
+from skyfog_planning.smooth import dense, distinct
 
 STEP_S = 0.02  # between way-points of a trajectory
 FINE = 4  # samples a way-point, when limits are held
@@ -29,7 +29,7 @@ def spline(joints: tuple[str, ...], path: Array, velocity: Array, acceleration: 
     Limits in rad/s and rad/s^2. The smaller `step_rad`, the nearer the spline stays to the path, and the slower it is.
     Raises ValueError where TOPP-RA finds no solution.
     """
-    points = dense(path, step_rad)
+    points = dense(distinct(path), step_rad)
     reach = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
     curve = toppra.SplineInterpolator(reach, points)
     limits = [

@@ -47,6 +47,14 @@ def _on(point: np.ndarray, a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.linalg.norm(point - a - share * way) < 1e-6)
 
 
+def test_a_path_with_repeated_points_is_timed_too() -> None:
+    path = np.array(
+        [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 1.0, 0.0]]
+    )
+    made = timing.spline(NAMES, path, np.ones(3), np.ones(3), 0.25)
+    assert made.positions[[0, -1]] == pytest.approx(path[[0, -1]], abs=1e-9)
+
+
 @given(path=paths, step=st.floats(0.05, 2))
 def test_a_dense_path_is_the_same_line(path: np.ndarray, step: float) -> None:
     made = smooth.dense(path, step)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from support.arms import JOINTS, panda_problem
 
-for module in ("ompl", "pyroboplan"):
-    pytest.importorskip(module, reason=f"{module} is not installed: ./ws extra planning")
+pytest.importorskip("ompl", reason="ompl is not installed: ./ws extra planning")
+pytest.importorskip("pyroboplan", reason="pyroboplan is not installed: ./ws extra planning")
 
 from skyfog_planning.anytime import Planner
 from skyfog_planning.check import Checker
