@@ -40,7 +40,7 @@ class Size:
 
 
 FULL = Size(20.0, 200)
-QUICK = Size(3.0, 30)
+QUICK = Size(2.0, 20)
 
 
 def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None]) -> Report:

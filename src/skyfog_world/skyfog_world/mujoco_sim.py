@@ -108,7 +108,10 @@ class Simulation:
         self._speeds[model] = (linear, angular)
 
     def follow(self, model: str, trajectory: Trajectory) -> None:
-        """Begin a trajectory now. Raises InvalidRequest and changes nothing where it cannot be followed."""
+        """Begin a trajectory now. Raises InvalidRequest and changes nothing where it cannot be followed.
+
+        A joint that mimics another follows that one, whatever the trajectory says of it.
+        """
         if model not in self._followers:
             raise InvalidRequest(f"model {model!r} has no joints that are driven")
         self._followers[model].follow(trajectory, self._now_ns)

@@ -91,6 +91,13 @@ class Element:
             raise self.error(f"<{tag}> is {value:g}; it must be {bound}")
         return value
 
+    def value(self, *, signed: bool) -> float:
+        """The element's own text as a finite number, at least 0 unless `signed`. Raises ConfigError."""
+        found = self._finite(self.tag, [(self.xml.text or "").strip()])[0]
+        if found < 0 and not signed:
+            raise self.error(f"<{self.tag}> is {found:g}; it must be at least 0")
+        return found
+
     def whole(self, tag: str, *, low: int, high: int) -> int:
         """An integer within bounds. Raises ConfigError."""
         value = self.number(tag)

@@ -21,6 +21,8 @@ from skyfog_world.sdf_plugins import read_controls
 
 MODEL = "__model__"
 PATHS = "GZ_SIM_RESOURCE_PATH"
+# What the embedded simulator does by itself.
+SYSTEMS = tuple(f"gz::sim::systems::{name}" for name in ("Physics", "UserCommands", "SceneBroadcaster", "Sensors"))
 FREE = 1e15  # SDF writes "no limit" as ±1e16
 KINDS = {
     "fixed": "fixed",
@@ -40,6 +42,8 @@ def load(file: Path) -> World:
         *("gravity", "physics", "scene", "light", "model", "include", "frame", "plugin"),
         *("skyfog:scene", "skyfog:traffic", "gui"),
     )
+    scene, physics = world.child("scene"), world.child("physics")
+    _warn_of_the_rest(world, scene, physics)
     found = Resolver(file)
     frames = FrameTree(WORLD)
     _state_frames(world, frames, WORLD)
@@ -51,7 +55,6 @@ def load(file: Path) -> World:
         model.attribute("name"): _model(model, inner[model.attribute("name")], _world_pose(model, frames, inner), found)
         for model in models
     }
-    scene, physics = world.child("scene"), world.child("physics")
     return World(
         name=world.attribute("name"),
         file=file,
@@ -65,6 +68,18 @@ def load(file: Path) -> World:
         traffic=_traffic(world, built),
         warnings=tuple(warnings),
     )
+
+
+def _warn_of_the_rest(world: Element, scene: Element | None, physics: Element | None) -> None:
+    if scene is not None:
+        scene.only_knows("ambient", "background", "shadows", "grid")
+    if physics is not None:
+        physics.only_knows("max_step_size", "real_time_factor", "real_time_update_rate")
+    for plugin in world.children("plugin"):
+        if plugin.attribute("name") not in SYSTEMS:
+            world.warnings.append(
+                f"{plugin.file}: {plugin.place}: this plugin is not supported (supported: {', '.join(SYSTEMS)})"
+            )
 
 
 class Resolver:
@@ -185,9 +200,7 @@ def _joint(joint: Element, frames: FrameTree, links: dict[str, Link]) -> Joint:
     in_model = _resolve(joint, frames, joint.attribute("name"))
     link = _resolve(joint, frames, child)
     pose = np.linalg.inv(link) @ in_model
-    if kind == "fixed":
-        return Joint(joint.attribute("name"), kind, parent, child, pose, np.array([0.0, 0, 1]))
-    if kind == "ball":
+    if kind in ("fixed", "ball"):
         return Joint(joint.attribute("name"), kind, parent, child, pose, np.array([0.0, 0, 1]))
     return _axis(joint, joint.need("axis"), frames, (parent, child), pose, link)
 

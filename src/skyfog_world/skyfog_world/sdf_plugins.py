@@ -81,25 +81,19 @@ def _trajectories(plugin: Element, model: str, joints: dict[str, Joint]) -> Traj
         raise plugin.error("needs at least one <joint_name>")
     p_gains = _each(plugin, "position_p_gain", len(names))
     d_gains = _each(plugin, "position_d_gain", len(names))
-    starts = _each(plugin, "initial_position", len(names))
+    starts = _each(plugin, "initial_position", len(names), signed=True)
     servos = tuple(Servo(name, p, d, start) for name, p, d, start in zip(names, p_gains, d_gains, starts, strict=True))
     return TrajectoryControl(plugin.text("topic", f"model/{model}/joint_trajectory").strip("/"), servos)
 
 
-def _each(plugin: Element, tag: str, count: int) -> tuple[float, ...]:
-    """One number a joint; none at all means 0 for every one."""
-    words = [(child.xml.text or "").strip() for child in plugin.children(tag)]
-    if not words:
+def _each(plugin: Element, tag: str, count: int, *, signed: bool = False) -> tuple[float, ...]:
+    """One number a joint, at least 0 unless `signed`; none at all means 0 for every one."""
+    found = plugin.children(tag)
+    if not found:
         return (0.0,) * count
-    if len(words) != count:
-        raise plugin.error(f"has {len(words)} <{tag}> for {count} <joint_name>")
-    values = []
-    for word in words:
-        try:
-            values.append(float(word))
-        except ValueError:
-            raise plugin.error(f"<{tag}> is {word!r}, no number") from None
-    return tuple(values)
+    if len(found) != count:
+        raise plugin.error(f"has {len(found)} <{tag}> for {count} <joint_name>")
+    return tuple(child.value(signed=signed) for child in found)
 
 
 def _position(plugin: Element, model: str, joints: dict[str, Joint]) -> PositionControl:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import socket
 import sys
 import threading
 import time
@@ -21,23 +20,34 @@ sys.path.insert(0, str(Path(__file__).parent))
 from wire import Client, decode, encode, text
 
 LIMIT_S = 50.0
+CONNECT_S = 8.0
 SETTLE_S = 2.0
 
 
-def wait_for(what: str, holds: Callable[[], bool]) -> None:
-    end, tick = time.monotonic() + LIMIT_S, threading.Event()
+def wait_for(what: str, holds: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
+    end, tick = time.monotonic() + limit_s, threading.Event()
     while not holds():
         if time.monotonic() > end:
-            raise TimeoutError(f"{what}: not within {LIMIT_S} s")
+            raise TimeoutError(f"{what}: not within {limit_s} s")
         tick.wait(0.02)
 
 
-def _listens() -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", 11345), timeout=1).close()
-    except OSError:
-        return False
-    return True
+def connect(topics: set[str]) -> Client:
+    """A client of the master that knows of somebody who publishes each of `topics`: the world is loaded.
+
+    The master tells a client of the topics of that moment and of later ones, and now and then of neither: then another
+    client is told.
+    """
+    end = time.monotonic() + LIMIT_S
+    while time.monotonic() < end:
+        try:
+            client = Client()
+            wait_for("the world's topics", lambda client=client: topics <= client.topics, CONNECT_S)
+        except (OSError, TimeoutError):
+            time.sleep(0.1)
+        else:
+            return client
+    raise TimeoutError(f"{', '.join(topics)}: not within {LIMIT_S} s")
 
 
 def seconds(stamp: Any) -> float:
@@ -83,12 +93,9 @@ def drive(client: Client, world: str, poses: Poses, order: list[Any]) -> None:
 
 def main() -> None:
     orders, out = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
-    wait_for("the master", _listens)
-    client, poses = Client(), Poses()
-    found: dict[str, Any] = {}
     root = f"/gazebo/{orders['world']}"
-    # A subscription that comes while the world is loaded may be answered by nobody.
-    wait_for("the world's topics", lambda: {f"{root}/world_stats", f"{root}/pose/local/info"} <= client.topics)
+    client, poses = connect({f"{root}/world_stats", f"{root}/pose/local/info"}), Poses()
+    found: dict[str, Any] = {}
     client.subscribe(f"{root}/world_stats", "gazebo.msgs.WorldStatistics", poses.tick)
     client.subscribe(f"{root}/pose/local/info", "gazebo.msgs.PosesStamped", poses.heard)
     raw: dict[str, bytes] = {}

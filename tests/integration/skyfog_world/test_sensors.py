@@ -67,11 +67,14 @@ def test_a_plain_camera_gives_no_depth_and_a_depth_camera_no_colour(simulate: Ma
     assert np.isfinite(picture.depth).sum() > 900
 
 
-def test_what_is_nearer_than_the_camera_sees_has_a_negative_depth(simulate: Make) -> None:
-    """Two cameras share the clip distances that MuJoCo draws with; each has its own in its picture."""
-    other = EYE.format("camera").replace('"eye"', '"other"').replace("<near>0.1", "<near>3")
-    picture = look(simulate(other.replace("camera", "depth_camera", 1).replace("0 0 1 0", "0 0 1 0") + BOX))
-    assert picture.depth is not None
+def test_each_camera_has_its_own_clip_distances_whatever_is_drawn_with(simulate: Make) -> None:
+    plain = EYE.format("depth_camera")
+    blind_near = plain.replace('"eye"', '"near"').replace("<near>0.1", "<near>3")
+    blind_far = plain.replace('"eye"', '"far"').replace("<far>10", "<far>1.5")
+    middle = (115, 125)  # on the box
+    depths = [look(simulate(first + plain + BOX)).depth for first in (blind_near, blind_far, "")]
+    assert all(depth is not None for depth in depths)
+    assert [float(depth[middle]) for depth in depths if depth is not None] == [-np.inf, np.inf, pytest.approx(2.0)]
 
 
 def test_a_lidar_measures_a_known_wall(simulate: Make) -> None:

@@ -17,7 +17,8 @@ def test_the_tabletop_is_laid_out_within_reach_and_apart() -> None:
     world = load(WORLDS / "tabletop.sdf")
     assert scene_places(world, 0) == {}
     places = scene_places(world, 1)
-    assert list(places) == list(world.scene.models) if world.scene else False
+    assert world.scene is not None
+    assert list(places) == list(world.scene.models)
     assert all(0.36 <= place.x <= 0.62 and abs(place.y) <= 0.24 for place in places.values())
     assert places == scene_places(world, 1)
     assert places != scene_places(world, 2)

@@ -115,14 +115,16 @@ def test_the_warehouse_has_a_mesh_a_lidar_and_two_cameras() -> None:
 def test_what_is_not_supported_is_named_with_what_is(tmp_path: Path) -> None:
     world = loaded(
         tmp_path,
-        "<wind/>"
+        '<wind/><physics><solver/></physics><plugin name="Rain" filename="r"/>'
         + model(
             link("l", '<sensor name="s" type="sonar"/><gravty>0</gravty>')
             + '<plugin name="Brain" filename="brain"><x/></plugin>'
         ),
     )
-    wind, tag, sonar, plugin = world.warnings
+    wind, solver, rain, tag, sonar, plugin = world.warnings
     assert "w.sdf: world 'w': <wind> is not supported (supported: gravity," in wind
+    assert "physics: <solver> is not supported (supported: max_step_size," in solver
+    assert "plugin 'Rain': this plugin is not supported (supported: gz::sim::systems::Physics," in rain
     assert "<gravty> is not supported; did you mean 'gravity'?" in tag
     assert "link 'l'/sensor 's': sensor type 'sonar' is not supported (supported: camera," in sonar
     assert "plugin 'Brain': this plugin is not supported (supported: gz::sim::systems::DiffDrive," in plugin
@@ -137,6 +139,7 @@ DRIVE = (
     '<plugin name="gz::sim::systems::DiffDrive" filename="f"><left_joint>{}</left_joint><right_joint>j</right_joint>'
     "<wheel_separation>1</wheel_separation><wheel_radius>1</wheel_radius></plugin>"
 )
+FOLLOW = '<plugin name="gz::sim::systems::JointTrajectoryController" filename="f"><joint_name>j</joint_name>{}</plugin>'
 BAD = {
     "a radius below zero": (model(link("l", SPHERE.format(-1))), "sphere: <radius> is -1; it must be more than 0"),
     "no number": (model(link("l", SPHERE.format("wide"))), "<radius> is 'wide', no number"),
@@ -199,6 +202,30 @@ BAD = {
     "a joint driven twice": (
         model(BALL + joint("revolute", "world", "ball", "<axis/>") + DRIVE.format("j")),
         "joint 'j' is driven twice",
+    ),
+    "a gain below zero": (
+        model(
+            BALL
+            + joint("revolute", "world", "ball", "<axis/>")
+            + FOLLOW.format("<position_p_gain>-1</position_p_gain>")
+        ),
+        "position_p_gain: <position_p_gain> is -1; it must be at least 0",
+    ),
+    "a gain that is no number": (
+        model(
+            BALL
+            + joint("revolute", "world", "ball", "<axis/>")
+            + FOLLOW.format("<position_d_gain>nan</position_d_gain>")
+        ),
+        "<position_d_gain> is nan; it must be finite",
+    ),
+    "a gain for another joint": (
+        model(
+            BALL
+            + joint("revolute", "world", "ball", "<axis/>")
+            + FOLLOW.format("<position_d_gain>1</position_d_gain>" * 2)
+        ),
+        "has 2 <position_d_gain> for 1 <joint_name>",
     ),
     "a scene of nothing": (
         model(BALL) + "<skyfog:scene><models>x</models><low>0 0</low><high>1 1</high></skyfog:scene>",
