@@ -53,7 +53,7 @@ class Size:
     budget_s: float
 
 
-FULL = Size(25, 12, 10.0)
+FULL = Size(20, 10, 5.0)
 QUICK = Size(2, 2, 1.5)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -127,7 +128,7 @@ class _Run:
             tried = f"after {attempt} attempts with {self._kind.name}"
             text = f"no plan within {self._problem.budget_s:g} s {tried}: {self._why}"
             raise PlanError(Code.NO_PLAN_IN_TIME, text)
-        return self._best
+        return replace(self._best, iterations=self._checks, stages=self._watch.stages())
 
     def _check_start(self) -> None:
         self._arm.robot.check_limits("start", Code.START_OUTSIDE_LIMITS, self._start)
@@ -235,19 +236,18 @@ class _Run:
             verdict = self._checker.check(problem, trajectory)
             self._watch.lap("check_ms")
             if verdict.passed:
-                self._best = Plan(
-                    trajectory,
-                    path_length(trajectory.positions),
-                    verdict.min_clearance_m,
-                    "straight line" if problem.cartesian else self._kind.name,
-                    self._checks,
-                    problem.seed,
-                    self._watch.stages(),
-                )
+                self._keep_better(trajectory, verdict.min_clearance_m)
                 return trajectory, ""
             faults = verdict.problems[0]
             self._why = f"a path was found, but its check failed: {faults}"
         return None, faults
+
+    def _keep_better(self, trajectory: Trajectory, clearance_m: float) -> None:
+        length = path_length(trajectory.positions)  # of a spline: a little more than its path's
+        if self._best is None or length < self._best.path_length_rad:
+            planner = "straight line" if self._problem.cartesian else self._kind.name
+            seed, stages = self._problem.seed, self._watch.stages()
+            self._best = Plan(trajectory, length, clearance_m, planner, self._checks, seed, stages)
 
     def _free(self, scene: Scene) -> Callable[[Array, Array], bool]:
         """Whether a straight line is free; the middle first, where it most likely is not."""

@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import mplib
 import numpy as np
@@ -27,6 +28,7 @@ def planner_of(job: dict[str, Any], folder: Path) -> Any:
     for mesh in root.rglob("collision/*.stl"):
         shutil.copyfile(mesh, f"{mesh}.convex.stl")
     urdf = root / Path(job["urdf"]).relative_to(job["mesh_root"])
+    narrow(urdf, job)
     srdf = folder / "robot.srdf"
     pairs = "".join(f'<disable_collisions link1="{a}" link2="{b}" reason="Never"/>' for a, b in job["never_collide"])
     srdf.write_text(f'<?xml version="1.0"?><robot name="{job["robot"]}">{pairs}</robot>')
@@ -37,6 +39,19 @@ def planner_of(job: dict[str, Any], folder: Path) -> Any:
         body = fcl.FCLObject(f"box{number}", mplib.Pose(centre, [1, 0, 0, 0]), [shape], [mplib.Pose()])
         made.planning_world.add_object(body)
     return made
+
+
+def narrow(urdf: Path, job: dict[str, Any]) -> None:
+    """Write the job's joint limits into the URDF, whose own are wider: all planners get the same."""
+    tree = ET.parse(urdf)  # noqa: S314 - a file of the robot folder
+    wanted = {name: (job["lower"][i], job["upper"][i]) for i, name in enumerate(job["joints"])}
+    for joint in tree.getroot().iter("joint"):
+        limit = joint.find("limit")
+        if limit is not None and joint.get("name") in wanted:
+            low, high = wanted[str(joint.get("name"))]
+            limit.set("lower", str(low))
+            limit.set("upper", str(high))
+    tree.write(urdf)
 
 
 def main() -> None:
