@@ -41,7 +41,7 @@ def test_list_shows_every_model_with_what_its_manifest_says() -> None:
     result = models("list")
     assert result.exit_code == 0
     rows = {line.split()[0]: line for line in result.stdout.splitlines() if "src" in line}
-    assert set(rows) == {"deeplab_v3", "efficientdet_lite0"}
+    assert set(rows) == {"deeplab_v3", "efficientdet_lite0", "tabletop"}
     for word in ("segment", "deeplab", "257 x 257 float32", "21", "2.8"):
         assert word in rows["deeplab_v3"]
     for word in ("detect", "efficientdet", "320 x 320 uint8", "80", "4.1"):

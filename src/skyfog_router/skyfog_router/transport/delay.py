@@ -18,6 +18,7 @@ from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_router.transport.base import Query, ReplicaEvents, ReplicaTransport
 
 UNDER_WAY = 4_096  # more than this many messages arrive undelayed
+CLOSE_LIMIT_S = 2.0
 
 
 class DelayedReplicaTransport:
@@ -28,9 +29,10 @@ class DelayedReplicaTransport:
         self._delay_ns = delay_ns
         self._line: queue.Queue[tuple[int, Callable[[], None]]] = queue.Queue(UNDER_WAY)
         self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="distance", daemon=True)
 
     def serve(self, keys: ServiceKeys, who: ReplicaKey, events: ReplicaEvents) -> None:
-        threading.Thread(target=self._run, name="distance", daemon=True).start()
+        self._thread.start()
         self._transport.serve(keys, who, _Distant(events, self._later))
 
     def announce(self, ready: bool) -> None:
@@ -40,6 +42,8 @@ class DelayedReplicaTransport:
         self._closing.set()
         with contextlib.suppress(queue.Full):
             self._line.put_nowait((0, lambda: None))  # wakes the thread where nothing is under way
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_LIMIT_S)
         self._transport.close()
 
     def _later(self, call: Callable[[], None]) -> None:
