@@ -5,22 +5,21 @@ Times are nanoseconds of the machine's steady clock, so that they can be laid be
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
 from array import array
+from collections.abc import Callable
 from typing import Any
 
-import rclpy
 from rclpy.client import Client
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.task import Future
 
 from skyfog_bench.messages import HEAD_BYTES, head, number_of
-from skyfog_bench.serve import serve
+from skyfog_bench.nodes.serving import run
 from skyfog_interfaces.msg import Status
 from skyfog_interfaces.srv import Echo
 
@@ -122,27 +121,14 @@ def _status(response: Any, number: int, size: int) -> int:
     return int(Status.OK) if right else WRONG
 
 
+def _commands(node: Node, _executor: SingleThreadedExecutor) -> dict[str, Callable[..., Any]]:
+    client = BenchClient(node)
+    return {"wait": client.wait, "round": client.round, "paced": client.paced}
+
+
 def main() -> None:
     """Serve commands until standard input ends."""
-    rclpy.init()
-    node = Node("bench_client")
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-
-    def spin() -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            executor.spin()
-
-    spinning = threading.Thread(target=spin, daemon=True)
-    spinning.start()
-    client = BenchClient(node)
-    try:
-        serve({"wait": client.wait, "round": client.round, "paced": client.paced})
-    except KeyboardInterrupt:
-        pass
-    finally:
-        rclpy.try_shutdown()
-        spinning.join(2.0)
+    run("bench_client", _commands)
 
 
 if __name__ == "__main__":

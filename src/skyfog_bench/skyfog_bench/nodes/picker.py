@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future as Answer
 from typing import Any
 
-import rclpy
 from rclpy.action import ActionClient
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from skyfog_bench.serve import serve
+from skyfog_bench.nodes.serving import run
 from skyfog_interfaces.action import PickPlace
 from skyfog_interfaces.msg import ModelStates
 from skyfog_interfaces.srv import ResetWorld
@@ -89,27 +87,14 @@ def _done(future: Any, limit_s: float) -> Any:
     return answer.result(limit_s)
 
 
+def _commands(node: Node, executor: SingleThreadedExecutor) -> dict[str, Callable[..., Any]]:
+    picker = Picker(node, executor)
+    return {"wait": picker.wait, "scene": picker.scene}
+
+
 def main() -> None:
     """Serve commands until standard input ends."""
-    rclpy.init()
-    node = Node("bench_picker")
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    picker = Picker(node, executor)
-
-    def spin() -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            executor.spin()
-
-    spinning = threading.Thread(target=spin, daemon=True)
-    spinning.start()
-    try:
-        serve({"wait": picker.wait, "scene": picker.scene})
-    except KeyboardInterrupt:
-        pass
-    finally:
-        rclpy.try_shutdown()
-        spinning.join(2.0)
+    run("bench_picker", _commands)
 
 
 if __name__ == "__main__":

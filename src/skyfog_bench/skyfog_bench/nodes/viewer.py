@@ -5,21 +5,20 @@ Commands as in skyfog_bench.serve. Times are nanoseconds of the machine's steady
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
-import rclpy
 from rclpy.client import Client
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from rclpy.task import Future
 from sensor_msgs.msg import Image
 
-from skyfog_bench.serve import serve
+from skyfog_bench.nodes.serving import run
 from skyfog_interfaces.srv import Detect
 
 NEWEST = QoSProfile(depth=1)
@@ -98,27 +97,14 @@ def _ask(client: Client, image: Image, calls: list[list[Any]], answered: Any) ->
     client.call_async(Detect.Request(image=image)).add_done_callback(keep)
 
 
+def _commands(node: Node, _executor: SingleThreadedExecutor) -> dict[str, Callable[..., Any]]:
+    viewer = Viewer(node)
+    return {"watch": viewer.watch, "detect": viewer.detect}
+
+
 def main() -> None:
     """Serve commands until standard input ends."""
-    rclpy.init()
-    node = Node("bench_viewer")
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-
-    def spin() -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            executor.spin()
-
-    spinning = threading.Thread(target=spin, daemon=True)
-    spinning.start()
-    viewer = Viewer(node)
-    try:
-        serve({"watch": viewer.watch, "detect": viewer.detect})
-    except KeyboardInterrupt:
-        pass
-    finally:
-        rclpy.try_shutdown()
-        spinning.join(2.0)
+    run("bench_viewer", _commands)
 
 
 if __name__ == "__main__":
