@@ -248,6 +248,7 @@ class _Run:
             planner = "straight line" if self._problem.cartesian else self._kind.name
             seed, stages = self._problem.seed, self._watch.stages()
             self._best = Plan(trajectory, length, clearance_m, planner, self._checks, seed, stages)
+        self._hear(length)
 
     def _free(self, scene: Scene) -> Callable[[Array, Array], bool]:
         """Whether a straight line is free; the middle first, where it most likely is not."""

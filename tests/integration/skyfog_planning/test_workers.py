@@ -56,6 +56,12 @@ def children(pid: int) -> set[int]:
     return {one.pid for one in psutil.Process(pid).children() if one.status() != psutil.STATUS_ZOMBIE}
 
 
+def idle_worker(pool: Pool) -> set[int]:
+    """The process that takes the next request, once it is forked and the one before it has ended."""
+    wait_until("one idle worker", lambda: len(children(pool.zygote_pid)) == 1)
+    return children(pool.zygote_pid)
+
+
 def gone(pids: set[int]) -> bool:
     return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
 
@@ -81,7 +87,7 @@ def test_errors_come_back_with_their_codes(pool: Pool) -> None:
 
 def test_a_cancelled_request_ends_at_once_with_its_process(pool: Pool) -> None:
     cancellation = Cancellation()
-    working = children(pool.zygote_pid)
+    working = idle_worker(pool)
     heard: list[Progress] = []
 
     def report(progress: Progress) -> None:
@@ -116,7 +122,7 @@ def test_a_worker_that_dies_is_an_error_and_the_next_request_is_served(pool: Poo
 
 
 def test_a_worker_stopped_beyond_its_budget_is_killed(pool: Pool) -> None:
-    working = children(pool.zygote_pid)
+    working = idle_worker(pool)
 
     def report(_progress: Progress) -> None:
         for pid in working:
