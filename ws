@@ -165,6 +165,7 @@ run_checks() {
 verb_test() {
   local lint_status=0 test_status=0
   make_ready $TESTED_EXTRAS
+  setup_photographs
   if [ "${1:-}" = --no-lint ]; then
     shift
   else

@@ -218,3 +218,28 @@ install_extra() {
     pip_install --quiet --constraint "$CONSTRAINTS" --no-deps -r "${1%.txt}.nodeps.txt"
   fi
 }
+
+# Photographs that tests look at, out of Debian's opencv-doc, of which nothing else is kept. Where apt has none, these
+# tests skip.
+setup_photographs() {
+  [ ! -f "$STATE/stamp/photographs" ] || return 0
+  if (set -e; fetch_photographs) >"$STATE/log/photographs.log" 2>&1 </dev/null; then
+    touch "$STATE/stamp/photographs"
+  else
+    say "No photographs from Debian's opencv-doc (see .ws/log/photographs.log); the tests of them skip"
+  fi
+}
+
+fetch_photographs() {
+  rm -rf "$STATE/photographs"
+  mkdir -p "$STATE/photographs"
+  cd "$STATE/photographs"
+  if ! apt-get download -q opencv-doc; then
+    [ "$(id -u)" -eq 0 ]
+    apt-get update -q
+    apt-get download -q opencv-doc
+  fi
+  dpkg-deb --fsys-tarfile opencv-doc_*.deb | tar -x --strip-components=7 --wildcards \
+    '*/data/aloe[LR].jpg' '*/data/leuven[AB].jpg' '*/data/messi5.jpg' '*/data/vtest.avi'
+  rm opencv-doc_*.deb
+}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +16,9 @@ from skyfog_perception.segmenter import Segmenter
 MODELS = Path(__file__).parents[3] / "src" / "skyfog_perception" / "models"
 WHEELS = (("skimage", "data"), ("sklearn", "datasets/images"))
 # Of Debian's package opencv-doc; the variable names a copy elsewhere.
-OPENCV_DOC = Path(os.environ.get("SKYFOG_OPENCV_DOC", "/usr/share/doc/opencv-doc/examples/data"))
+FETCHED = Path(__file__).parents[3] / ".ws" / "photographs"  # by ./ws test
+INSTALLED = Path("/usr/share/doc/opencv-doc/examples/data")
+OPENCV_DOC = FETCHED if FETCHED.is_dir() else INSTALLED
 OF_OPENCV_DOC = ("messi5.jpg", "leuvenA.jpg", "leuvenB.jpg", "aloeL.jpg", "aloeR.jpg", "vtest.avi")
 
 
@@ -45,7 +46,7 @@ def path_of(name: str) -> Path:
     """Where a photograph is; skips where its package is not installed."""
     if name in OF_OPENCV_DOC:
         if not (OPENCV_DOC / name).is_file():
-            pytest.skip(f"{name}: Debian's opencv-doc is not installed (or SKYFOG_OPENCV_DOC not set)")
+            pytest.skip(f"{name}: neither fetched by ./ws test nor is Debian's opencv-doc installed")
         return OPENCV_DOC / name
     for package, folder in WHEELS:
         spec = find_spec(package)
