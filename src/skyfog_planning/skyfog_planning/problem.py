@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyfog_core.errors import SkyfogError
+from skyfog_core.poses import from_quaternion
 
 Array = NDArray[np.float64]
 
@@ -230,18 +231,10 @@ def pose_of(position: tuple[float, float, float], quaternion: tuple[float, float
     x, y, z, w = quaternion
     length = math.sqrt(x * x + y * y + z * z + w * w)
     if length == 0:
-        x, y, z, w, length = 0.0, 0.0, 0.0, 1.0, 1.0
+        w, length = 1.0, 1.0
     if not abs(length - 1) <= UNIT_SLACK:
         raise invalid(f"orientation: the quaternion has length {length:.4g}, not 1")
-    x, y, z, w = x / length, y / length, z / length, w / length
-    pose = np.eye(4)
-    pose[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    pose[:3, 3] = position
-    return pose
+    return from_quaternion(position, (w, x, y, z))
 
 
 def translation(x: float, y: float, z: float) -> Array:

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from skyfog_world.frames import OPTICAL, Pose, inverse, quaternion, z_onto
+from skyfog_core.poses import Pose, inverse, quaternion
+from skyfog_world.frames import OPTICAL, z_onto
 from skyfog_world.model import (
     WORLD,
     Box,

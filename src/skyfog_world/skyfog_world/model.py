@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from skyfog_world.frames import Pose, Vector
+from skyfog_core.poses import Pose
+from skyfog_world.frames import Vector
 
 Rgba = tuple[float, float, float, float]
 WORLD = "world"

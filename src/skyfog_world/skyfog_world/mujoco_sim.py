@@ -11,9 +11,9 @@ import mujoco
 import numpy as np
 
 from skyfog_core.errors import ConfigError, InvalidRequest, plain_reason
+from skyfog_core.poses import Pose, from_quaternion, quaternion
 from skyfog_core.units import S
 from skyfog_world.control import Follower, Odometry, Trajectory, WheelCounter, mean, wheel_speeds
-from skyfog_world.frames import Pose, from_quaternion, quaternion
 from skyfog_world.mjcf import to_mjcf
 from skyfog_world.model import Model, World
 from skyfog_world.placing import scene_places

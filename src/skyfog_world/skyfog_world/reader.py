@@ -9,7 +9,8 @@ from pathlib import Path
 
 from skyfog_core.config.base import nearest
 from skyfog_core.errors import ConfigError, plain_reason
-from skyfog_world.frames import Pose, from_rpy
+from skyfog_core.poses import Pose
+from skyfog_world.frames import from_rpy
 
 # Elements of this namespace are ours; SDFormat itself skips every element whose name has a prefix.
 OURS = "{https://skyfog.example.org/sdf}"

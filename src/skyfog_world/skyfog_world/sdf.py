@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from skyfog_core.errors import ConfigError
-from skyfog_world.frames import FrameError, FrameTree, Pose, Vector
+from skyfog_core.poses import Pose
+from skyfog_world.frames import FrameError, FrameTree, Vector
 from skyfog_world.model import WORLD, Joint, Light, Link, Mimic, Model, SceneSpec, TrafficSpec, World
 from skyfog_world.reader import Element, read
 from skyfog_world.sdf_link import read_link

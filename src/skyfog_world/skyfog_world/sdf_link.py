@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skyfog_world.frames import Pose
+from skyfog_core.poses import Pose
 from skyfog_world.model import (
     Box,
     CameraSpec,

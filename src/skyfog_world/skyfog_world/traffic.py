@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from skyfog_core.errors import ConfigError
+from skyfog_core.poses import Pose
 from skyfog_core.units import S
-from skyfog_world.frames import Pose, from_rpy
+from skyfog_world.frames import from_rpy
 from skyfog_world.model import TrafficSpec
 
 AWAY: Pose = from_rpy(0, 0, -100, 0, 0, 0)

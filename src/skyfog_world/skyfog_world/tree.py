@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skyfog_world.frames import OPTICAL, Pose
+from skyfog_core.poses import Pose
+from skyfog_world.frames import OPTICAL
 from skyfog_world.model import WORLD, CameraSpec, Link, Model, Sensor, World
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from skyfog_core.poses import Pose
 from skyfog_world.control import Trajectory
-from skyfog_world.frames import Pose
 from skyfog_world.mujoco_sim import Simulation
 
 ARM = tuple(f"panda_joint{number}" for number in range(1, 8))

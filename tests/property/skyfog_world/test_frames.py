@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyfog_world.frames import FrameTree, Pose, from_quaternion, from_rpy, inverse, quaternion, yaw_of, z_onto
+from skyfog_core.poses import Pose, from_quaternion, inverse, quaternion
+from skyfog_world.frames import FrameTree, from_rpy, yaw_of, z_onto
 from skyfog_world.model import SceneSpec
 from skyfog_world.placing import draw_places
 

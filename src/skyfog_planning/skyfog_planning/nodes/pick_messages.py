@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from geometry_msgs.msg import Pose
+from geometry_msgs.msg import Pose as PoseMessage
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
@@ -15,10 +15,10 @@ from shape_msgs.msg import SolidPrimitive
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from skyfog_core.config.picking import PickPlaceConfig
+from skyfog_core.poses import Pose, from_quaternion, quaternion
 from skyfog_core.units import S
 from skyfog_interfaces.msg import CollisionObject
 from skyfog_interfaces.srv import PlanMotion
-from skyfog_planning.picking.frames import Transform, quaternion, transform
 from skyfog_planning.picking.grasp import GripperLimits, grip_height
 from skyfog_planning.picking.locate import Located
 from skyfog_planning.picking.sequence import Reach
@@ -43,18 +43,18 @@ def stamp_ns(header: Any) -> int:
     return int(header.stamp.sec) * S + int(header.stamp.nanosec)
 
 
-def to_matrix(message: Any) -> Transform:
+def to_matrix(message: Any) -> Pose:
     """geometry_msgs/Transform -> [4, 4]."""
     t, r = message.translation, message.rotation
-    return transform((t.x, t.y, t.z), (r.x, r.y, r.z, r.w))
+    return from_quaternion((t.x, t.y, t.z), (r.w, r.x, r.y, r.z))
 
 
-def pose(matrix: Transform) -> Pose:
+def pose(matrix: Pose) -> PoseMessage:
     """[4, 4] -> geometry_msgs/Pose."""
-    made = Pose()
+    made = PoseMessage()
     made.position.x, made.position.y, made.position.z = matrix[:3, 3].tolist()
     turned = made.orientation
-    turned.x, turned.y, turned.z, turned.w = quaternion(matrix[:3, :3])
+    turned.w, turned.x, turned.y, turned.z = quaternion(matrix)
     return made
 
 
@@ -87,12 +87,13 @@ def plan_request(config: PickPlaceConfig, positions: Mapping[str, float]) -> Pla
         max_acceleration_scaling=config.velocity_scaling,
     )
     for name, one in config.obstacles.items():
-        at = transform(one.center, (0.0, 0.0, 0.0, 1.0))
+        at = np.eye(4)
+        at[:3, 3] = one.center
         request.objects.append(box(name, at, one.size))
     return request
 
 
-def box(name: str, at: Transform, size: Sequence[float]) -> CollisionObject:
+def box(name: str, at: Pose, size: Sequence[float]) -> CollisionObject:
     """One box around its centre; `size` [3] in metres."""
     made = CollisionObject(id=name, pose=pose(at))
     made.primitives.append(SolidPrimitive(type=SolidPrimitive.BOX, dimensions=[float(side) for side in size]))
@@ -104,9 +105,8 @@ def box_of(name: str, located: Located) -> CollisionObject:
     """An object on the table as the planner sees it, with a margin for what the cameras did not see."""
     height = located.top - located.bottom
     half = located.yaw / 2
-    at = transform(
-        (located.x, located.y, located.bottom + height / 2), (0.0, 0.0, float(np.sin(half)), float(np.cos(half)))
-    )
+    middle = (located.x, located.y, located.bottom + height / 2)
+    at = from_quaternion(middle, (float(np.cos(half)), 0.0, 0.0, float(np.sin(half))))
     return box(name, at, (located.length + 2 * PADDING_M, located.width + 2 * PADDING_M, height + PADDING_M))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skyfog_planning.picking.frames import Transform
+from skyfog_core.poses import Pose
 from skyfog_planning.picking.locate import Located
 
 
@@ -27,11 +27,11 @@ class GripperLimits:
 class Grasp:
     """One way to take an object."""
 
-    base_from_tool: Transform
+    base_from_tool: Pose
     width: float  # of the object between the fingers, metres
 
 
-def downward(x: float, y: float, z: float, yaw: float) -> Transform:
+def downward(x: float, y: float, z: float, yaw: float) -> Pose:
     """A tool at (x, y, z) that points straight down; its fingers close along the direction `yaw` + pi/2."""
     made = np.eye(4)
     cos, sin = np.cos(yaw), np.sin(yaw)
@@ -62,7 +62,7 @@ def grasps(target: Located, limits: GripperLimits) -> list[Grasp]:
     return found
 
 
-def raised(base_from_tool: Transform, by_m: float) -> Transform:
+def raised(base_from_tool: Pose, by_m: float) -> Pose:
     """The same pose, higher by `by_m`."""
     made = base_from_tool.copy()
     made[2, 3] += by_m

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from skyfog_planning.picking.frames import Transform
+from skyfog_core.poses import Pose
 
 Points = npt.NDArray[np.float64]  # [N, 3], metres in the robot's base frame
 
@@ -83,7 +83,7 @@ def deproject(depth: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], camer
     return np.stack([(columns - camera.cx) * z / camera.fx, (rows - camera.cy) * z / camera.fy, z], axis=1)
 
 
-def move(points: Points, a_from_b: Transform) -> Points:
+def move(points: Points, a_from_b: Pose) -> Points:
     """[N, 3] in frame b -> [N, 3] in frame a."""
     moved: Points = points @ a_from_b[:3, :3].T + a_from_b[:3, 3]
     return moved

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from skyfog_planning.picking.frames import Transform
+from skyfog_core.poses import Pose
 from skyfog_planning.picking.grasp import Grasp, GripperLimits, downward, grasps, raised
 from skyfog_planning.picking.locate import Limits, Located, Points, Region, find_objects
 
@@ -35,7 +35,7 @@ class Reach:
     `held` is in the gripper; of the other objects on the table only `touched` may be in the fingers' way.
     """
 
-    base_from_tool: Transform
+    base_from_tool: Pose
     straight: bool
     held: Located | None
     touched: Located | None
@@ -209,7 +209,7 @@ class PickPlace:
         )
         return self._next(now_ns)
 
-    def _over_bin(self) -> Transform:
+    def _over_bin(self) -> Pose:
         x, y, z = self.task.bin_centre
         dx, dy = SPOTS[len(self.outcome.placed) % len(SPOTS)]
         spread = self.task.bin_spread_m

@@ -13,9 +13,9 @@ from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory
 
 from skyfog_core.errors import InvalidRequest
+from skyfog_core.poses import Pose, quaternion
 from skyfog_core.units import S
 from skyfog_world.control import Trajectory
-from skyfog_world.frames import Pose, quaternion
 from skyfog_world.model import CameraSpec, LidarSpec, Sensor
 
 

@@ -13,10 +13,11 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState, LaserScan
 from tf2_msgs.msg import TFMessage
 
+from skyfog_core.poses import Pose, inverse
 from skyfog_core.units import S
 from skyfog_interfaces.msg import ModelStates
 from skyfog_world.control import Odometry
-from skyfog_world.frames import Pose, from_rpy, inverse
+from skyfog_world.frames import from_rpy
 from skyfog_world.live import Due
 from skyfog_world.model import WORLD, CameraSpec, Model, Sensor, World
 from skyfog_world.mujoco_sim import Simulation
