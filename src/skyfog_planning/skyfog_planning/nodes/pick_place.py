@@ -209,7 +209,7 @@ class PickPlaceNode(Node):
                 return policy.on_gripped(opening, time.monotonic_ns())
             assert isinstance(step, Reach)
             await self._reach(policy, step)
-            return policy.on_done(time.monotonic_ns())
+            return policy.on_done(self._opening(), time.monotonic_ns())
         except (StepFailed, UnknownFrame) as error:
             log.warning("step_failed", why=str(error))
             return policy.on_failed(str(error), time.monotonic_ns())
@@ -276,7 +276,11 @@ class PickPlaceNode(Node):
             return moved_for_s > GRIP_S and all(abs(self._joints[name][1]) < GRIP_STILL_M_S for name in fingers)
 
         await self._until(still, self._config.motion_limit_s, "the fingers do not come to rest")
-        return float(sum(self._joints[name][0] for name in fingers))
+        return self._opening()
+
+    def _opening(self) -> float:
+        """Between the fingers, as last heard, in metres."""
+        return float(sum(self._joints[name][0] for name in self._config.finger_joints))
 
     async def _call(self, client: Any, request: Any) -> Any:
         """The service's response. Raises StepFailed where there is none, or its status is not OK."""

@@ -1,6 +1,6 @@
 """The order in which things are done: scan, then each object from the table into the bin, then scan again. Pure.
 
-    SCAN --last view--> PICK --nothing left to try--> SCAN (a new round) --nothing seen--> Finish
+    SCAN --last view--> PICK --nothing left to try--> SCAN (a new round, which also verifies) --nothing seen--> Finish
                          |  open, above, down, close, up, over the bin, open
                          |  a step fails before the object is held: its next grasp, else the next object
                          |  it slipped, or the bin cannot be reached: open where it is, and try in the next round
@@ -105,6 +105,7 @@ class PickPlace:
         self._steps: deque[Step] = deque()
         self._last: Step | None = None
         self._views_taken = 0  # in this round
+        self._placed_since_scan = False
 
     def start(self, now_ns: int) -> Step:
         """The first step."""
@@ -117,9 +118,11 @@ class PickPlace:
         self._views_taken += 1
         return self._next(now_ns)
 
-    def on_done(self, now_ns: int) -> Step:
-        """The last Reach arrived."""
+    def on_done(self, opening_m: float, now_ns: int) -> Step:
+        """The last Reach arrived, with this opening between the fingers."""
         assert isinstance(self._last, Reach)
+        if self._last.held is not None and not self._holds(opening_m):
+            return self._give_up(self._last.what, "lost on the way", now_ns)
         return self._next(now_ns)
 
     def on_gripped(self, opening_m: float, now_ns: int) -> Step:
@@ -127,10 +130,11 @@ class PickPlace:
         assert isinstance(self._last, Grip)
         if self._last.what == "close":
             assert self.target is not None
-            if opening_m < HELD_SHARE * self._grasps[0].width:
+            if not self._holds(opening_m):
                 return self._give_up("close", f"{opening_m * 1e3:.0f} mm between the fingers: not held", now_ns)
         elif self._last.what == "release" and self.target is not None:
             self.outcome.placed.append(self.target.class_name)
+            self._placed_since_scan = True
             self._forget_target()
         return self._next(now_ns)
 
@@ -150,6 +154,9 @@ class PickPlace:
         """No further step is wanted."""
         return self._finish("cancelled")
 
+    def _holds(self, opening_m: float) -> bool:
+        return opening_m >= HELD_SHARE * self._grasps[0].width
+
     def _next(self, now_ns: int) -> Step:
         if self._steps:
             return self._take(self._steps.popleft())
@@ -160,7 +167,7 @@ class PickPlace:
     def _scan(self, now_ns: int) -> Step:
         if now_ns >= self.task.deadline_ns:
             return self._finish("out of time")
-        self._clouds, self._views_taken = [], 0
+        self._clouds, self._views_taken, self._placed_since_scan = [], 0, False
         self.outcome.rounds += 1
         self._steps = deque(Look(view) for view in range(self.task.views))
         return self._take(self._steps.popleft())
@@ -185,11 +192,10 @@ class PickPlace:
                 return self._begin_grasp(now_ns)
             self._note("grasp", f"{self.target.width * 1e3:.0f} mm is too wide for the gripper")
             self.target = None
-        if not self.outcome.left:
-            return self._finish("")
-        if self.outcome.rounds >= self.task.max_rounds:
-            return self._finish(f"objects are left after {self.outcome.rounds} rounds")
-        return self._scan(now_ns)
+        left, rounds = self.outcome.left, self.outcome.rounds
+        if rounds < self.task.max_rounds and (left or self._placed_since_scan):
+            return self._scan(now_ns)
+        return self._finish(f"objects are left after {rounds} rounds" if left else "")
 
     def _begin_grasp(self, now_ns: int) -> Step:
         assert self.target is not None
