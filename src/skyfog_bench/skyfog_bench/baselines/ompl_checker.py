@@ -1,5 +1,8 @@
 """OMPL as it is used by hand: RRTConnect, and a validity checker in Python that asks Pinocchio about every pair.
 
+The links are what the job's URDF says, meshes or spheres. Links that touch where the robot rests are not asked about:
+no sphere model is as thin as its links.
+
 Run as a process: a job on stdin, answers on stdout, in JSON. It knows nothing of Skyfog but the job's files.
 """
 
@@ -37,7 +40,29 @@ def scene(job: dict[str, Any]) -> tuple[Any, Any]:
                 wanted = geometry.geometryObjects[a].parentJoint != 0
             if wanted:
                 geometry.addCollisionPair(pin.CollisionPair(a, b))
+    _leave_out_touching(model, geometry, len(names), rest_of(model, job))
     return model, geometry
+
+
+def rest_of(model: Any, job: dict[str, Any]) -> Any:
+    """Every joint's position where the robot rests."""
+    q = pin.neutral(model)
+    for name, position in {**job["others"], **dict(zip(job["joints"], job["rest"], strict=True))}.items():
+        q[model.joints[model.getJointId(name)].idx_q] = position
+    return q
+
+
+def _leave_out_touching(model: Any, geometry: Any, own: int, q: Any) -> None:
+    """Drop the robot's own pairs that touch at `q`."""
+    data = geometry.createData()
+    pin.computeCollisions(model, model.createData(), geometry, data, q, False)
+    touching = [
+        pin.CollisionPair(pair.first, pair.second)
+        for pair, result in zip(geometry.collisionPairs, data.collisionResults, strict=True)
+        if result.isCollision() and pair.first < own and pair.second < own
+    ]
+    for pair in touching:
+        geometry.removeCollisionPair(pair)
 
 
 def plan(job: dict[str, Any], valid: Any, start: list[float], goal: list[float]) -> list[list[float]] | None:
