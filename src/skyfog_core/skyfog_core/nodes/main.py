@@ -98,6 +98,10 @@ def run(
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except RCLError:
+        if rclpy.ok():
+            raise
+        # A signal shut ROS down between the executor's look at the context and its use of it.
     finally:
         _no_more_signals()  # under `ros2 launch` Ctrl-C comes twice, from the terminal and from launch
         executor.shutdown(timeout_sec=1.0)
