@@ -15,6 +15,8 @@ from types import TracebackType
 
 import psutil
 
+from skyfog_bringup.demo.shm import remove_unused, used_by
+
 LIMIT_S = 30.0
 END_LIMIT_S = 10.0
 
@@ -35,6 +37,7 @@ class Process:
     def __init__(self, name: str, command: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
         self.name = name
         self.log = log
+        self.segments: set[Path] = set()  # shared memory that it would leave behind when killed
         with log.open("w") as out:
             self.popen = subprocess.Popen(
                 command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **env}, start_new_session=True
@@ -45,6 +48,7 @@ class Process:
         return self.log.read_text(errors="replace")
 
     def signal(self, number: signal.Signals) -> None:
+        self.segments |= used_by(self.popen.pid)
         self.popen.send_signal(number)
 
     def wait_for(self, text: str, limit_s: float = LIMIT_S) -> None:
@@ -71,6 +75,7 @@ class Process:
         Returns the exit status.
         """
         if self.popen.poll() is None:
+            self.segments |= used_by(self.popen.pid)
             self._signal_all(signal.SIGCONT)
             self._signal_all(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -130,3 +135,4 @@ class Processes:
     ) -> None:
         for process in reversed(self.all):
             process.end()
+        remove_unused(file for process in self.all for file in process.segments)
