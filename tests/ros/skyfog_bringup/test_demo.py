@@ -17,6 +17,7 @@ import cv2
 import psutil
 import pytest
 
+from skyfog_bringup.demo.shm import used_by
 from skyfog_bringup.images import package_photographs
 from skyfog_core.ports import free_tcp_port
 from support.processes import wait_until
@@ -122,7 +123,8 @@ def test_however_the_demo_ends_nothing_is_left(tmp_path: Path, env: dict[str, st
         wait_until("the nodes are gone", lambda: mentions(out) == [], END_LIMIT_S)
     if number != signal.SIGKILL:
         assert "no process was left behind" in log.read_text()
-        assert [path for path in shared if Path(path).exists()] == []
+        others = {str(file) for pid in psutil.pids() for file in used_by(pid)}  # ports below 10000 are all domains'
+        assert [path for path in shared - others if Path(path).exists()] == []
         assert not (out / "log" / "tmp").exists()
 
 
