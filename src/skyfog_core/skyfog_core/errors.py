@@ -8,7 +8,9 @@ SkyfogError
 │   │   └── TypeMismatch               the two ends disagree on the service type
 │   ├── OutcomeUnknown             may have run: send again only what is idempotent
 │   │   ├── DeadlineExceeded           no valid reply in time
-│   │   └── InvalidReply               a replica answered bytes that are no reply
+│   │   ├── InvalidReply               a replica answered bytes that are no reply
+│   │   ├── LinkLost                   the query ended without an answer
+│   │   └── NoQuorum                   too few answers agree
 │   ├── InvalidRequest             the request itself is at fault
 │   └── ServiceFailed              it ran, and the service says that it failed
 ├── WireError                  bytes from the link cannot be read
@@ -85,6 +87,14 @@ class DeadlineExceeded(OutcomeUnknown):
 
 class InvalidReply(OutcomeUnknown):
     """A replica answered bytes that are no reply."""
+
+
+class LinkLost(OutcomeUnknown):
+    """The query ended without an answer: the replica died, or the link to it did."""
+
+
+class NoQuorum(OutcomeUnknown):
+    """Answers came, but too few of them agree."""
 
 
 class InvalidRequest(RequestError):

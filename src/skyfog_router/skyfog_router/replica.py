@@ -17,6 +17,7 @@ from skyfog_core.units import ms_to_ns
 from skyfog_core.wire import codec
 from skyfog_core.wire.envelope import VERSION, ReplyHeader, refusal
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+from skyfog_core.wire.membership import Announcement
 from skyfog_router.driver import Owner
 from skyfog_router.policy.admission import Admission, AdmissionAction, Answer, Refuse, Start, Stop
 from skyfog_router.transport.base import Query, ReplicaTransport
@@ -79,13 +80,13 @@ class ReplicaDriver:
         self._owner.start()
         self._transport.serve(keys, who, self)
 
-    def announce(self, ready: bool) -> None:
-        """Hold or drop the liveliness token. Any thread, idempotent."""
-        self._transport.announce(ready)
+    def announce(self, announcement: Announcement | None) -> None:
+        """Hold a liveliness token that says this, or none. Any thread, idempotent."""
+        self._transport.announce(announcement)
 
     def close(self) -> None:
         """Drop the token, end the thread, leave the network."""
-        self._transport.announce(ready=False)
+        self._transport.announce(None)
         self._owner.close(lambda _now_ns: self._admission.check())
         self._handler.close()
         self._transport.close()

@@ -17,9 +17,10 @@ from skyfog_core.units import ns_to_ms
 from skyfog_core.wire import codec
 from skyfog_core.wire.envelope import VERSION, Header
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+from skyfog_core.wire.membership import Announcement
 from skyfog_router.driver import Owner
+from skyfog_router.policy.actions import Action, Cancel, Deliver, Fail, Send
 from skyfog_router.policy.pacing import Pacer
-from skyfog_router.policy.request import Action, Cancel, Deliver, Fail, Send
 from skyfog_router.policy.router import Router
 from skyfog_router.transport.base import RouterTransport
 
@@ -99,11 +100,11 @@ class RouterDriver:
     def ended(self, service: str, request_id: RequestId, replica: ReplicaKey) -> None:
         self._owner.post(lambda now_ns: self._on_ended(self._endpoints[service], request_id, replica, now_ns))
 
-    def joined(self, service: str, replica: ReplicaKey) -> None:
-        self._owner.post(lambda now_ns: self._on_join(self._endpoints[service], replica, now_ns))
+    def joined(self, service: str, replica: ReplicaKey, announcement: Announcement) -> None:
+        self._owner.post(lambda now_ns: self._on_join(self._endpoints[service], replica, announcement, now_ns))
 
-    def left(self, service: str, replica: ReplicaKey) -> None:
-        self._owner.post(lambda now_ns: self._on_leave(self._endpoints[service], replica, now_ns))
+    def left(self, service: str, replica: ReplicaKey, announcement: Announcement) -> None:
+        self._owner.post(lambda now_ns: self._on_leave(self._endpoints[service], replica, announcement, now_ns))
 
     # in the driver's thread
 
@@ -151,15 +152,15 @@ class RouterDriver:
         if endpoint.router.is_open(request_id):
             self._perform(endpoint, endpoint.router.on_ended(request_id, replica, now_ns), now_ns)
 
-    def _on_join(self, endpoint: Endpoint, replica: ReplicaKey, now_ns: int) -> None:
+    def _on_join(self, endpoint: Endpoint, replica: ReplicaKey, announcement: Announcement, now_ns: int) -> None:
         log.info("replica_joined", service=endpoint.service, replica=str(replica))
         self._trace.event("joined", now_ns, service=endpoint.service, replica=str(replica))
-        self._perform(endpoint, endpoint.router.on_join(replica, now_ns), now_ns)
+        self._perform(endpoint, endpoint.router.on_join(replica, announcement, now_ns), now_ns)
 
-    def _on_leave(self, endpoint: Endpoint, replica: ReplicaKey, now_ns: int) -> None:
+    def _on_leave(self, endpoint: Endpoint, replica: ReplicaKey, announcement: Announcement, now_ns: int) -> None:
         log.info("replica_left", service=endpoint.service, replica=str(replica))
         self._trace.event("left", now_ns, service=endpoint.service, replica=str(replica))
-        endpoint.router.on_leave(replica)
+        self._perform(endpoint, endpoint.router.on_leave(replica, announcement, now_ns), now_ns)
 
     def _on_timer(self, now_ns: int) -> int | None:
         due = []

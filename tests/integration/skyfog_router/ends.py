@@ -13,12 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from skyfog_core.clock import SteadyClock
-from skyfog_core.config.router import ZenohConfig
+from skyfog_core.config.router import RoutingConfig, ZenohConfig
 from skyfog_core.errors import RequestError, Status
 from skyfog_core.ids import RequestId
 from skyfog_core.trace import NoTrace
-from skyfog_core.units import MS, S
+from skyfog_core.units import S
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+from skyfog_core.wire.membership import Announcement
 from skyfog_router.policy.admission import Admission
 from skyfog_router.policy.router import Router
 from skyfog_router.replica import ReplicaDriver, Result
@@ -29,6 +30,7 @@ LIMIT_S = 20.0  # for what takes milliseconds on a machine that is not stalled
 HASH = bytes(32)
 SERVICE = "/echo"
 KEYS = ServiceKeys("test", SERVICE)
+SAID = Announcement()
 
 
 def free_endpoint() -> str:
@@ -68,10 +70,10 @@ class Watched:
     def ended(self, service: str, request_id: RequestId, replica: ReplicaKey) -> None:
         self.ends.put(replica)
 
-    def joined(self, service: str, replica: ReplicaKey) -> None:
+    def joined(self, service: str, replica: ReplicaKey, announcement: Announcement) -> None:
         self.joins.put(replica)
 
-    def left(self, service: str, replica: ReplicaKey) -> None:
+    def left(self, service: str, replica: ReplicaKey, announcement: Announcement) -> None:
         self.leaves.put(replica)
 
     def wait_for(self, *replicas: ReplicaKey) -> None:
@@ -87,19 +89,19 @@ class TracedDriver(RouterDriver):
     def __init__(self, transport: ZenohRouterTransport, deadline_ms: int) -> None:
         super().__init__(transport, SteadyClock(), NoTrace(), 1_000)
         self.watched = Watched()
-        self.start([Endpoint(SERVICE, KEYS, HASH, bytes, Router(deadline_ms * MS, 8, 1_000))])
+        self.start([Endpoint(SERVICE, KEYS, HASH, bytes, Router(RoutingConfig(deadline_ms=deadline_ms)))])
 
     def ended(self, service: str, request_id: RequestId, replica: ReplicaKey) -> None:
         super().ended(service, request_id, replica)
         self.watched.ended(service, request_id, replica)
 
-    def joined(self, service: str, replica: ReplicaKey) -> None:
-        super().joined(service, replica)
-        self.watched.joined(service, replica)
+    def joined(self, service: str, replica: ReplicaKey, announcement: Announcement) -> None:
+        super().joined(service, replica, announcement)
+        self.watched.joined(service, replica, announcement)
 
-    def left(self, service: str, replica: ReplicaKey) -> None:
-        super().left(service, replica)
-        self.watched.left(service, replica)
+    def left(self, service: str, replica: ReplicaKey, announcement: Announcement) -> None:
+        super().left(service, replica, announcement)
+        self.watched.left(service, replica, announcement)
 
     def ask(self, payload: bytes) -> Caller:
         caller = Caller()
@@ -142,7 +144,7 @@ class LocalReplica:
         transport = ZenohReplicaTransport(open_session(ZenohConfig(connect=[endpoint])))
         self.driver = _NotingDriver(transport, self.service, self.admission, SteadyClock(), NoTrace())
         self.driver.start(KEYS, self.who)
-        self.driver.announce(True)
+        self.driver.announce(SAID)
 
     def close(self) -> None:
         self.driver.close()

@@ -16,6 +16,7 @@ from skyfog_core.ids import RequestId
 from skyfog_core.trace import NoTrace
 from skyfog_core.units import S
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+from skyfog_core.wire.membership import Announcement
 from skyfog_router.policy.admission import Admission
 from skyfog_router.replica import ReplicaDriver, Result
 from skyfog_router.transport.zenoh import ZenohReplicaTransport, open_session
@@ -43,7 +44,7 @@ def main(endpoint: str, replica: str, kind: str) -> None:
     admission = Admission(bytes(32), 64, 64, 300 * S, can_abandon=False)
     driver = ReplicaDriver(transport, Service(kind == "hold"), admission, SteadyClock(), NoTrace())
     driver.start(ServiceKeys("test", "/echo"), ReplicaKey("remote", replica))
-    driver.announce(True)
+    driver.announce(Announcement())
     threading.Event().wait()
 
 

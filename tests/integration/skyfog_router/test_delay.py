@@ -11,6 +11,7 @@ from integration.skyfog_router.ends import KEYS, LIMIT_S
 
 from skyfog_core.units import MS
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+from skyfog_core.wire.membership import Announcement
 from skyfog_router.transport.base import Query, ReplicaEvents
 from skyfog_router.transport.delay import DelayedReplicaTransport
 
@@ -22,15 +23,15 @@ class Wire:
     """A transport whose events the test makes."""
 
     events: ReplicaEvents
-    announced = False
+    announced: Announcement | None = None
     closed = False
 
     def serve(self, keys: ServiceKeys, who: ReplicaKey, events: ReplicaEvents) -> None:
         assert (keys, who) == (KEYS, WHO)
         self.events = events
 
-    def announce(self, ready: bool) -> None:
-        self.announced = ready
+    def announce(self, announcement: Announcement | None) -> None:
+        self.announced = announcement
 
     def close(self) -> None:
         self.closed = True
@@ -70,10 +71,10 @@ def test_close_ends_its_thread_and_the_transport_below() -> None:
     before = set(threading.enumerate())
     distant.serve(KEYS, WHO, Seen())
     (thread,) = set(threading.enumerate()) - before
-    distant.announce(True)
+    distant.announce(Announcement())
     distant.close()
     thread.join(LIMIT_S)
-    assert (thread.is_alive(), wire.announced, wire.closed) == (False, True, True)
+    assert (thread.is_alive(), wire.announced, wire.closed) == (False, Announcement(), True)
 
 
 @pytest.mark.parametrize("count", [5_000])

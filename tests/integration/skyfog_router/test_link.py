@@ -12,6 +12,7 @@ from integration.skyfog_router.ends import (
     HASH,
     KEYS,
     LIMIT_S,
+    SAID,
     SERVICE,
     Watched,
     open_router_transport,
@@ -22,6 +23,7 @@ from skyfog_core.errors import ConfigError, DeadlineExceeded, InvalidReply, NotE
 from skyfog_core.wire import codec
 from skyfog_core.wire.envelope import VERSION, Header
 from skyfog_core.wire.keys import ReplicaKey
+from skyfog_core.wire.membership import to_chunk
 from skyfog_router.transport.zenoh import open_session
 
 MB = 1 << 20
@@ -87,7 +89,7 @@ def test_a_replica_that_leaves_drops_its_token_and_finishes_what_it_has(net: Net
     robot.watched.wait_for(replica.who)
     caller = robot.ask(b"last")
     replica.service.started.get(timeout=LIMIT_S)
-    replica.driver.announce(False)
+    replica.driver.announce(None)
     assert robot.watched.leaves.get(timeout=LIMIT_S) == replica.who
     replica.service.finish()
     assert caller.wait() == b"last"
@@ -99,7 +101,7 @@ def test_a_replica_that_has_left_keeps_no_thread(net: Net) -> None:
     assert robot.ask(b"x").wait() == b"x"
     threads = [thread for thread in threading.enumerate() if thread.name == f"send-{replica.who}"]
     assert len(threads) == 1
-    replica.driver.announce(False)
+    replica.driver.announce(None)
     assert robot.watched.leaves.get(timeout=LIMIT_S) == replica.who
     threads[0].join(LIMIT_S)
     assert not threads[0].is_alive()
@@ -214,7 +216,7 @@ class Stranger:
                 query.reply(query.key_expr, payload, attachment=beside)
 
         self._queryable = self._session.declare_queryable(KEYS.query(self.who), on_query, complete=True)
-        self._token = self._session.liveliness().declare_token(KEYS.live(self.who))
+        self._token = self._session.liveliness().declare_token(KEYS.live(self.who, to_chunk(SAID)))
 
     def close(self) -> None:
         self._session.close()

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from skyfog_core.config.parameters import flatten, nest
-from skyfog_core.wire.keys import ReplicaKey, ServiceKeys, parse_replica, replica_key, service_chunk
+from skyfog_core.wire.keys import ReplicaKey, ServiceKeys, parse_live, replica_key, service_chunk
 
 words = st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True)
 chunks = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,8}", fullmatch=True)
@@ -32,7 +32,5 @@ def test_two_services_never_share_a_key(one: str, other: str) -> None:
 @given(chunks, services, chunks, chunks)
 def test_every_key_names_its_replica(fleet: str, service: str, zone: str, replica: str) -> None:
     keys, who = ServiceKeys(fleet, service), replica_key(zone, replica)
-    assert {parse_replica(key) for key in (keys.query(who), keys.live(who), keys.cancel(who))} == {
-        ReplicaKey(zone, replica)
-    }
-    assert len({keys.query(who), keys.live(who), keys.cancel(who)}) == 3
+    assert parse_live(keys.live(who, "A")) == (ReplicaKey(zone, replica), "A")
+    assert len({keys.query(who), keys.live(who, "A"), keys.cancel(who)}) == 3

@@ -12,14 +12,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
+from skyfog_core.config.router import RoutingConfig
 from skyfog_core.errors import InvalidReply, NotExecuted, OutcomeUnknown, RequestError, ServiceFailed
 from skyfog_core.units import MS
 from skyfog_core.wire.keys import ReplicaKey
-from skyfog_router.policy.request import Action, Cancel, Deliver, Fail, Send
+from skyfog_core.wire.membership import Announcement
+from skyfog_router.policy.actions import Action, Cancel, Deliver, Fail, Send
 from skyfog_router.policy.router import Router
 
 REPLICAS = [ReplicaKey(zone, name) for zone in "ab" for name in "01"]
 DEADLINE_NS = 50 * MS
+SAID = Announcement()
 
 replicas = st.sampled_from(REPLICAS)
 errors = st.sampled_from([NotExecuted("n"), OutcomeUnknown("o"), ServiceFailed("f"), InvalidReply("i")])
@@ -41,7 +44,7 @@ class RouterMachine(RuleBasedStateMachine):
     @initialize(fan_out=st.integers(1, 3), max_in_flight=st.integers(1, 4))
     def begin(self, fan_out: int, max_in_flight: int) -> None:
         self.fan_out, self.max_in_flight = fan_out, max_in_flight
-        self.router = Router(DEADLINE_NS, fan_out, max_in_flight)
+        self.router = Router(RoutingConfig(deadline_ms=DEADLINE_NS // MS, fan_out=fan_out, max_in_flight=max_in_flight))
         self.now_ns = 0
         self.live: set[ReplicaKey] = set()
         self.seen: dict[bytes, Seen] = {}
@@ -88,12 +91,12 @@ class RouterMachine(RuleBasedStateMachine):
     @rule(replica=replicas)
     def join(self, replica: ReplicaKey) -> None:
         self.live.add(replica)
-        self.perform(self.router.on_join(replica, self.now_ns))
+        self.perform(self.router.on_join(replica, SAID, self.now_ns))
 
     @rule(replica=replicas)
     def leave(self, replica: ReplicaKey) -> None:
         self.live.discard(replica)
-        self.router.on_leave(replica)
+        self.router.on_leave(replica, SAID, self.now_ns)
 
     @rule(request_id=calls, replica=replicas)
     def reply(self, request_id: bytes, replica: ReplicaKey) -> None:

@@ -18,11 +18,13 @@ from skyfog_core.errors import ERROR_OF_STATUS, Status
 from skyfog_core.units import MS, S
 from skyfog_core.wire.envelope import VERSION, Header
 from skyfog_core.wire.keys import ReplicaKey
+from skyfog_core.wire.membership import Announcement
+from skyfog_router.policy.actions import Action, Cancel, Deliver, Fail, Send
 from skyfog_router.policy.admission import Admission, AdmissionAction, Answer, Refuse, Start
-from skyfog_router.policy.request import Action, Cancel, Deliver, Fail, Send
 from skyfog_router.policy.router import Router
 
 HASH = bytes(32)
+SAID = Announcement()
 KILL_NOTICE_NS = 8 * MS
 LEASE_NS = 400 * MS
 
@@ -182,11 +184,11 @@ class Robot:
 
     def on_join(self, who: ReplicaKey) -> None:
         self.fleet.note("join", b"", who)
-        self.perform(self.router.on_join(who, self.kernel.now_ns))
+        self.perform(self.router.on_join(who, SAID, self.kernel.now_ns))
 
     def on_leave(self, who: ReplicaKey) -> None:
         self.fleet.note("leave", b"", who)
-        self.router.on_leave(who)
+        self.router.on_leave(who, SAID, self.kernel.now_ns)
         self.perform([])
 
     def perform(self, actions: list[Action]) -> None:

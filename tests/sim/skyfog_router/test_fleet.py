@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from sim.skyfog_router.fleet import LEASE_NS, Fleet, Model, Process
 
+from skyfog_core.config.router import RoutingConfig
 from skyfog_core.rng import stream
 from skyfog_core.units import MS
 from skyfog_core.wire.keys import ReplicaKey
@@ -56,7 +57,9 @@ def play(seed: int, healthy: bool, fan_out: int = 8) -> Fleet:
         )
         for who in ZONES
     ]
-    fleet = Fleet(models, Router(DEADLINE_NS, fan_out, max_in_flight=CALLS), random)
+    fleet = Fleet(
+        models, Router(RoutingConfig(deadline_ms=DEADLINE_NS // MS, fan_out=fan_out, max_in_flight=CALLS)), random
+    )
     begin_ns = 50 * MS  # everybody has joined
     when_ns = begin_ns
     for _ in range(CALLS):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from skyfog_core.errors import ConfigError, WireError
-from skyfog_core.wire.keys import ReplicaKey, ServiceKeys, parse_replica, replica_key, service_chunk
+from skyfog_core.wire.keys import ReplicaKey, ServiceKeys, parse_live, replica_key, service_chunk
 
 BAD_CHUNKS = ["", "a/b", "*", "**", "$*", "a b", "a#", "a?", "@x", "-x", ".x", "é", "a\n", "../x"]
 
@@ -39,19 +39,26 @@ def test_names_that_differ_only_by_slash_and_underscore_stay_apart() -> None:
 def test_keys_are_those_of_the_architecture_and_name_their_replica() -> None:
     keys, who = ServiceKeys("f", "/arm/detect"), ReplicaKey("us-west-2b", "gpu.0")
     assert keys.query(who) == "skyfog/f/arm.detect/replica/us-west-2b/gpu.0"
-    assert keys.live(who) == "skyfog/f/arm.detect/live/us-west-2b/gpu.0"
+    assert keys.live(who, "Ax-_9") == "skyfog/f/arm.detect/live/us-west-2b/gpu.0/Ax-_9"
     assert keys.cancel(who) == "skyfog/f/arm.detect/cancel/us-west-2b/gpu.0"
-    assert keys.all_live == "skyfog/f/arm.detect/live/*/*"
-    assert {parse_replica(k) for k in (keys.query(who), keys.live(who), keys.cancel(who))} == {who}
+    assert keys.all_live == "skyfog/f/arm.detect/live/*/*/*"
+    assert parse_live(keys.live(who, "Ax-_9")) == (who, "Ax-_9")
 
 
 @pytest.mark.parametrize(
     "key",
-    ["", "skyfog/f/s/live/z", "skyfog/f/s/live/z/r/x", "other/f/s/live/z/r", "skyfog/f/s/live/*/r"],
+    [
+        "",
+        "skyfog/f/s/live/z/r",
+        "skyfog/f/s/live/z/r/x/y",
+        "other/f/s/live/z/r/x",
+        "skyfog/f/s/live/*/r/x",
+        "skyfog/f/s/replica/z/r/x",
+    ],
 )
 def test_a_strange_key_is_refused(key: str) -> None:
     with pytest.raises(WireError, match="is not skyfog/"):
-        parse_replica(key)
+        parse_live(key)
 
 
 def test_replicas_sort_by_zone_then_name() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from skyfog_core.clock import ManualClock
+from skyfog_core.errors import WireError
 from skyfog_core.ids import REQUEST_ID_BYTES, RequestIds
 from skyfog_core.rng import stream
 from skyfog_core.units import MS, US, S, ms_to_ns, ns_to_ms
 from skyfog_core.wire.keys import ReplicaKey
-from skyfog_core.wire.membership import Membership
+from skyfog_core.wire.membership import Announcement, Membership, from_chunk, to_chunk
 
 A, B = ReplicaKey("a", "0"), ReplicaKey("b", "0")
 
@@ -67,11 +68,27 @@ def test_units_agree_with_each_other() -> None:
 
 
 def test_membership_is_sorted_and_tells_news_from_repetition() -> None:
-    members = Membership()
-    assert members.join(B, 1)
-    assert members.join(A, 2)
-    assert not members.join(A, 3)
+    members, old, new = Membership(), Announcement(boot=1), Announcement(boot=2)
+    assert members.join(B, old)
+    assert members.join(A, old)
+    assert not members.join(A, old)
     assert members.live() == [A, B]
-    assert members.leave(A)
-    assert not members.leave(A)
+    assert members.leave(A, old)
+    assert not members.leave(A, old)
     assert (A in members, B in members, len(members)) == (False, True, 1)
+    assert members.join(B, new), "a new process has taken its place"
+    assert not members.leave(B, old), "the old process's token goes later"
+    assert members.said(B) == new
+
+
+def test_an_announcement_survives_as_a_chunk_of_a_key() -> None:
+    said = Announcement(boot=2**32 - 1, price_per_hour=0.0312, capacity=8, local=True)
+    chunk = to_chunk(said)
+    assert chunk.replace("-", "").replace("_", "").isalnum()
+    assert from_chunk(chunk) == said
+
+
+@pytest.mark.parametrize("chunk", ["", "A", "x", "A!!", "A" + "a" * 500, "AgQ", to_chunk(Announcement())[:-4]])
+def test_a_chunk_that_is_no_announcement_is_refused(chunk: str) -> None:
+    with pytest.raises(WireError, match="no announcement"):
+        from_chunk(chunk)

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 from skyfog_core import budget
 from skyfog_core.clock import Clock, ManualClock
+from skyfog_core.config.router import RoutingConfig
 from skyfog_core.errors import Overloaded, RequestError
 from skyfog_core.ids import RequestId
 from skyfog_core.trace import MemoryTrace
-from skyfog_core.units import MS, S
+from skyfog_core.units import S
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+from skyfog_core.wire.membership import Announcement
 from skyfog_router.policy.admission import Admission
 from skyfog_router.policy.router import Router
 from skyfog_router.replica import ReplicaDriver, Result
@@ -22,6 +24,7 @@ from skyfog_router.transport.base import ReplicaEvents, RouterEvents
 HASH = bytes(32)
 SERVICE = "/echo"
 KEYS = ServiceKeys("test", SERVICE)
+SAID = Announcement()
 
 
 class StepOwner:
@@ -119,14 +122,14 @@ class FakeReplicaTransport:
 
     def __init__(self) -> None:
         self.events: ReplicaEvents | None = None
-        self.announced: list[bool] = []
+        self.announced: list[Announcement | None] = []
         self.closed = False
 
     def serve(self, keys: ServiceKeys, who: ReplicaKey, events: ReplicaEvents) -> None:
         self.events = events
 
-    def announce(self, ready: bool) -> None:
-        self.announced.append(ready)
+    def announce(self, announcement: Announcement | None) -> None:
+        self.announced.append(announcement)
 
     def arrive(self, query: FakeQuery) -> None:
         assert self.events is not None
@@ -181,7 +184,7 @@ class Robot:
 
     def __init__(self, clock: ManualClock, decode: Callable[[bytes], object] = bytes, max_in_flight: int = 8) -> None:
         self.transport, self.trace, self.clock = FakeRouterTransport(), MemoryTrace(), clock
-        self.router = Router(100 * MS, 8, max_in_flight)
+        self.router = Router(RoutingConfig(deadline_ms=100, max_in_flight=max_in_flight))
         self.driver = RouterDriver(self.transport, clock, self.trace, max_in_flight)
         self.owner = StepOwner.made[-1]
         self.driver.start([Endpoint(SERVICE, KEYS, HASH, decode, self.router)])
@@ -194,7 +197,7 @@ class Robot:
 
     def join(self, *replicas: ReplicaKey) -> None:
         for replica in replicas:
-            self.driver.joined(SERVICE, replica)
+            self.driver.joined(SERVICE, replica, SAID)
         self.owner.step()
 
     def reply(self, replica: ReplicaKey, header: bytes, payload: bytes = b"") -> None:

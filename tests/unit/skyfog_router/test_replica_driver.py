@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from unit.skyfog_router.drivers import HASH, FakeQuery, Replica, Robot, settle
+from unit.skyfog_router.drivers import HASH, SAID, FakeQuery, Replica, Robot, settle
 
 from skyfog_core import budget
 from skyfog_core.clock import ManualClock
@@ -163,9 +163,9 @@ def test_a_failure_with_an_endless_message_is_still_an_answer(clock: ManualClock
 
 def test_close_drops_the_token_before_it_leaves(clock: ManualClock) -> None:
     replica = Replica(clock)
-    replica.driver.announce(True)
+    replica.driver.announce(SAID)
     replica.driver.close()
-    assert replica.transport.announced == [True, False]
+    assert replica.transport.announced == [SAID, None]
     assert replica.transport.closed
     assert replica.handler.closed
 

@@ -7,6 +7,7 @@ import pytest
 from skyfog_core.errors import (
     DeadlineExceeded,
     InvalidRequest,
+    LinkLost,
     NoReplica,
     NotExecuted,
     OutcomeUnknown,
@@ -16,7 +17,8 @@ from skyfog_core.errors import (
 )
 from skyfog_core.units import MS
 from skyfog_core.wire.keys import ReplicaKey
-from skyfog_router.policy.request import BroadcastRequest, Cancel, Deliver, Fail, LinkLost, Send
+from skyfog_router.policy.actions import Cancel, Deliver, Fail, Send
+from skyfog_router.policy.request import BroadcastRequest
 
 A, B, C = (ReplicaKey(zone, "0") for zone in "abc")
 ID = b"i" * 16

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from unit.skyfog_router.drivers import HASH, SERVICE, FakeCaller, Robot
+from unit.skyfog_router.drivers import HASH, SAID, SERVICE, FakeCaller, Robot
 
 from skyfog_core.clock import ManualClock
 from skyfog_core.errors import (
@@ -74,7 +74,7 @@ def test_every_call_has_an_id_of_its_own(robot: Robot) -> None:
         b"",
         b"garbage",
         codec.encode(ReplyHeader(VERSION, b"o" * 16, Status.OK, 0, 0)),
-        codec.encode(ReplyHeader(VERSION, b"o" * 16, Status.OK, 0, 0)).replace(b"\x96\x01", b"\x96\x02", 1),
+        codec.encode(ReplyHeader(VERSION, b"o" * 16, Status.OK, 0, 0)).replace(b"\x9a\x02", b"\x9a\x03", 1),
     ],
     ids=["no attachment", "garbage", "another request", "later version"],
 )
@@ -155,7 +155,7 @@ def test_a_newcomer_gets_the_payload_of_open_calls() -> None:
 
 
 def test_who_has_left_is_not_asked(robot: Robot) -> None:
-    robot.driver.left(SERVICE, A)
+    robot.driver.left(SERVICE, A, SAID)
     robot.call()
     assert [replica for replica, *_ in robot.transport.sent] == [B]
 

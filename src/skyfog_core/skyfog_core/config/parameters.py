@@ -28,6 +28,7 @@ class Parameter:
     description: str
     low: float | None = None
     high: float | None = None
+    live: bool = False  # may be changed while the node runs
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +87,9 @@ def parameters_of(config: BaseModel, prefix: str = "") -> Iterator[Parameter]:
         elif value is not None:
             low, high = _bounds(field)
             plain = list(value) if isinstance(value, (list, tuple)) else value
-            yield Parameter(f"{prefix}{key}", plain, field.description or "", low, high)
+            extra = field.json_schema_extra
+            live = isinstance(extra, dict) and bool(extra.get("live"))
+            yield Parameter(f"{prefix}{key}", plain, field.description or "", low, high, live)
 
 
 class _RosLoader(yaml.SafeLoader):

@@ -6,11 +6,11 @@ import contextlib
 import itertools
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
@@ -45,7 +45,7 @@ def _descriptor(parameter: Parameter) -> ParameterDescriptor:
         name=parameter.name,
         type=RosParameter.Type.from_parameter_value(parameter.value).value if parameter.value != [] else 9,
         description=parameter.description,
-        read_only=True,
+        read_only=not parameter.live,
     )
     if isinstance(parameter.value, bool) or (parameter.low is None and parameter.high is None):
         return described
@@ -80,3 +80,28 @@ def declare(node: Node, schema: type[S]) -> S:
         else:
             node.declare_parameter(parameter.name, parameter.value, described, ignore_override=True)
     return config
+
+
+def follow(node: Node, config: S, apply: Callable[[S], None]) -> None:
+    """Call `apply` with the new config whenever live parameters are set; the setter hears what the schema refuses.
+
+    `apply` is called in the executor's thread, before the setter has its answer; it must not raise.
+    """
+    schema = type(config)
+    values = {parameter.name: parameter.value for parameter in parameters_of(config)}
+
+    def on_set(parameters: list[RosParameter]) -> SetParametersResult:
+        ours = {p.name: list(p.value) if isinstance(p.value, array) else p.value for p in parameters}
+        changed = {name: value for name, value in ours.items() if not name.startswith(_OF_ROS)}
+        if not changed:
+            return SetParametersResult(successful=True)
+        wanted = values | changed
+        try:
+            built = from_flat(schema, wanted)
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        values.update(wanted)
+        apply(built)
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(on_set)

@@ -1,8 +1,8 @@
 """Zenoh key expressions.
 
     skyfog/<fleet>/<service>/replica/<zone>/<replica>   a query here is a request to that replica
-    skyfog/<fleet>/<service>/live/<zone>/<replica>      liveliness token: held while it takes requests
     skyfog/<fleet>/<service>/cancel/<zone>/<replica>    a put here withdraws a request by id
+    skyfog/<fleet>/<service>/live/<zone>/<replica>/<announcement>   liveliness token: held while it takes requests
 
 A ROS service name `/arm/detect` is the chunk `arm.detect`: ROS names hold no dot, so it can be undone.
 """
@@ -52,15 +52,16 @@ class ServiceKeys:
     def query(self, who: ReplicaKey) -> str:
         return f"{self.prefix}/replica/{who}"
 
-    def live(self, who: ReplicaKey) -> str:
-        return f"{self.prefix}/live/{who}"
+    def live(self, who: ReplicaKey, announcement: str) -> str:
+        """`announcement`: see membership.to_chunk."""
+        return f"{self.prefix}/live/{who}/{announcement}"
 
     def cancel(self, who: ReplicaKey) -> str:
         return f"{self.prefix}/cancel/{who}"
 
     @property
     def all_live(self) -> str:
-        return f"{self.prefix}/live/*/*"
+        return f"{self.prefix}/live/*/*/*"
 
 
 def replica_key(zone: str, replica: str) -> ReplicaKey:
@@ -68,9 +69,9 @@ def replica_key(zone: str, replica: str) -> ReplicaKey:
     return ReplicaKey(chunk("zone", zone), chunk("replica", replica))
 
 
-def parse_replica(key: str) -> ReplicaKey:
-    """The zone and name at the end of any of the keys above. Raises WireError."""
+def parse_live(key: str) -> tuple[ReplicaKey, str]:
+    """Who holds a liveliness token, and its announcement as a chunk. Raises WireError."""
     parts = key.split("/")
-    if len(parts) != 6 or parts[0] != ROOT or not all(_CHUNK.fullmatch(part) for part in parts):
-        raise WireError(f"{key!r} is not {ROOT}/<fleet>/<service>/<kind>/<zone>/<replica>")
-    return ReplicaKey(parts[4], parts[5])
+    if len(parts) != 7 or parts[0] != ROOT or parts[3] != "live" or not all(_CHUNK.fullmatch(part) for part in parts):
+        raise WireError(f"{key!r} is not {ROOT}/<fleet>/<service>/live/<zone>/<replica>/<announcement>")
+    return ReplicaKey(parts[4], parts[5]), parts[6]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare, params_fi
 from skyfog_core.trace import FileTrace, NoTrace
 from skyfog_core.units import S, ms_to_ns
 from skyfog_core.wire.keys import ServiceKeys, chunk, replica_key, service_chunk
+from skyfog_core.wire.membership import Announcement
 from skyfog_router.nodes.handlers import EmbeddedHandler, ForwardHandler, load_embedded
 from skyfog_router.policy.admission import Admission
 from skyfog_router.relay.types import service_type, type_hash
@@ -65,6 +67,12 @@ class ReplicaProxy(Node):
         self._driver.start(keys, who)
         log.info("replica_ready", service=config.service, type=config.type, replica=str(who))
         self._announced = False
+        self._announcement = Announcement(
+            boot=secrets.randbits(32),
+            price_per_hour=config.price_per_hour,
+            capacity=config.concurrency,
+            local=config.local,
+        )
         self._announce_when_ready()
         if isinstance(self._handler, ForwardHandler):
             self.create_timer(CHECK_TARGET_S, self._announce_when_ready)
@@ -98,7 +106,7 @@ class ReplicaProxy(Node):
         ready = not isinstance(self._handler, ForwardHandler) or self._handler.is_ready()
         if ready != self._announced:
             self._announced = ready
-            self._driver.announce(ready)
+            self._driver.announce(self._announcement if ready else None)
             if not ready:
                 log.warning("withdrawn", why="the service behind this replica is gone; back when it is")
 

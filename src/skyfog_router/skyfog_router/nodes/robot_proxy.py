@@ -17,7 +17,6 @@ from skyfog_core.errors import ConfigError, Overloaded, RequestError, plain_reas
 from skyfog_core.nodes.main import run
 from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare
 from skyfog_core.trace import FileTrace, NoTrace
-from skyfog_core.units import ms_to_ns
 from skyfog_core.wire.keys import ServiceKeys, service_chunk
 from skyfog_router.nodes.relay import DeferredService, decoder, to_cdr
 from skyfog_router.policy.router import Router
@@ -64,7 +63,7 @@ class RobotProxy(Node):
             service_chunk(name)
         with blame("fleet"):
             keys = ServiceKeys(config.fleet, name)
-        router = Router(ms_to_ns(entry.deadline_ms), entry.fan_out, config.max_in_flight)
+        router = Router(entry)
         return Endpoint(name, keys, hashed, decoder(found.Response), router, lambda: self._clients_of(name))
 
     def _clients_of(self, name: str) -> int:

@@ -14,50 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from skyfog_core.errors import DeadlineExceeded, NoReplica, NotExecuted, OutcomeUnknown, RequestError
+from skyfog_core.errors import DeadlineExceeded, LinkLost, NoReplica, NotExecuted, OutcomeUnknown, RequestError
 from skyfog_core.ids import RequestId
 from skyfog_core.units import MS, ns_to_ms
 from skyfog_core.wire.keys import ReplicaKey
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Ask `replica`; `budget_ms` is the time left, at least 1."""
-
-    request_id: RequestId
-    replica: ReplicaKey
-    attempt: int
-    budget_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Withdraw the request from a replica whose answer is no longer wanted."""
-
-    request_id: RequestId
-    replica: ReplicaKey
-
-
-@dataclass(frozen=True, slots=True)
-class Deliver:
-    """Give `response` to the caller."""
-
-    request_id: RequestId
-    replica: ReplicaKey
-    response: Any
-    took_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Fail:
-    """Tell the caller that there is no result, and why."""
-
-    request_id: RequestId
-    error: RequestError
-    took_ns: int
-
-
-Action = Send | Cancel | Deliver | Fail
+from skyfog_router.policy.actions import Action, Cancel, Deliver, Fail, Send
 
 
 @dataclass(slots=True)
@@ -154,7 +115,3 @@ class BroadcastRequest:
         return DeadlineExceeded(
             f"no valid reply {waited} ({'; '.join(text) or 'who was asked is a new process since'})"
         )
-
-
-class LinkLost(OutcomeUnknown):
-    """The query ended without an answer: the replica died, or the link to it did."""

@@ -10,11 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from skyfog_core.errors import Overloaded, RequestError
+from skyfog_core.config.router import RoutingConfig
+from skyfog_core.errors import LinkLost, Overloaded, RequestError
 from skyfog_core.ids import RequestId
+from skyfog_core.units import MS
 from skyfog_core.wire.keys import ReplicaKey
-from skyfog_core.wire.membership import Membership
-from skyfog_router.policy.request import Action, BroadcastRequest, Deliver, Fail, LinkLost
+from skyfog_core.wire.membership import Announcement, Membership
+from skyfog_router.policy.actions import Action, Deliver, Fail
+from skyfog_router.policy.request import BroadcastRequest
 
 
 @dataclass(slots=True)
@@ -30,12 +33,8 @@ class Books:
 class Router:
     """The policy of one service. Every method returns the actions to perform, in order."""
 
-    def __init__(self, deadline_ns: int, fan_out: int, max_in_flight: int) -> None:
-        if min(deadline_ns, fan_out, max_in_flight) < 1:
-            raise ValueError(f"deadline {deadline_ns} ns, fan-out {fan_out}, in flight {max_in_flight}: at least 1")
-        self._deadline_ns = deadline_ns
-        self._fan_out = fan_out
-        self._max_in_flight = max_in_flight
+    def __init__(self, config: RoutingConfig) -> None:
+        self._config = config
         self._open: dict[RequestId, BroadcastRequest] = {}
         self._deadlines: list[tuple[int, RequestId]] = []
         self.membership = Membership()
@@ -44,10 +43,10 @@ class Router:
     def on_call(self, request_id: RequestId, now_ns: int) -> list[Action]:
         """A client calls."""
         self.books.called += 1
-        if len(self._open) >= self._max_in_flight:
+        if len(self._open) >= self._config.max_in_flight:
             error = Overloaded(f"{len(self._open)} requests are in flight already")
             return self._count([Fail(request_id, error, 0)])
-        request = BroadcastRequest(request_id, now_ns, now_ns + self._deadline_ns, self._fan_out)
+        request = BroadcastRequest(request_id, now_ns, now_ns + self._config.deadline_ms * MS, self._config.fan_out)
         self._open[request_id] = request
         heapq.heappush(self._deadlines, (request.deadline_ns, request_id))
         return request.ask(self.membership.live(), now_ns)
@@ -67,16 +66,17 @@ class Router:
             return []
         return self.on_error(request_id, replica, LinkLost("ended without an answer"), now_ns)
 
-    def on_join(self, replica: ReplicaKey, now_ns: int) -> list[Action]:
+    def on_join(self, replica: ReplicaKey, announcement: Announcement, now_ns: int) -> list[Action]:
         """A replica announced itself: open requests may ask it too."""
-        if not self.membership.join(replica, now_ns):
+        if not self.membership.join(replica, announcement):
             return []
         live = self.membership.live()
         return [a for request in self._open.values() for a in request.on_join(replica, live, now_ns)]
 
-    def on_leave(self, replica: ReplicaKey) -> None:
+    def on_leave(self, replica: ReplicaKey, announcement: Announcement, now_ns: int) -> list[Action]:
         """A replica drains or died: it gets nothing new. What it has may still be answered."""
-        self.membership.leave(replica)
+        self.membership.leave(replica, announcement)
+        return []
 
     def on_timer(self, now_ns: int) -> list[Action]:
         """Fail what is past its deadline."""

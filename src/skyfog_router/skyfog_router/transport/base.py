@@ -6,6 +6,7 @@ from typing import Protocol
 
 from skyfog_core.ids import RequestId
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+from skyfog_core.wire.membership import Announcement
 
 
 class RouterEvents(Protocol):
@@ -17,11 +18,11 @@ class RouterEvents(Protocol):
     def ended(self, service: str, request_id: RequestId, replica: ReplicaKey) -> None:
         """The query is over: no reply to it follows."""
 
-    def joined(self, service: str, replica: ReplicaKey) -> None:
-        """A replica's token appeared."""
+    def joined(self, service: str, replica: ReplicaKey, announcement: Announcement) -> None:
+        """A replica's token appeared, or one with another announcement."""
 
-    def left(self, service: str, replica: ReplicaKey) -> None:
-        """A replica's token is gone."""
+    def left(self, service: str, replica: ReplicaKey, announcement: Announcement) -> None:
+        """The token with this announcement is gone; another of the same replica may be there."""
 
 
 class RouterTransport(Protocol):
@@ -71,8 +72,8 @@ class ReplicaTransport(Protocol):
     def serve(self, keys: ServiceKeys, who: ReplicaKey, events: ReplicaEvents) -> None:
         """Take queries, unannounced."""
 
-    def announce(self, ready: bool) -> None:
-        """Hold the liveliness token, or drop it. Idempotent."""
+    def announce(self, announcement: Announcement | None) -> None:
+        """Hold a liveliness token that says this, or none. Idempotent; the new token is held before an old one goes."""
 
     def close(self) -> None:
         """Drop the token, take no more, leave the network. Returns within seconds."""

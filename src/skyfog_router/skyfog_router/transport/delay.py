@@ -15,6 +15,7 @@ from collections.abc import Callable
 from skyfog_core.ids import RequestId
 from skyfog_core.units import S
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+from skyfog_core.wire.membership import Announcement
 from skyfog_router.transport.base import Query, ReplicaEvents, ReplicaTransport
 
 UNDER_WAY = 4_096  # more than this many messages arrive undelayed
@@ -35,8 +36,8 @@ class DelayedReplicaTransport:
         self._thread.start()
         self._transport.serve(keys, who, _Distant(events, self._later))
 
-    def announce(self, ready: bool) -> None:
-        self._transport.announce(ready)
+    def announce(self, announcement: Announcement | None) -> None:
+        self._transport.announce(announcement)
 
     def close(self) -> None:
         self._closing.set()

@@ -21,7 +21,8 @@ import zenoh
 from skyfog_core.config.router import ZenohConfig
 from skyfog_core.errors import ConfigError, NotExecuted, Overloaded, WireError, plain_reason
 from skyfog_core.ids import RequestId
-from skyfog_core.wire.keys import ReplicaKey, ServiceKeys, parse_replica
+from skyfog_core.wire.keys import ReplicaKey, ServiceKeys, parse_live
+from skyfog_core.wire.membership import Announcement, from_chunk, to_chunk
 from skyfog_router.transport.base import ReplicaEvents, RouterEvents
 
 log = structlog.get_logger()
@@ -139,14 +140,15 @@ class ZenohRouterTransport:
     def watch(self, service: str, keys: ServiceKeys, events: RouterEvents) -> None:
         def on_token(sample: zenoh.Sample) -> None:
             try:
-                replica = parse_replica(str(sample.key_expr))
+                replica, chunk = parse_live(str(sample.key_expr))
+                announcement = from_chunk(chunk)
             except WireError as error:
                 log.warning("strange_token", key=str(sample.key_expr), why=str(error))
                 return
             if sample.kind == zenoh.SampleKind.PUT:
-                events.joined(service, replica)
+                events.joined(service, replica, announcement)
             else:
-                events.left(service, replica)
+                events.left(service, replica, announcement)
                 link = self._links.pop((service, replica), None)
                 if link is not None:
                     link.close()
@@ -283,12 +285,14 @@ class ZenohReplicaTransport:
         self._session = session
         self._declared: list[Any] = []
         self._token: zenoh.LivelinessToken | None = None
-        self._live_key = ""
+        self._announced: Announcement | None = None
+        self._keys: ServiceKeys | None = None
+        self._who: ReplicaKey | None = None
         self._closed = False
         self._lock = threading.Lock()
 
     def serve(self, keys: ServiceKeys, who: ReplicaKey, events: ReplicaEvents) -> None:
-        self._live_key = keys.live(who)
+        self._keys, self._who = keys, who
 
         def on_query(query: zenoh.Query) -> None:
             events.query(ZenohQuery(query))
@@ -302,16 +306,20 @@ class ZenohReplicaTransport:
             ),
         ]
 
-    def announce(self, ready: bool) -> None:
+    def announce(self, announcement: Announcement | None) -> None:
         with self._lock:
-            if ready and self._token is None and not self._closed:
-                self._token = self._session.liveliness().declare_token(self._live_key)
-            elif not ready and self._token is not None:
-                _quietly(self._token.undeclare)
-                self._token = None
+            if announcement == self._announced:
+                return
+            old, self._token = self._token, None
+            if announcement is not None and not self._closed and self._keys is not None and self._who is not None:
+                key = self._keys.live(self._who, to_chunk(announcement))
+                self._token = self._session.liveliness().declare_token(key)
+            self._announced = announcement
+            if old is not None:
+                _quietly(old.undeclare)
 
     def close(self) -> None:
-        self.announce(ready=False)
+        self.announce(None)
         self._closed = True
         for declared in self._declared:
             _quietly(declared.undeclare)

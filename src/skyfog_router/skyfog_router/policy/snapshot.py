@@ -1,0 +1,56 @@
+"""What a router knows, for those who look: status, diagnostics, metrics. Plain values, a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+ReplicaStateName = Literal["healthy", "suspect", "ejected", "probing", "backing_off"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSnapshot:
+    """One live replica as its router sees it."""
+
+    zone: str
+    replica: str
+    state: ReplicaStateName
+    why: str  # of a state other than healthy
+    local: bool
+    price_per_hour: float
+    capacity: int
+    in_flight: int  # of this robot
+    queue_depth: int  # last told
+    asked: int
+    answered: int
+    won: int
+    failed: int
+    ejections: int
+    p50_ms: float | None  # None: nothing known
+    p99_ms: float | None
+    back_in_ms: float  # until an ejected one is tried again, or one that pushed back is asked
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSnapshot:
+    """One service of a robot: totals since the start, and its replicas."""
+
+    policy: str
+    rank: str
+    in_flight: int
+    called: int
+    delivered: int
+    failed: int
+    late: int
+    sends: int  # to replicas, first copies included
+    extra: int  # sends beyond one a request, within the budget
+    rescues: int  # sends beyond the budget
+    local: int  # answered by the fallback on the robot
+    slo_ms: float | None  # in force: as set, or as learnt
+    within_slo: int
+    p50_ms: float | None  # of delivered requests, recent
+    p99_ms: float | None
+    panic: bool
+    failures: Mapping[str, int] = field(default_factory=dict)  # by the error's name
+    replicas: tuple[ReplicaSnapshot, ...] = ()
