@@ -114,6 +114,12 @@ def models(context: typer.Context) -> None:
     _pass_on("models", "skyfog_perception", context.args)
 
 
+@app.command(context_settings=PASS_ON)
+def sim(context: typer.Context) -> None:
+    """Simulated fleets under faults, played from seeds; `skyfog sim --help` lists what can be done."""
+    _pass_on("sim", "skyfog_sim", context.args)
+
+
 def _pass_on(verb: str, package: str, arguments: list[str]) -> None:
     """Run another package's command, which is imported only now."""
     try:
