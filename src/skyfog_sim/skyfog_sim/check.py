@@ -16,7 +16,7 @@ safety      with a healthy, reachable replica that has room, no idempotent reque
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from skyfog_core.units import MS, ns_to_ms
 from skyfog_core.wire.keys import ReplicaKey
 from skyfog_core.wire.membership import Announcement
 from skyfog_router.policy.actions import Action, Cancel, Deliver, Fail, Send, Why
+from skyfog_router.policy.load_budget import LoadBudget
 from skyfog_sim.history import History
 from skyfog_sim.kernel import Kernel
 from skyfog_sim.replica import Body, Process
@@ -63,6 +64,11 @@ class Call:
     def deadline_ns(self) -> int:
         return self.began_ns + self.config.deadline_ms * MS
 
+    @property
+    def pays_copies(self) -> bool:
+        """Whether copies beside the first are the budget's, rather than what the policy or the answer is made of."""
+        return self.config.policy in {"hedged", "slo"} and self.config.answer == "first"
+
 
 class Check:
     """Watches a cluster and raises Broken."""
@@ -72,15 +78,24 @@ class Check:
         self._all_must_succeed = all_must_succeed
         self.calls: dict[RequestId, Call] = {}
         self.outcomes: Counter[str] = Counter()
-        self.sends: Counter[str] = Counter()  # by why
+        self._sends: dict[str, Counter[str]] = defaultdict(Counter)  # by robot and why
+        self._paid: Counter[str] = Counter()  # by robot: copies that the budget pays
+        self._allowed: dict[str, float] = {}  # by robot: copies within the budget so far
         self._live: Counter[tuple[str, ReplicaKey]] = Counter()  # tokens seen; two while a new process takes over
         self._deadlines: list[tuple[int, RequestId]] = []
         self._just_over: list[Call] = []
         self._runs: Counter[tuple[int, RequestId]] = Counter()  # by boot number
 
+    @property
+    def sends(self) -> Counter[str]:
+        """By why, of all robots."""
+        return sum(self._sends.values(), Counter[str]())
+
     # robot.Watcher
 
     def called(self, robot: Robot, request_id: RequestId) -> None:
+        budget = LoadBudget(robot.config.extra_load)
+        self._allowed[robot.name] = self._allowed.get(robot.name, budget.burst) + budget.ratio
         call = self.calls[request_id] = Call(robot, self._kernel.now_ns, robot.config)
         heapq.heappush(self._deadlines, (call.deadline_ns, request_id))
         self._note("call", robot, request_id)
@@ -141,6 +156,8 @@ class Check:
             raise Broken("twice", f"{process.name} runs {request_id.hex()} again")
         if call is not None:
             call.ran.add(process.boot)
+            if call.config.repeat != "idempotent" and len(call.ran) > 1:
+                raise Broken("repeat", f"{request_id.hex()} runs on {process.name}, and ran elsewhere")
             if call.never_runs:
                 raise Broken("truth", f"{process.name} runs {request_id.hex()}, which failed as not executed")
 
@@ -168,7 +185,7 @@ class Check:
             if call.out:
                 raise Broken("leak", f"{request_id.hex()} has copies out at the end: {call.out}")
         for robot in robots:
-            self._load(robot)
+            self._counters(robot)
             if robot.outstanding:
                 raise Broken("leak", f"{robot.name} has queries out at the end: {robot.outstanding}")
             if robot.router.next_timer_ns() is not None:
@@ -182,7 +199,7 @@ class Check:
         left_ms = (call.deadline_ns - self._kernel.now_ns) / MS
         detail = f"attempt {action.attempt}, {action.budget_ms} ms left, {action.why}"
         self._note("send", robot, request_id, action.replica, detail)
-        self.sends[action.why] += 1
+        self._sends[robot.name][action.why] += 1
         if call.outcome:
             raise Broken("asked", f"{action} after {call.outcome}")
         if self._live[robot.name, action.replica] <= 0:
@@ -195,6 +212,12 @@ class Check:
             raise Broken("repeat", f"{action}: at_most_once, and sent before")
         if call.config.repeat == "if_not_executed" and call.unsure:
             raise Broken("repeat", f"{action}: {call.unsure} copies before may have run")
+        if action.why in {"hedge", "probe"} or (action.why == "copy" and call.pays_copies):
+            self._paid[robot.name] += 1
+            if self._paid[robot.name] > self._allowed[robot.name] + 1e-6:
+                raise Broken(
+                    "load", f"{action}: {self._paid[robot.name]} copies, {self._allowed[robot.name]:.1f} allowed"
+                )
         call.out[action.replica] = action.why
         call.asked += 1
         call.unsure += 1
@@ -233,8 +256,26 @@ class Check:
         self._just_over.append(call)
         return call
 
-    def _load(self, robot: Robot) -> None:
-        """To be compared with the router's snapshot."""
+    def _counters(self, robot: Robot) -> None:
+        """What a router tells of itself is what was seen."""
+        told, sends = robot.router.snapshot(self._kernel.now_ns), self._sends[robot.name]
+        outcomes = Counter(call.outcome for call in self.calls.values() if call.robot is robot)
+        delivered = outcomes.pop("delivered", 0)
+        seen = {
+            "called": delivered + outcomes.total(),
+            "delivered": delivered,
+            "failed": outcomes.total(),
+            "failures": dict(outcomes),
+            "sends": sends.total(),
+            "extra": sends["copy"] + sends["hedge"] + sends["probe"],
+            "rescues": sends["rescue"],
+            "in_flight": 0,
+        }
+        wrong = {name: (getattr(told, name), value) for name, value in seen.items() if getattr(told, name) != value}
+        if wrong:
+            raise Broken("books", f"{robot.name} tells other numbers than were seen: {wrong}")
+        if told.within_slo > delivered or told.local > delivered:
+            raise Broken("books", f"{robot.name}: more within the SLO or answered locally than delivered: {told}")
 
     def _note(
         self, event: str, robot: Robot, request_id: RequestId = b"", replica: object = "", detail: str = ""

@@ -137,6 +137,5 @@ def fleet(
     _say(f"  sends    {_counts(big.check.sends)}")
     churn_us = (spent["on_join"] + spent["on_leave"]) / 1e3
     own_us = sum(spent[name] for name in EVENTS) / 1e3 - churn_us
-    _say(
-        f"  policy   {own_us / called:.1f} us a request, {churn_us / robots / seconds:.1f} us a robot and second of churn"
-    )
+    each_us = churn_us / robots / seconds
+    _say(f"  policy   {own_us / called:.1f} us a request, {each_us:.1f} us a robot and second for what comes and goes")

@@ -7,6 +7,7 @@ from functools import partial
 
 from skyfog_core.config.router import RoutingConfig
 from skyfog_core.rng import stream
+from skyfog_core.units import MS
 from skyfog_core.wire.keys import ReplicaKey
 from skyfog_router.policy.admission import Admission
 from skyfog_router.policy.router import Router
@@ -20,6 +21,8 @@ from skyfog_sim.robot import Robot, RobotModel
 from skyfog_sim.scenario import Scenario
 
 MAX_CALLS = 50_000  # of the kernel, in one history
+
+LOOK_NS = 5 * MS  # between looks whether a process that is to end has finished its work
 
 MakeRouter = Callable[[RoutingConfig, RobotModel, int], Router]
 MakeAdmission = Callable[[ReplicaModel], Admission]
@@ -76,6 +79,8 @@ class Cluster:
             self.kernel.run(limit=MAX_CALLS, after_each=self.check.event_over)
         except NotOver as error:
             raise Broken("leak", str(error)) from None
+        except AssertionError as error:
+            raise Broken("books", str(error)) from error
         self.check.at_end(self.robots, self.processes)
 
     # for the injector
@@ -111,7 +116,27 @@ class Cluster:
             session.look()
 
     def drain(self, process: Process, draining: bool) -> None:
-        process.draining = draining
+        process.drain(draining)
+        self._announce(process)
+
+    def terminate(self, process: Process, limit_ns: int) -> None:
+        """SIGTERM: it ends once nothing is left to do, or after `limit_ns`."""
+        process.terminate()
+        self._announce(process)
+        until_ns = self.kernel.now_ns + limit_ns
+
+        def look() -> None:
+            if process.killed:
+                return
+            if process.desk.is_idle or self.kernel.now_ns >= until_ns:
+                process.end()
+                self.kernel.after(0, partial(self.end, process))
+            else:
+                self.kernel.after(LOOK_NS, partial(process.do, look))
+
+        look()
+
+    def _announce(self, process: Process) -> None:
         for session in self._sessions_of(process):
             session.announce()
 

@@ -18,6 +18,7 @@ FaultKind = Literal[
     "failing",  # the service says that it failed
     "declining",  # the service itself says that it did not run
     "drain",  # the token is dropped, and held again after the pause
+    "terminate",  # SIGTERM: it finishes what it has, within `amount` ms, and ends; another comes after the pause
     "leak",  # memory is gone after `amount` requests, each slower than the one before; then as kill
     "partition",  # nothing gets through, either way
     "deaf",  # one way: nothing gets to the replica
@@ -31,7 +32,7 @@ FaultKind = Literal[
 KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 OF_ROBOTS: frozenset[FaultKind] = frozenset({"offline", "reconfigure", "stop"})
 # Whoever asks is told within a round trip, or KILL_NOTICE_NS: a policy that waits for one replica gets on.
-PROMPT: frozenset[FaultKind] = frozenset({"kill", "overload", "garbage", "declining", "drain", "failing"})
+PROMPT: frozenset[FaultKind] = frozenset({"kill", "garbage", "declining", "drain", "terminate", "failing"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ def _amount(random: Random, kind: FaultKind) -> float:
             return random.choice((2.0, 4.0, 10.0))
         case "overload":
             return float(random.randint(2, 20))
+        case "terminate":
+            return float(random.choice((0, 20, 300)))
         case "leak":
             return float(random.randint(2, 12))
         case "delay":

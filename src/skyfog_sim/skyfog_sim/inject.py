@@ -36,6 +36,7 @@ class Injector:
             "failing": self._in_mood("failing"),
             "declining": self._in_mood("declining"),
             "drain": self._drain,
+            "terminate": self._terminate,
             "leak": self._leak,
             "partition": partial(self._cut, there=1, back=1),
             "offline": partial(self._cut, there=1, back=1),
@@ -106,6 +107,20 @@ class Injector:
             return None
         process.do(partial(self._cluster.drain, process, True))
         return partial(process.do, partial(self._cluster.drain, process, False))
+
+    def _terminate(self, fault: Fault) -> Undo | None:
+        process = self._cluster.process(fault.target)
+        if process is None:
+            return None
+        process.do(partial(self._cluster.terminate, process, round(fault.amount * MS)))
+
+        def start() -> None:
+            if process.killed:
+                self._cluster.start(process.model)
+            else:  # it is not done yet, or frozen
+                self._kernel.after(fault.for_ns, start)
+
+        return start
 
     def _leak(self, fault: Fault) -> Undo | None:
         process = self._cluster.process(fault.target)

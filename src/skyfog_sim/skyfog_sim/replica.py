@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from skyfog_core.errors import Status
 from skyfog_core.ids import RequestId
-from skyfog_core.units import MS, S
+from skyfog_core.units import MS, US, S
 from skyfog_core.wire.envelope import VERSION, Header, ReplyHeader
 from skyfog_core.wire.keys import ReplicaKey
 from skyfog_core.wire.membership import Announcement
@@ -156,6 +156,20 @@ class Process:
         for call in held:
             self.do(call)
 
+    def drain(self, draining: bool) -> None:
+        """Drop the token and take nothing new, or hold it again. The sessions have to tell of it."""
+        self.draining = draining
+        self.desk.drain(draining, self._kernel.now_ns)
+
+    def terminate(self) -> None:
+        """SIGTERM: finish what is here, take no more."""
+        self.draining = True
+        self.desk.close()
+
+    def end(self) -> None:
+        """The end of a process that was told to terminate: who still waits is answered."""
+        self._perform(self.desk.end())
+
     def begin_leak(self, requests: int) -> None:
         """From now on each request costs memory that is never given back."""
         self.leak = self._leak_from = max(1, requests)
@@ -171,13 +185,13 @@ class Process:
                 case Start():
                     self._start(action.request_id)
                 case Stop():
-                    request_id, began_ns = action.request_id, self.jobs[action.request_id]
-                    self._later(STOP_NS, request_id, began_ns, stopped=True)
+                    assert action.request_id in self.jobs, f"{action}, which does not run"
+                    self._later(STOP_NS, action.request_id, self.jobs[action.request_id], stopped=True)
                 case Answer():
-                    self._answer(action.ticket, action.request_id, action.result)
+                    self._answer(action.ticket, action.request_id, action.result, action.queued_ns)
                 case Refuse():
                     result = Result(action.status, message=action.message)
-                    self._answer(action.ticket, action.request_id, result)
+                    self._answer(action.ticket, action.request_id, result, 0, action.retry_after_ms)
 
     def _start(self, request_id: RequestId) -> None:
         self._watcher.started(self, request_id)
@@ -204,7 +218,7 @@ class Process:
         now_ns = self._kernel.now_ns
         result = self._result(request_id, now_ns - began_ns, stopped)
         self._watcher.finished(self, request_id, result.status)
-        self._perform(self.desk.on_done(request_id, result, now_ns))
+        self._perform(self.desk.on_done(request_id, result, now_ns, result.status is not Status.NOT_EXECUTED))
 
     def _result(self, request_id: RequestId, service_ns: int, stopped: bool) -> Result:
         if stopped:
@@ -216,11 +230,21 @@ class Process:
         value = -self.boot if self.model.wrong else int.from_bytes(request_id[8:], "big")
         return Result(Status.OK, Body(request_id, value, self.model.quality), service_ns=service_ns)
 
-    def _answer(self, ticket: Ticket, request_id: RequestId, result: Result) -> None:
+    def _answer(
+        self, ticket: Ticket, request_id: RequestId, result: Result, queued_ns: int, retry_after_ms: int = 0
+    ) -> None:
         if self.mood.garbage:
             ticket.reply(Reply(None))
             return
         header = ReplyHeader(
-            VERSION, request_id, result.status, result.service_ns // 1_000, self.desk.depth, result.message
+            VERSION,
+            request_id,
+            result.status,
+            result.service_ns // US,
+            self.desk.depth,
+            result.message,
+            queued_ns // US,
+            self.desk.running_beside(request_id),
+            retry_after_ms,
         )
         ticket.reply(Reply(header, result.body))

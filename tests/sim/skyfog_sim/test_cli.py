@@ -74,7 +74,7 @@ def test_replay_prints_the_scenario_and_the_history_and_writes_it(tmp_path: Path
         (("run", "--policy", "fastest"), "'fastest' is none of slo, broadcast"),
         (("run", "--seeds", "0"), "--seeds"),
         (("replay", "3", "--trace", "/proc/nowhere"), "/proc/nowhere"),
-        (("replay",), "SEED"),
+        (("replay",), "Missing argument"),
     ],
 )
 def test_a_wrong_option_is_named(words: tuple[str, ...], problem: str) -> None:
