@@ -1,4 +1,4 @@
-"""`skyfog certs ca|issue|show` and `skyfog zenohd`: the fleet's trust and its routers. Needs no ROS."""
+"""`skyfog certs fleet|ca|issue|show` and `skyfog zenohd`: the fleet's trust and its routers. Needs no ROS."""
 
 from __future__ import annotations
 
@@ -90,6 +90,29 @@ def issue_(
         raise _refuse("certs issue", error) from None
 
 
+@certs.command("fleet")
+def fleet_(
+    fleet: Annotated[str, typer.Argument(metavar="FLEET", help="as in the proxies' parameter `fleet`")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="for all files")],
+    robot: Annotated[list[str] | None, typer.Option(metavar="NAME")] = None,
+    replica: Annotated[list[str] | None, typer.Option(metavar="SERVICE=NAME", help="e.g. /detect=gpu0")] = None,
+    router: Annotated[list[str] | None, typer.Option(metavar="NAME")] = None,
+    host: Hosts = None,
+    days: Days = DAYS,
+    force: Force = False,
+) -> None:
+    """Make the CA and all certificates of a small fleet at once."""
+    now = datetime.now(UTC)
+    wanted = [("robot", name, "") for name in robot or ()] + [("router", name, "") for name in router or ()]
+    wanted += [("replica", name, service) for service, _, name in (given.partition("=") for given in replica or ())]
+    try:
+        _tell(make_ca(fleet, out, now, CA_DAYS, force))
+        for role, name, service in wanted:
+            _tell(issue(role, name, out, now, service, days, host or (), force))
+    except ConfigError as error:
+        raise _refuse("certs fleet", error) from None
+
+
 @certs.command()
 def show(files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="certificates")]) -> None:
     """Role, hosts and expiry. Ends with status 1 where one has expired or will within a month."""
@@ -128,8 +151,6 @@ def run(
     values = {"mode": "router", "listen": listen, "connect": connect or [], "lease_ms": lease_ms, "tls": tls}
     try:
         config = parse(ZenohConfig, values, "options")
-        if ca_file and not service:
-            raise ConfigError("--service: with certificates, which services may pass")
         member = Member("router", fleet, tuple(service or ()))
         zenohd.run(config, member, lambda: _console().print(f"ready: {', '.join(listen)}", markup=False))
     except ConfigError as error:

@@ -20,6 +20,7 @@ from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_core.wire.membership import Announcement
 from skyfog_core.wire.payload import pack, unpack
 from skyfog_router.driver import Owner
+from skyfog_router.kept import Kept
 from skyfog_router.policy.admission import Admission, AdmissionAction, Answer, Refuse, Start, Stop
 from skyfog_router.transport.base import Query, ReplicaTransport
 
@@ -75,6 +76,7 @@ class ReplicaDriver:
         self._admission = admission
         self._clock = clock
         self._trace = trace
+        self._kept: Kept[Result] = Kept()
         self._encoding = encoding  # of large replies, to robots that accept it
         self._owner = Owner("replica-driver", clock, self._on_timer, inbox_limit)
 
@@ -141,12 +143,16 @@ class ReplicaDriver:
                 case Answer():
                     self._answer(action.request_id, action.ticket, action.result)
                 case Refuse():
-                    self._answer(action.request_id, action.ticket, Result(action.status, message=action.message))
+                    kept = self._kept.find(action.request_id) if action.status is Status.OUTCOME_UNKNOWN else None
+                    refused = Result(action.status, message=action.message)
+                    self._answer(action.request_id, action.ticket, kept or refused)
 
     def _start(self, action: Start) -> None:
         request_id, query = action.request_id, action.ticket
 
         def done(result: Result) -> None:
+            if result.status is not Status.NOT_EXECUTED:
+                self._kept.keep(request_id, result, len(result.payload))
             self._answer(request_id, query, result)  # from the handler's thread: one change of threads less
             self._owner.post(lambda now_ns: self._on_done(request_id, result, now_ns))
 

@@ -53,6 +53,8 @@ def zenoh_settings(config: ZenohConfig, member: Member | None, now: datetime) ->
 
 
 def _secure(config: ZenohConfig, member: Member, now: datetime) -> dict[str, Any]:
+    if not member.services:
+        raise ConfigError("service: with certificates, say which services may pass")
     facts = certs.check_files(config.tls, member.name, now)
     if facts.state(now) != "ok":
         log.warning("certificate_expires", file=config.tls.certificate, on=f"{facts.not_after:%Y-%m-%d %H:%M} UTC")

@@ -12,8 +12,6 @@ import contextlib
 import json
 import queue
 import threading
-import weakref
-from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -36,7 +34,6 @@ log = structlog.get_logger()
 SEND_QUEUE = 256  # requests waiting for one replica's link
 DIRECT_BYTES = 64 * 1024  # unread bytes that a socket buffer takes for certain
 CLOSE_LIMIT_S = 2.0
-SEEN = 1_024  # latest queries at a replica, among which one that came twice is looked for
 
 
 def open_session(config: ZenohConfig, member: Member | None = None) -> zenoh.Session:
@@ -259,63 +256,25 @@ class ZenohRouterTransport:
 
 
 class ZenohQuery:
-    """A zenoh query, and what came of it by other routers too, as transport.base.Query."""
+    """A zenoh query as transport.base.Query. Where two routers lead here, the same request comes as two of them."""
 
     def __init__(self, query: zenoh.Query) -> None:
-        self._queries: list[zenoh.Query] | None = [query]
+        self._query: zenoh.Query | None = query
         self._lock = threading.Lock()
         self.header = b"" if query.attachment is None else query.attachment.to_bytes()
         self.payload = b"" if query.payload is None else query.payload.to_bytes()
         self.accepts = Encoding.PLAIN
 
-    def again(self, query: zenoh.Query) -> None:
-        """The same send by another way: answered with the first, or let go where that is answered already."""
-        with self._lock:
-            if self._queries is not None:
-                self._queries.append(query)
-                return
-        _let_go(query)
-
     def answer(self, header: bytes, payload: bytes) -> None:
         with self._lock:
-            queries, self._queries = self._queries, None
-        for query in queries or ():
-            try:
-                with query:
-                    query.reply(query.key_expr, payload, attachment=header)
-            except zenoh.ZError as error:
-                log.warning("reply_failed", why=str(error))
-
-
-def _let_go(query: zenoh.Query) -> None:
-    """End it here without an answer."""
-    with query:
-        pass
-
-
-class _Seen:
-    """The latest queries by header, which differs with every send: where two routers lead here, each comes twice."""
-
-    def __init__(self) -> None:
-        self._queries: OrderedDict[bytes, weakref.ref[ZenohQuery]] = OrderedDict()  # gone: given up, or answered
-        self._lock = threading.Lock()  # each link has a thread of zenoh's
-
-    def first(self, query: zenoh.Query) -> ZenohQuery | None:
-        """The query where it is new; None where it came before."""
-        fresh = ZenohQuery(query)
-        if not fresh.header:
-            return fresh
-        with self._lock:
-            known = self._queries.setdefault(fresh.header, weakref.ref(fresh))()
-            if len(self._queries) > SEEN:
-                self._queries.popitem(last=False)
-        if known is fresh:
-            return fresh
-        if known is None:
-            _let_go(query)
-        else:
-            known.again(query)
-        return None
+            query, self._query = self._query, None
+        if query is None:
+            return
+        try:
+            with query:
+                query.reply(query.key_expr, payload, attachment=header)
+        except zenoh.ZError as error:
+            log.warning("reply_failed", why=str(error))
 
 
 class ZenohReplicaTransport:
@@ -334,12 +293,8 @@ class ZenohReplicaTransport:
     def serve(self, keys: ServiceKeys, who: ReplicaKey, events: ReplicaEvents) -> None:
         self._keys, self._who = keys, who
 
-        seen = _Seen()
-
         def on_query(query: zenoh.Query) -> None:
-            first = seen.first(query)
-            if first is not None:
-                events.query(first)
+            events.query(ZenohQuery(query))
 
         self._declared = [
             self._session.declare_queryable(
