@@ -15,10 +15,12 @@ from skyfog_core.ids import REQUEST_ID_BYTES, RequestId
 from skyfog_core.trace import Trace
 from skyfog_core.units import ms_to_ns
 from skyfog_core.wire import codec
-from skyfog_core.wire.envelope import VERSION, ReplyHeader, refusal
+from skyfog_core.wire.envelope import VERSION, Encoding, ReplyHeader, refusal
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_core.wire.membership import Announcement
+from skyfog_core.wire.payload import pack, unpack
 from skyfog_router.driver import Owner
+from skyfog_router.kept import Kept
 from skyfog_router.policy.admission import Admission, AdmissionAction, Answer, Refuse, Start, Stop
 from skyfog_router.transport.base import Query, ReplicaTransport
 
@@ -67,12 +69,15 @@ class ReplicaDriver:
         clock: Clock,
         trace: Trace,
         inbox_limit: int = 4_096,
+        encoding: Encoding = Encoding.PLAIN,
     ) -> None:
         self._transport = transport
         self._handler = handler
         self._admission = admission
         self._clock = clock
         self._trace = trace
+        self._kept: Kept[Result] = Kept()
+        self._encoding = encoding  # of large replies, to robots that accept it
         self._owner = Owner("replica-driver", clock, self._on_timer, inbox_limit)
 
     def start(self, keys: ServiceKeys, who: ReplicaKey) -> None:
@@ -108,6 +113,7 @@ class ReplicaDriver:
     def _on_query(self, query: Query, now_ns: int) -> None:
         try:
             header = codec.decode_header(query.header)
+            query.payload, query.accepts = unpack(query.payload, header.encoding), header.accepts
         except WireError as error:
             kind = "UnsupportedVersion" if isinstance(error, UnsupportedVersion) else "WireError"
             log.warning("query_refused", error=kind, why=str(error))
@@ -137,12 +143,16 @@ class ReplicaDriver:
                 case Answer():
                     self._answer(action.request_id, action.ticket, action.result)
                 case Refuse():
-                    self._answer(action.request_id, action.ticket, Result(action.status, message=action.message))
+                    kept = self._kept.find(action.request_id) if action.status is Status.OUTCOME_UNKNOWN else None
+                    refused = Result(action.status, message=action.message)
+                    self._answer(action.request_id, action.ticket, kept or refused)
 
     def _start(self, action: Start) -> None:
         request_id, query = action.request_id, action.ticket
 
         def done(result: Result) -> None:
+            if result.status is not Status.NOT_EXECUTED:
+                self._kept.keep(request_id, result, len(result.payload))
             self._answer(request_id, query, result)  # from the handler's thread: one change of threads less
             self._owner.post(lambda now_ns: self._on_done(request_id, result, now_ns))
 
@@ -152,5 +162,6 @@ class ReplicaDriver:
     def _answer(self, request_id: RequestId, query: Query, result: Result) -> None:
         depth = self._admission.depth
         message = result.message[:1_000]
-        header = ReplyHeader(VERSION, request_id, result.status, result.service_us, depth, message)
-        query.answer(codec.encode(header), result.payload)
+        encoding, payload = pack(result.payload, min(self._encoding, query.accepts))
+        header = ReplyHeader(VERSION, request_id, result.status, result.service_us, depth, message, encoding=encoding)
+        query.answer(codec.encode(header), payload)

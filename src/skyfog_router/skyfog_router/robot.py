@@ -15,9 +15,10 @@ from skyfog_core.ids import RequestId, RequestIds
 from skyfog_core.trace import Trace
 from skyfog_core.units import ns_to_ms
 from skyfog_core.wire import codec
-from skyfog_core.wire.envelope import VERSION, Header
+from skyfog_core.wire.envelope import VERSION, Encoding, Header
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_core.wire.membership import Announcement
+from skyfog_core.wire.payload import pack, unpack
 from skyfog_router.driver import Owner
 from skyfog_router.policy.actions import Action, Cancel, Deliver, Fail, Send
 from skyfog_router.policy.pacing import Pacer
@@ -52,11 +53,13 @@ class Endpoint:
     router: Router
     clients: Callable[[], int] = _one
     pacer: Pacer = field(default_factory=Pacer)
+    encoding: Encoding = Encoding.PLAIN  # of large payloads, both ways
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
     payload: bytes
+    encoding: Encoding
     caller: Caller
 
 
@@ -80,7 +83,9 @@ class RouterDriver:
 
     def call(self, service: str, payload: bytes, caller: Caller) -> None:
         """Route one request (CDR). Any thread. `caller` hears exactly once, unless this raises Overloaded."""
-        self._owner.submit(lambda now_ns: self._on_call(self._endpoints[service], payload, caller, now_ns))
+        endpoint = self._endpoints[service]
+        encoding, packed = pack(payload, endpoint.encoding)  # here, since it may take the driver's thread too long
+        self._owner.submit(lambda now_ns: self._on_call(endpoint, _Call(packed, encoding, caller), now_ns))
 
     def close(self) -> int:
         """Fail what is open, leave the network, end the thread. Returns how many calls were open."""
@@ -108,9 +113,9 @@ class RouterDriver:
 
     # in the driver's thread
 
-    def _on_call(self, endpoint: Endpoint, payload: bytes, caller: Caller, now_ns: int) -> None:
+    def _on_call(self, endpoint: Endpoint, call: _Call, now_ns: int) -> None:
         request_id = self._ids.next()
-        self._calls[request_id] = _Call(payload, caller)
+        self._calls[request_id] = call
         self._perform(endpoint, endpoint.router.on_call(request_id, now_ns), now_ns)
 
     def _on_reply(
@@ -132,7 +137,7 @@ class RouterDriver:
                 raise ERROR_OF_STATUS[reply.status](reply.message)
             if reply.request_id != request_id:
                 raise InvalidReply("the reply names another request")
-            response = endpoint.decode(payload)
+            response = endpoint.decode(unpack(payload, reply.encoding))
         except WireError as error:
             self._bad_reply(endpoint, request_id, replica, InvalidReply(str(error)), now_ns)
         except RequestError as error:
@@ -206,12 +211,25 @@ class RouterDriver:
                     self._transport.cancel(endpoint.service, action.replica, action.request_id)
 
     def _send(self, endpoint: Endpoint, action: Send, now_ns: int) -> None:
-        header = Header(VERSION, action.request_id, action.attempt, action.budget_ms, endpoint.type_hash)
-        payload = self._calls[action.request_id].payload
+        call = self._calls[action.request_id]
+        header = Header(
+            VERSION,
+            action.request_id,
+            action.attempt,
+            action.budget_ms,
+            endpoint.type_hash,
+            encoding=call.encoding,
+            accepts=endpoint.encoding,
+        )
         self._note("sent", now_ns, action.request_id, replica=str(action.replica), budget_ms=action.budget_ms)
         try:
             self._transport.send(
-                endpoint.service, action.replica, action.request_id, codec.encode(header), payload, action.budget_ms
+                endpoint.service,
+                action.replica,
+                action.request_id,
+                codec.encode(header),
+                call.payload,
+                action.budget_ms,
             )
         except SkyfogError as error:  # not even sent; told as an event, so that this call is over before it
             why = NotExecuted(f"could not be sent: {error}")

@@ -41,6 +41,7 @@ class ZenohConfig(Strict):
     lease_ms: Annotated[int, Field(ge=500, le=600_000, description="silence after which a peer counts as gone")] = (
         10_000
     )
+    shared_memory: Annotated[bool, Field(description="for large payloads between processes of one machine")] = True
     tls: TlsConfig = TlsConfig()
 
 

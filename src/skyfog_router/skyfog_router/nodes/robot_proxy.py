@@ -17,7 +17,9 @@ from skyfog_core.errors import ConfigError, Overloaded, RequestError, plain_reas
 from skyfog_core.nodes.main import run
 from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare
 from skyfog_core.trace import FileTrace, NoTrace
+from skyfog_core.wire.envelope import Encoding
 from skyfog_core.wire.keys import ServiceKeys, service_chunk
+from skyfog_router.acl import Member
 from skyfog_router.nodes.relay import DeferredService, decoder, to_cdr
 from skyfog_router.policy.router import Router
 from skyfog_router.relay.types import has_status, service_type, type_hash
@@ -38,8 +40,9 @@ class RobotProxy(Node):
         config = declare(self, RobotProxyConfig)
         names = _service_names(config)
         endpoints = [self._endpoint(config, key, names[key]) for key in config.services]
-        with blame("zenoh.listen" if config.zenoh.listen else "zenoh.connect"):
-            transport = ZenohRouterTransport(open_session(config.zenoh))
+        member = Member("robot", config.fleet, tuple(names.values()))
+        with blame("zenoh.tls" if config.zenoh.tls.ca else "zenoh.listen" if config.zenoh.listen else "zenoh.connect"):
+            transport = ZenohRouterTransport(open_session(config.zenoh, member))
         trace = FileTrace(Path(config.trace)) if config.trace else NoTrace()
         self._driver = RouterDriver(transport, SteadyClock(), trace, config.max_in_flight)
         self._driver.start(endpoints)
@@ -64,7 +67,15 @@ class RobotProxy(Node):
         with blame("fleet"):
             keys = ServiceKeys(config.fleet, name)
         router = Router(entry)
-        return Endpoint(name, keys, hashed, decoder(found.Response), router, lambda: self._clients_of(name))
+        return Endpoint(
+            name,
+            keys,
+            hashed,
+            decoder(found.Response),
+            router,
+            lambda: self._clients_of(name),
+            encoding=Encoding[entry.compress.upper()],
+        )
 
     def _clients_of(self, name: str) -> int:
         """How many clients share a service's answers; one where ROS shuts down and can no longer tell."""
