@@ -22,7 +22,10 @@ from skyfog_router.driver import Owner
 from skyfog_router.policy.actions import Action, Cancel, Deliver, Fail, Send
 from skyfog_router.policy.pacing import Pacer
 from skyfog_router.policy.router import Router
+from skyfog_router.policy.snapshot import ServiceSnapshot
 from skyfog_router.transport.base import RouterTransport
+
+SNAPSHOT_LIMIT_S = 0.5
 
 log = structlog.get_logger()
 
@@ -81,6 +84,13 @@ class RouterDriver:
     def call(self, service: str, payload: bytes, caller: Caller) -> None:
         """Route one request (CDR). Any thread. `caller` hears exactly once, unless this raises Overloaded."""
         self._owner.submit(lambda now_ns: self._on_call(self._endpoints[service], payload, caller, now_ns))
+
+    def snapshots(self, limit_s: float = SNAPSHOT_LIMIT_S) -> dict[str, ServiceSnapshot]:
+        """What each service's router knows. Any thread but the driver's. Raises Overloaded where it is too busy."""
+        return self._owner.ask(
+            lambda now_ns: {name: endpoint.router.snapshot(now_ns) for name, endpoint in self._endpoints.items()},
+            limit_s,
+        )
 
     def close(self) -> int:
         """Fail what is open, leave the network, end the thread. Returns how many calls were open."""
