@@ -11,7 +11,6 @@ from skyfog_router.diagnosis import Level, of_service
 from skyfog_router.policy.snapshot import ServiceSnapshot
 
 
-
 def test_a_calm_service_is_ok_with_its_figures() -> None:
     found = of_service(CALM, CALM)
     assert (found.level, found.message) == (Level.OK, "2 replicas")
