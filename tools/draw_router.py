@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Draws src/skyfog_router/doc/how_the_router_decides.svg: ./ws run python tools/draw_router.py
+"""Draws src/skyfog_router/doc/how_the_router_decides.svg.
 
-The curves are what the router's own latency sketches say of made-up replicas; the rest is drawn by hand.
+Usage: ./ws run python tools/draw_router.py. The curves are what the router's own latency sketches say of made-up
+replicas; the rest is drawn by hand.
 """
 
 import sys

@@ -9,9 +9,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.table import Table
 
 from skyfog_bringup import tables
 from skyfog_bringup.timeline import Newest, Request, Slowest, Timelines, Wanted, timeline
@@ -55,7 +54,7 @@ def replicas(console: Console, as_json: bool, watch: bool, limit_s: float) -> No
 
 def _show(
     console: Console,
-    table: Callable[[Reports], Table],
+    table: Callable[[Reports], RenderableType],
     plain: Callable[[Reports], list[dict[str, Any]]],
     as_json: bool,
     watch: bool,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -15,16 +16,18 @@ from skyfog_router.policy.snapshot import ReplicaSnapshot, ServiceSnapshot
 from skyfog_router.report import ServiceReport
 
 NONE = "-"
+MIN_WIDTH = 12  # of a column whose words may be folded
 STATE_STYLES = {"healthy": "green", "suspect": "yellow", "probing": "yellow", "backing_off": "yellow", "ejected": "red"}
 
 
-def _table(words: Sequence[str], numbers: Sequence[str], last: str) -> Table:
+def _table(words: Sequence[str], numbers: Sequence[str], last: str = "") -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in words:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", min_width=min(MIN_WIDTH, 2 * len(name)))
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column(last, overflow="fold")
+    if last:
+        table.add_column(last, overflow="fold", min_width=MIN_WIDTH)
     return table
 
 
@@ -47,13 +50,14 @@ def percent(part: float, whole: float) -> str:
     return f"{share:.1f} %"
 
 
-def status_table(reports: Sequence[ServiceReport]) -> Table:
-    """One row a robot and service."""
-    numbers = ("called", "failed", "p50 ms", "p99 ms", "SLO ms", "within", "extra load", "in flight")
-    table = _table(("robot", "service", "policy", "rank"), numbers, "not well")
+def status_table(reports: Sequence[ServiceReport]) -> Group:
+    """One row a robot and service, and a line for each that is not well."""
+    numbers = ("called", "failed", "p50 ms", "p99 ms", "SLO ms", "within", "extra load", "open", "healthy")
+    table = _table(("robot", "service", "policy", "rank"), numbers)
+    lines = []
     for report in reports:
         now = report.snapshot
-        ended = now.delivered + now.failed
+        problem = not_well(now)
         table.add_row(
             report.origin.robot or NONE,
             report.service,
@@ -64,22 +68,27 @@ def status_table(reports: Sequence[ServiceReport]) -> Table:
             milliseconds(now.p50_ms),
             milliseconds(now.p99_ms),
             milliseconds(now.slo_ms),
-            percent(now.within_slo, ended),
+            percent(now.within_slo, now.delivered + now.failed),
             percent(now.extra + now.rescues, now.called),
             f"{now.in_flight:,}",
-            Text(not_well(now), style="yellow"),
+            Text(_healthy(now), style="yellow" if problem else "green"),
         )
-    return table
+        if problem:
+            lines.append(Text(f"{report.origin.robot or NONE} {report.service}: {problem}", style="yellow"))
+    return Group(table, *lines)
+
+
+def _healthy(now: ServiceSnapshot) -> str:
+    return f"{sum(replica.state == 'healthy' for replica in now.replicas)}/{len(now.replicas)}"
 
 
 def not_well(now: ServiceSnapshot) -> str:
-    """What is wrong with a service's replicas, in a few words."""
-    words = []
-    if not now.replicas:
-        words.append("no replica")
+    """What is wrong with a service's replicas and requests, in a few words."""
+    words = [] if now.replicas else ["no replica"]
     if now.panic:
         words.append("panic: all are asked")
     words += [f"{_name(replica)} {replica.state}" for replica in now.replicas if replica.state != "healthy"]
+    words += [f"{count:,} {name}" for name, count in sorted(now.failures.items())]
     return ", ".join(words)
 
 
@@ -89,17 +98,15 @@ def _name(replica: ReplicaSnapshot) -> str:
 
 def replicas_table(reports: Sequence[ServiceReport]) -> Table:
     """One row a replica as one robot sees it."""
-    numbers = ("$/h", "in flight", "queue", "asked", "won", "failed", "p50 ms", "p99 ms", "ejected", "back in ms")
-    table = _table(("robot", "service", "zone", "replica"), numbers, "state")
+    numbers = ("$/h", "busy", "queue", "asked", "won", "failed", "p50 ms", "p99 ms", "ejected")
+    table = _table(("robot", "service", "replica"), numbers, "state")
     for report in reports:
         for replica in report.snapshot.replicas:
-            why = f": {replica.why}" if replica.why else ""
             table.add_row(
                 report.origin.robot or NONE,
                 report.service,
-                replica.zone,
-                f"{replica.replica} (local)" if replica.local else replica.replica,
-                f"{replica.price_per_hour:.3f}" if replica.price_per_hour else NONE,
+                f"{_name(replica)} (local)" if replica.local else _name(replica),
+                f"{replica.price_per_hour:.3g}" if replica.price_per_hour else NONE,
                 f"{replica.in_flight}/{replica.capacity}",
                 f"{replica.queue_depth:,}",
                 f"{replica.asked:,}",
@@ -108,10 +115,15 @@ def replicas_table(reports: Sequence[ServiceReport]) -> Table:
                 milliseconds(replica.p50_ms),
                 milliseconds(replica.p99_ms),
                 f"{replica.ejections:,}",
-                milliseconds(replica.back_in_ms) if replica.back_in_ms else NONE,
-                Text(f"{replica.state.replace('_', ' ')}{why}", style=STATE_STYLES.get(replica.state, "")),
+                Text(_state(replica), style=STATE_STYLES.get(replica.state, "")),
             )
     return table
+
+
+def _state(replica: ReplicaSnapshot) -> str:
+    left = f" for {replica.back_in_ms / 1e3:.1f} s more" if replica.back_in_ms else ""
+    why = f": {replica.why}" if replica.why else ""
+    return f"{replica.state.replace('_', ' ')}{left}{why}"
 
 
 def plain(reports: Sequence[ServiceReport]) -> list[dict[str, Any]]:

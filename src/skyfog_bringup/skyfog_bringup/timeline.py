@@ -4,7 +4,8 @@ An event of the trace has `t_ns`, `event` and, of these, its own fields:
 
     sent       id service replica why budget_ms     refused    id replica error why
     delivered  id service replica ms                failed     id service error why
-    joined, left, readmitted   service replica      ejected    service replica why for_ms
+    answered   id replica  (kept: a better one may come)
+    joined, left, readmitted   service replica      ejected    service replica why
 
 Events of the fleet belong to the time line of each request of that service that was open then.
 """
@@ -22,6 +23,7 @@ import numpy as np
 from skyfog_core.units import ms_to_ns, ns_to_ms
 
 MAX_OPEN = 10_000  # of a proxy that was killed, requests stay open for ever
+BEGINNINGS = frozenset({"sent", "failed"})  # nobody was there to ask where the first one is `failed`
 FLEET_EVENTS = frozenset({"joined", "left", "ejected", "readmitted"})
 
 
@@ -57,10 +59,10 @@ class Request:
 
     @property
     def withdrawn(self) -> list[str]:
-        """Who was asked and had not answered when it ended."""
+        """Who was asked and had not answered when it ended. A copy on trial is heard to the end, so it is none."""
         open_copies: Counter[str] = Counter()
         for step in self.steps:
-            if step.event == "sent":
+            if step.event == "sent" and step.fields["why"] != "probe":
                 open_copies[step.fields["replica"]] += 1
             elif step.event in {"refused", "answered", "delivered"}:
                 open_copies[step.fields["replica"]] -= 1
@@ -115,8 +117,8 @@ class Timelines:
         if name in FLEET_EVENTS:
             self._of_fleet(step)
             return None
-        if "id" not in event:
-            return None  # an event of a later version
+        if event.get("id") not in self.open and name not in BEGINNINGS:
+            return None  # of a later version, or of a copy on trial whose request has ended
         request = self._request(event["id"], t_ns)
         request.service = step.fields.get("service", request.service)
         request.steps.append(step)
@@ -234,6 +236,6 @@ def _told(step: Step) -> str:
         case "failed":
             return f"failed: {fields['error']}: {fields['why']}"
         case "ejected":
-            return f"{replica} ejected for {fields['for_ms']:.0f} ms: {fields['why']}"
+            return f"{replica} ejected: {fields['why']}"
         case _:
             return f"{replica} {step.event}".strip()

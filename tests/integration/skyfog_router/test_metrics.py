@@ -11,13 +11,13 @@ from contextlib import closing
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from support.snapshots import replica, service
 
 from skyfog_core.errors import ConfigError, Overloaded
 from skyfog_core.trace import MemoryTrace
 from skyfog_router.metrics import RouterMetrics
 from skyfog_router.metrics_server import MetricsServer
 from skyfog_router.policy.snapshot import ServiceSnapshot
+from support.snapshots import replica, service
 
 LIMIT_S = 10.0
 

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.snapshots import report
 from typer.testing import CliRunner
 from unit.skyfog_bringup.test_timeline import FAILED, HEDGED, event, sent
 
 from skyfog_bringup import observe
 from skyfog_bringup.cli import app
 from skyfog_router.report import ServiceReport
+from support.snapshots import report
 
 
 class FakeStates:
@@ -127,8 +127,8 @@ def test_options_choose_which_requests_are_told(file: Path, options: tuple[str, 
         (None, "no such file; robot_proxy writes one where its parameter `trace` says"),
         ("no json\n", "trace.jsonl:1: no JSON object"),
         (
-            '{"t_ns": 1, "event": "delivered", "id": "aa"}\n',
-            "not the trace of a robot_proxy: an event without 'replica'",
+            '{"t_ns": 1, "event": "failed", "id": "aa"}\n',
+            "not the trace of a robot_proxy: an event without 'error'",
         ),
         ('{"t_ns": 1}\n', "not the trace of a robot_proxy: an event without 'event'"),
     ],

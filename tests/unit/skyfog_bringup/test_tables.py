@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 from rich.console import Console, RenderableType
-from support.snapshots import replica, report
 
 from skyfog_bringup import tables
 from skyfog_bringup.timeline import Share, Summary
+from support.snapshots import replica, report
 
 
 def shown(part: RenderableType) -> list[str]:
@@ -22,33 +22,36 @@ def shown(part: RenderableType) -> list[str]:
 
 def test_status_has_a_row_a_robot_and_service() -> None:
     header, _, first, second = shown(tables.status_table([report(), report("bert", "/plan", failed=3)]))
-    assert header.startswith("robot service policy rank called failed p50 ms p99 ms SLO ms within extra load in flight")
-    assert first == "anna /detect slo peak_ewma 101 0 41 150 200 99.0 % 29.7 % 1"
-    assert second == "bert /plan slo peak_ewma 101 3 41 150 200 96.1 % 29.7 % 1"
+    assert header == ("robot service policy rank called failed p50 ms p99 ms SLO ms within extra load open healthy")
+    assert first == "anna /detect slo peak_ewma 101 0 41 150 200 99.0 % 29.7 % 1 2/2"
+    assert second == "bert /plan slo peak_ewma 101 3 41 150 200 96.1 % 29.7 % 1 2/2"
 
 
-def test_status_names_who_is_not_well() -> None:
+def test_status_names_who_is_not_well_and_what_failed() -> None:
     states = (replica(), replica(zone="b", state="ejected", why="x"), replica(zone="c", state="suspect"))
-    (_, _, row) = shown(tables.status_table([report(replicas=states, panic=True)]))
-    assert row.endswith("1 panic: all are asked, b/0 ejected, c/0 suspect")
-    (_, _, row) = shown(tables.status_table([report(replicas=())]))
-    assert row.endswith("no replica")
+    failures = {"NoReplica": 2, "DeadlineExceeded": 1}
+    (_, _, row, line) = shown(tables.status_table([report(replicas=states, panic=True, failures=failures)]))
+    assert row.endswith("1 1/3")
+    assert line == "anna /detect: panic: all are asked, b/0 ejected, c/0 suspect, 1 DeadlineExceeded, 2 NoReplica"
+    (*_, row, line) = shown(tables.status_table([report(replicas=())]))
+    assert row.endswith("1 0/0")
+    assert line == "anna /detect: no replica"
 
 
 def test_what_is_unknown_is_a_dash() -> None:
     nothing = {"called": 0, "delivered": 0, "p50_ms": None, "p99_ms": None, "slo_ms": None, "within_slo": 0}
     (_, _, row) = shown(tables.status_table([report("", extra=0, rescues=0, **nothing)]))
-    assert row == "- /detect slo peak_ewma 0 0 - - - - - 1"
+    assert row == "- /detect slo peak_ewma 0 0 - - - - - 1 2/2"
 
 
 def test_replicas_have_a_row_each_with_state_and_why() -> None:
     out = replica(zone="b", state="ejected", why="silent", ejections=2, back_in_ms=1_500.0, p50_ms=None, p99_ms=None)
     states = (replica(), out, replica(zone="robot", local=True, price_per_hour=0.0))
     header, _, first, second, third = shown(tables.replicas_table([report(replicas=states)]))
-    assert header.startswith("robot service zone replica $/h in flight queue asked won failed p50 ms p99 ms ejected")
-    assert first == "anna /detect us-west 0 0.350 1/4 2 100 60 3 42.5 180 0 - healthy"
-    assert second == "anna /detect b 0 0.350 1/4 2 100 60 3 - - 2 1,500 ejected: silent"
-    assert third.startswith("anna /detect robot 0 (local) - 1/4")
+    assert header == "robot service replica $/h busy queue asked won failed p50 ms p99 ms ejected state"
+    assert first == "anna /detect us-west/0 0.35 1/4 2 100 60 3 42.5 180 0 healthy"
+    assert second == "anna /detect b/0 0.35 1/4 2 100 60 3 - - 2 ejected for 1.5 s more: silent"
+    assert third.startswith("anna /detect robot/0 (local) - 1/4")
 
 
 def test_names_are_never_taken_for_markup() -> None:

@@ -29,7 +29,7 @@ FAILED = [
     sent("bb", 2_000, "a/0"),
     event("refused", 2_003, id="bb", replica="a/0", error="NotExecuted", why="full"),
     sent("bb", 2_003, "b/0", "retry"),
-    event("ejected", 2_100, replica="a/0", why="3 failures in a row", for_ms=1_000.0),
+    event("ejected", 2_100, replica="a/0", why="3 failures in a row (out for 1000 ms)"),
     event("failed", 2_500, id="bb", error="DeadlineExceeded", why="no valid reply", ms=500.0),
 ]
 
@@ -56,7 +56,7 @@ def test_a_failed_request_says_why_and_what_happened_to_the_fleet_meanwhile() ->
         "       0.0 ms  asked a/0 (first), 500 ms left",
         "       3.0 ms  a/0 gave no result: NotExecuted: full",
         "       3.0 ms  asked b/0 (retry), 500 ms left",
-        "     100.0 ms  a/0 ejected for 1000 ms: 3 failures in a row",
+        "     100.0 ms  a/0 ejected: 3 failures in a row (out for 1000 ms)",
         "     500.0 ms  failed: DeadlineExceeded: no valid reply",
         "               withdrawn from b/0",
     ]
@@ -101,6 +101,24 @@ def test_an_answer_that_was_kept_for_a_better_one_is_not_withdrawn() -> None:
     (request,) = ended(Timelines(), events)
     assert request.withdrawn == []
     assert "      20.0 ms  a/0 answered; kept, not yet delivered" in list(timeline(request))
+
+
+def test_a_copy_on_trial_is_heard_to_the_end_and_begins_no_request_anew() -> None:
+    timelines = Timelines()
+    events = [
+        sent("ee", 0, "a/0"),
+        sent("ee", 0, "b/0", "probe"),
+        event("delivered", 20, id="ee", replica="a/0", ms=20.0),
+        event("refused", 90, id="ee", replica="b/0", error="ServiceFailed", why="out of memory"),
+    ]
+    (request,) = ended(timelines, events)
+    assert request.withdrawn == []
+    assert not timelines.open
+
+
+def test_a_request_that_nobody_was_asked_for_is_told_too() -> None:
+    (request,) = ended(Timelines(), [event("failed", 300, id="ff", error="NoReplica", why="nobody", ms=300.0)])
+    assert next(timeline(request)) == "ff  /detect  NoReplica after 300.0 ms"
 
 
 def test_requests_that_never_end_are_forgotten_in_the_end() -> None:

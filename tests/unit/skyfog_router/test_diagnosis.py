@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.snapshots import CALM, replica, service
 
 from skyfog_router.diagnosis import Level, of_service
-from skyfog_router.policy.snapshot import ServiceSnapshot
+from support.snapshots import CALM, replica, service
 
 
 def test_a_calm_service_is_ok_with_its_figures() -> None:

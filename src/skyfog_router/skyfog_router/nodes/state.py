@@ -21,12 +21,10 @@ PERIOD_S = 1.0
 UINT32_MAX = 2**32 - 1
 
 # Fields that have one name and one meaning in the snapshot and in the message.
-_OF_SERVICE = """
-    policy rank in_flight called delivered failed late sends extra rescues within_slo panic
-""".split()
-_OF_REPLICA = """
-    zone replica state why local price_per_hour in_flight asked answered won failed ejections back_in_ms
-""".split()
+_OF_SERVICE = ["policy", "rank", "in_flight", "called", "delivered", "failed", "late", "sends", "extra", "rescues"]
+_OF_SERVICE += ["within_slo", "panic"]
+_OF_REPLICA = ["zone", "replica", "state", "why", "local", "price_per_hour", "in_flight", "asked", "answered", "won"]
+_OF_REPLICA += ["failed", "ejections", "back_in_ms"]
 
 
 def state_qos(services: int) -> QoSProfile:
