@@ -18,6 +18,7 @@ from skyfog_core.errors import ConfigError, SkyfogError
 from skyfog_core.trace import Follower
 from skyfog_router.report import ServiceReport
 
+LEAST_WIDTH = 120  # of tables: on a narrower terminal lines are wrapped, but no figure is cut
 REFRESH_S = 1.0
 FOLLOW_S = 0.2
 NEWEST = 5  # requests shown where nobody says which
@@ -60,6 +61,7 @@ def _show(
     watch: bool,
     limit_s: float,
 ) -> None:
+    console.width = max(console.width, LEAST_WIDTH)
     with _ros() as states:
         found = states.first(limit_s)
         if not found:

@@ -16,18 +16,17 @@ from skyfog_router.policy.snapshot import ReplicaSnapshot, ServiceSnapshot
 from skyfog_router.report import ServiceReport
 
 NONE = "-"
-MIN_WIDTH = 12  # of a column whose words may be folded
 STATE_STYLES = {"healthy": "green", "suspect": "yellow", "probing": "yellow", "backing_off": "yellow", "ejected": "red"}
 
 
 def _table(words: Sequence[str], numbers: Sequence[str], last: str = "") -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in words:
-        table.add_column(name, overflow="fold", min_width=min(MIN_WIDTH, 2 * len(name)))
+        table.add_column(name, overflow="fold")
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     if last:
-        table.add_column(last, overflow="fold", min_width=MIN_WIDTH)
+        table.add_column(last, no_wrap=True)
     return table
 
 
@@ -52,7 +51,7 @@ def percent(part: float, whole: float) -> str:
 
 def status_table(reports: Sequence[ServiceReport]) -> Group:
     """One row a robot and service, and a line for each that is not well."""
-    numbers = ("called", "failed", "p50 ms", "p99 ms", "SLO ms", "within", "extra load", "open", "healthy")
+    numbers = ("called", "failed", "p50 ms", "p99 ms", "SLO ms", "within", "extra", "open", "healthy")
     table = _table(("robot", "service", "policy", "rank"), numbers)
     lines = []
     for report in reports:
@@ -87,7 +86,7 @@ def not_well(now: ServiceSnapshot) -> str:
     words = [] if now.replicas else ["no replica"]
     if now.panic:
         words.append("panic: all are asked")
-    words += [f"{_name(replica)} {replica.state}" for replica in now.replicas if replica.state != "healthy"]
+    words += [f"{_name(replica)} {_words(replica.state)}" for replica in now.replicas if replica.state != "healthy"]
     words += [f"{count:,} {name}" for name, count in sorted(now.failures.items())]
     return ", ".join(words)
 
@@ -96,14 +95,17 @@ def _name(replica: ReplicaSnapshot) -> str:
     return f"{replica.zone}/{replica.replica}"
 
 
-def replicas_table(reports: Sequence[ServiceReport]) -> Table:
-    """One row a replica as one robot sees it."""
+def replicas_table(reports: Sequence[ServiceReport]) -> Group:
+    """One row a replica as one robot sees it, and a line for each that is not well."""
     numbers = ("$/h", "busy", "queue", "asked", "won", "failed", "p50 ms", "p99 ms", "ejected")
     table = _table(("robot", "service", "replica"), numbers, "state")
+    lines = []
     for report in reports:
+        robot = report.origin.robot or NONE
         for replica in report.snapshot.replicas:
+            style = STATE_STYLES.get(replica.state, "")
             table.add_row(
-                report.origin.robot or NONE,
+                robot,
                 report.service,
                 f"{_name(replica)} (local)" if replica.local else _name(replica),
                 f"{replica.price_per_hour:.3g}" if replica.price_per_hour else NONE,
@@ -115,15 +117,21 @@ def replicas_table(reports: Sequence[ServiceReport]) -> Table:
                 milliseconds(replica.p50_ms),
                 milliseconds(replica.p99_ms),
                 f"{replica.ejections:,}",
-                Text(_state(replica), style=STATE_STYLES.get(replica.state, "")),
+                Text(_words(replica.state), style=style),
             )
-    return table
+            if replica.state != "healthy":
+                lines.append(Text(f"{robot} {report.service} {_name(replica)} {_state(replica)}", style=style))
+    return Group(table, *lines)
+
+
+def _words(state: str) -> str:
+    return state.replace("_", " ")
 
 
 def _state(replica: ReplicaSnapshot) -> str:
     left = f" for {replica.back_in_ms / 1e3:.1f} s more" if replica.back_in_ms else ""
     why = f": {replica.why}" if replica.why else ""
-    return f"{replica.state.replace('_', ' ')}{left}{why}"
+    return f"{_words(replica.state)}{left}{why}"
 
 
 def plain(reports: Sequence[ServiceReport]) -> list[dict[str, Any]]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 
 from skyfog_bringup import tables
+from skyfog_bringup.observe import LEAST_WIDTH
 from skyfog_bringup.timeline import Share, Summary
+from skyfog_router.report import ServiceReport
 from support.snapshots import replica, report
 
 
@@ -22,7 +25,7 @@ def shown(part: RenderableType) -> list[str]:
 
 def test_status_has_a_row_a_robot_and_service() -> None:
     header, _, first, second = shown(tables.status_table([report(), report("bert", "/plan", failed=3)]))
-    assert header == ("robot service policy rank called failed p50 ms p99 ms SLO ms within extra load open healthy")
+    assert header == ("robot service policy rank called failed p50 ms p99 ms SLO ms within extra open healthy")
     assert first == "anna /detect slo peak_ewma 101 0 41 150 200 99.0 % 29.7 % 1 2/2"
     assert second == "bert /plan slo peak_ewma 101 3 41 150 200 96.1 % 29.7 % 1 2/2"
 
@@ -47,16 +50,26 @@ def test_what_is_unknown_is_a_dash() -> None:
 def test_replicas_have_a_row_each_with_state_and_why() -> None:
     out = replica(zone="b", state="ejected", why="silent", ejections=2, back_in_ms=1_500.0, p50_ms=None, p99_ms=None)
     states = (replica(), out, replica(zone="robot", local=True, price_per_hour=0.0))
-    header, _, first, second, third = shown(tables.replicas_table([report(replicas=states)]))
+    header, _, first, second, third, line = shown(tables.replicas_table([report(replicas=states)]))
     assert header == "robot service replica $/h busy queue asked won failed p50 ms p99 ms ejected state"
     assert first == "anna /detect us-west/0 0.35 1/4 2 100 60 3 42.5 180 0 healthy"
-    assert second == "anna /detect b/0 0.35 1/4 2 100 60 3 - - 2 ejected for 1.5 s more: silent"
-    assert third.startswith("anna /detect robot/0 (local) - 1/4")
+    assert second == "anna /detect b/0 0.35 1/4 2 100 60 3 - - 2 ejected"
+    assert third == "anna /detect robot/0 (local) - 1/4 2 100 60 3 42.5 180 0 healthy"
+    assert line == "anna /detect b/0 ejected for 1.5 s more: silent"
 
 
 def test_names_are_never_taken_for_markup() -> None:
-    (_, _, row) = shown(tables.replicas_table([report(replicas=(replica(state="ejected", why="[red]x[/red]"),))]))
-    assert row.endswith("ejected: [red]x[/red]")
+    (*_, line) = shown(tables.replicas_table([report(replicas=(replica(state="ejected", why="[red]x[/red]"),))]))
+    assert line.endswith("ejected: [red]x[/red]")
+
+
+@pytest.mark.parametrize("table", [tables.status_table, tables.replicas_table])
+def test_tables_lose_nothing_at_their_least_width(table: Callable[[list[ServiceReport]], Group]) -> None:
+    long = replica(zone="eu-central-1b", replica="spot-17", state="backing_off", why="it is overloaded")
+    console = Console(width=LEAST_WIDTH, highlight=False)
+    with console.capture() as capture:
+        console.print(table([report("robot-7", "/arm/plan_motion", replicas=(long,), called=1_234_567)]))
+    assert "…" not in capture.get()
 
 
 def test_json_has_every_field_and_null_for_what_is_unknown() -> None:
