@@ -155,7 +155,15 @@ class RouterDriver:
     ) -> None:
         kind = type(error).__name__
         log.warning("replica_refused", service=endpoint.service, replica=str(replica), error=kind, why=str(error))
-        self._note("refused", now_ns, request_id, replica=str(replica), error=kind, why=str(error))
+        self._note(
+            "refused",
+            now_ns,
+            request_id,
+            service=endpoint.service,
+            replica=str(replica),
+            error=kind,
+            why=str(error),
+        )
         self._perform(endpoint, endpoint.router.on_error(request_id, replica, error, now_ns), now_ns)
 
     def _on_ended(self, endpoint: Endpoint, request_id: RequestId, replica: ReplicaKey, now_ns: int) -> None:
@@ -218,7 +226,15 @@ class RouterDriver:
     def _send(self, endpoint: Endpoint, action: Send, now_ns: int) -> None:
         header = Header(VERSION, action.request_id, action.attempt, action.budget_ms, endpoint.type_hash)
         payload = self._calls[action.request_id].payload
-        self._note("sent", now_ns, action.request_id, replica=str(action.replica), budget_ms=action.budget_ms)
+        self._note(
+            "sent",
+            now_ns,
+            action.request_id,
+            service=endpoint.service,
+            replica=str(action.replica),
+            why=action.why,
+            budget_ms=action.budget_ms,
+        )
         try:
             self._transport.send(
                 endpoint.service, action.replica, action.request_id, codec.encode(header), payload, action.budget_ms
@@ -230,7 +246,15 @@ class RouterDriver:
     def _fail(self, endpoint: Endpoint, action: Fail, now_ns: int) -> None:
         kind = type(action.error).__name__
         log.warning("request_failed", service=endpoint.service, error=kind, why=str(action.error))
-        self._note("failed", now_ns, action.request_id, service=endpoint.service, error=kind, why=str(action.error))
+        self._note(
+            "failed",
+            now_ns,
+            action.request_id,
+            service=endpoint.service,
+            error=kind,
+            why=str(action.error),
+            ms=ns_to_ms(action.took_ns),
+        )
         self._answer(endpoint, partial(self._calls.pop(action.request_id).caller.fail, action.error), now_ns)
 
     def _answer(self, endpoint: Endpoint, answer: Callable[[], None], now_ns: int) -> None:

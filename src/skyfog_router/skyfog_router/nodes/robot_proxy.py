@@ -19,6 +19,7 @@ from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare
 from skyfog_core.trace import FileTrace, NoTrace
 from skyfog_core.wire.keys import ServiceKeys, service_chunk
 from skyfog_router.nodes.relay import DeferredService, decoder, to_cdr
+from skyfog_router.nodes.watch import RouterWatch
 from skyfog_router.policy.router import Router
 from skyfog_router.relay.types import has_status, service_type, type_hash
 from skyfog_router.robot import Endpoint, RouterDriver
@@ -37,12 +38,14 @@ class RobotProxy(Node):
         super().__init__("robot_proxy", **NODE_OPTIONS)
         config = declare(self, RobotProxyConfig)
         names = _service_names(config)
+        self._watch = RouterWatch(config, names)
         endpoints = [self._endpoint(config, key, names[key]) for key in config.services]
         with blame("zenoh.listen" if config.zenoh.listen else "zenoh.connect"):
             transport = ZenohRouterTransport(open_session(config.zenoh))
         trace = FileTrace(Path(config.trace)) if config.trace else NoTrace()
-        self._driver = RouterDriver(transport, SteadyClock(), trace, config.max_in_flight)
+        self._driver = RouterDriver(transport, SteadyClock(), self._watch.noting(trace), config.max_in_flight)
         self._driver.start(endpoints)
+        self._watch.begin(self, config.robot, self._driver.snapshots)
         self._proxied = [
             _ProxiedService(self, self._driver, names[key], entry.type) for key, entry in config.services.items()
         ]
@@ -51,6 +54,7 @@ class RobotProxy(Node):
         self.create_timer(CHECK_NAMES_S, self._check_names)
 
     def destroy_node(self) -> None:
+        self._watch.close()
         if self._driver.close():
             time.sleep(LINGER_S)
         super().destroy_node()
