@@ -13,7 +13,7 @@ from skyfog_core.clock import Clock
 from skyfog_core.errors import Overloaded, Status, UnsupportedVersion, WireError
 from skyfog_core.ids import REQUEST_ID_BYTES, RequestId
 from skyfog_core.trace import Trace
-from skyfog_core.units import ms_to_ns
+from skyfog_core.units import US, ms_to_ns
 from skyfog_core.wire import codec
 from skyfog_core.wire.envelope import VERSION, ReplyHeader, refusal
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
@@ -118,7 +118,8 @@ class ReplicaDriver:
 
     def _on_done(self, request_id: RequestId, result: Result, now_ns: int) -> None:
         self._trace.event("done", now_ns, id=request_id.hex(), status=int(result.status), us=result.service_us)
-        self._perform(self._admission.on_done(request_id, result, now_ns))
+        ran = result.status is not Status.NOT_EXECUTED
+        self._perform(self._admission.on_done(request_id, result, now_ns, ran))
 
     def _on_timer(self, now_ns: int) -> int | None:
         due = self._admission.next_timer_ns()
@@ -135,22 +136,34 @@ class ReplicaDriver:
                 case Stop():
                     self._handler.stop(action.request_id)
                 case Answer():
-                    self._answer(action.request_id, action.ticket, action.result)
+                    self._answer(action.request_id, action.ticket, action.result, action.queued_ns)
                 case Refuse():
-                    self._answer(action.request_id, action.ticket, Result(action.status, message=action.message))
+                    result = Result(action.status, message=action.message)
+                    self._answer(action.request_id, action.ticket, result, retry_after_ms=action.retry_after_ms)
 
     def _start(self, action: Start) -> None:
         request_id, query = action.request_id, action.ticket
 
         def done(result: Result) -> None:
-            self._answer(request_id, query, result)  # from the handler's thread: one change of threads less
+            # From the handler's thread: one change of threads less.
+            self._answer(request_id, query, result, action.queued_ns)
             self._owner.post(lambda now_ns: self._on_done(request_id, result, now_ns))
 
         with budget.until(self._clock.now_ns() + ms_to_ns(action.budget_ms)):
             self._handler.start(request_id, query.payload, done)
 
-    def _answer(self, request_id: RequestId, query: Query, result: Result) -> None:
-        depth = self._admission.depth
-        message = result.message[:1_000]
-        header = ReplyHeader(VERSION, request_id, result.status, result.service_us, depth, message)
+    def _answer(
+        self, request_id: RequestId, query: Query, result: Result, queued_ns: int = 0, retry_after_ms: int = 0
+    ) -> None:
+        header = ReplyHeader(
+            VERSION,
+            request_id,
+            result.status,
+            result.service_us,
+            self._admission.depth,
+            result.message[:1_000],
+            queued_ns // US,
+            self._admission.running_beside(request_id),
+            retry_after_ms,
+        )
         query.answer(codec.encode(header), result.payload)

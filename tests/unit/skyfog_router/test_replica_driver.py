@@ -48,6 +48,35 @@ def test_a_query_runs_and_its_result_is_answered_with_its_service_time(clock: Ma
     assert reply(one) == ReplyHeader(VERSION, X, Status.OK, 42, 0)
 
 
+def test_a_reply_tells_how_long_it_waited_and_how_busy_the_replica_is(clock: ManualClock) -> None:
+    replica, one, two, three = Replica(clock, max_queue=2), query(X), query(Y), query(b"z" * 16)
+    arrive(replica, one, two, three)
+    clock.advance(30 * MS)
+    replica.handler.finish(DONE)
+    replica.owner.step()
+    assert reply(one) == ReplyHeader(VERSION, X, Status.OK, 42, 2)
+    replica.handler.finish(DONE)
+    assert reply(two) == ReplyHeader(VERSION, Y, Status.OK, 42, 1, queue_us=30_000)
+
+
+def test_a_refusal_for_want_of_room_tells_when_to_come_again(clock: ManualClock) -> None:
+    replica, two = Replica(clock, max_queue=0), query(Y)
+    arrive(replica, query(X))
+    clock.advance(30 * MS)
+    arrive(replica, two)
+    assert (reply(two).status, reply(two).running, reply(two).retry_after_ms) == (Status.NOT_EXECUTED, 1, 30)
+
+
+def test_what_the_service_refused_runs_when_it_comes_again(clock: ManualClock) -> None:
+    replica, one, again = Replica(clock), query(X), query(X)
+    arrive(replica, one)
+    replica.handler.finish(Result(Status.NOT_EXECUTED, message="no room"))
+    assert reply(one).status is Status.NOT_EXECUTED
+    arrive(replica, again)
+    replica.handler.finish(DONE)
+    assert reply(again).status is Status.OK
+
+
 def test_an_answer_does_not_wait_for_the_drivers_thread(clock: ManualClock) -> None:
     replica, one = Replica(clock), query(X)
     arrive(replica, one)
