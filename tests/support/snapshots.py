@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from skyfog_router.policy.snapshot import ReplicaSnapshot, ServiceSnapshot
+from skyfog_router.policy.snapshot import AdmissionSnapshot, ReplicaSnapshot, ServiceSnapshot
 from skyfog_router.report import Origin, ServiceReport
 
 HEALTHY = ReplicaSnapshot(
@@ -47,6 +47,22 @@ CALM = ServiceSnapshot(
     failures={},
     replicas=(HEALTHY, replace(HEALTHY, zone="us-east")),
 )
+QUIET = AdmissionSnapshot(
+    concurrency=4,
+    max_queue=64,
+    running=1,
+    waiting=2,
+    started=50,
+    finished=49,
+    failed=3,
+    repeated=1,
+    refused={"full": 5},
+)
+
+
+def admission(**changes: Any) -> AdmissionSnapshot:
+    """A replica that runs and refuses now and then, but for the changes."""
+    return replace(QUIET, **changes)
 
 
 def replica(**changes: Any) -> ReplicaSnapshot:

@@ -11,8 +11,9 @@ A service of a robot is the worst of these, over the time since it was last look
 
 A replica:
 
-    ERROR  the service behind it is gone  or  it is linked with nobody
-    WARN   it drains                      or  it refused requests for want of room or time
+    ERROR  it is linked with nobody
+    WARN   it is not announced: it drains, or the service behind it is not there
+           it refused requests, or requests failed; what robots withdrew counts as neither
     STALE  its thread does not answer
     OK     none of these
 """
@@ -23,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from skyfog_router.policy.snapshot import ServiceSnapshot
+from skyfog_router.policy.snapshot import AdmissionSnapshot, ServiceSnapshot
 
 
 class Level(IntEnum):
@@ -44,6 +45,7 @@ class Diagnosis:
     values: dict[str, str]
 
 
+NO_FAULT = frozenset({"withdrawn", "repeated"})  # refusals that say nothing against a replica
 NO_ANSWER = Diagnosis(Level.STALE, "its thread does not answer", {})
 
 
@@ -121,3 +123,37 @@ def _service_values(now: ServiceSnapshot) -> dict[str, str]:
         why = f" ({replica.why})" if replica.why else ""
         values[f"replica {replica.zone}/{replica.replica}"] = f"{replica.state}{why}"
     return values
+
+
+def of_replica(now: AdmissionSnapshot, before: AdmissionSnapshot | None, absent: str, links: int) -> Diagnosis:
+    """A replica. `absent`: why it is not announced, or ""; `links`: processes that it is connected with."""
+    values = {
+        "announced": str(not absent).lower(),
+        "links": str(links),
+        "running": f"{now.running} of {now.concurrency}",
+        "queue depth": f"{now.waiting} of {now.max_queue}",
+        "started": str(now.started),
+        "finished": str(now.finished),
+        "failed": str(now.failed),
+        "repeated": str(now.repeated),
+        **{f"refused: {reason}": str(count) for reason, count in sorted(now.refused.items())},
+    }
+    return _worst(_replica_findings(now, before, absent, links), "takes requests", values)
+
+
+def _replica_findings(
+    now: AdmissionSnapshot, before: AdmissionSnapshot | None, absent: str, links: int
+) -> Iterator[_Finding]:
+    if not links:
+        yield _Finding(Level.ERROR, "linked with nobody")
+    if absent:
+        yield _Finding(Level.WARN, absent)
+    failed = now.failed - (before.failed if before else 0)
+    if failed:
+        finished = now.finished - (before.finished if before else 0)
+        yield _Finding(Level.WARN, f"{failed} of the last {finished} runs failed")
+    earlier = before.refused if before else {}
+    refused = {reason: count - earlier.get(reason, 0) for reason, count in sorted(now.refused.items())}
+    refused = {reason: count for reason, count in refused.items() if count and reason not in NO_FAULT}
+    if refused:
+        yield _Finding(Level.WARN, "refused " + ", ".join(f"{count} ({reason})" for reason, count in refused.items()))

@@ -23,6 +23,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 CLOSE_LIMIT_S = 5.0
+SNAPSHOT_LIMIT_S = 0.5  # for who looks on: a driver that is silent for longer is in trouble
 IDLE_NS = S  # a wake-up a second, so that a clock that was suspended is noticed
 
 

@@ -1,28 +1,30 @@
-"""What a robot's router did, for Prometheus.
+"""What a robot's router and a replica did, for Prometheus.
 
-Two sources. Totals and states are read from the router's snapshots when somebody scrapes, so that they cost nothing
-before. Latencies, sends by reason and ejections are counted as the driver notes them in its trace, through which
-`RouterMetrics.noting` puts itself.
+Two sources. Totals and states are read from snapshots when somebody scrapes, so that they cost nothing before.
+Latencies, sends by reason and ejections are counted as the driver notes them in its trace, which `noting` wraps.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, get_args
+from typing import Any, Generic, TypeVar, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from skyfog_core.errors import Overloaded
+from skyfog_core.errors import Overloaded, Status
 from skyfog_core.trace import Trace
 from skyfog_router.policy.actions import Why
-from skyfog_router.policy.snapshot import ReplicaSnapshot, ReplicaStateName, ServiceSnapshot
+from skyfog_router.policy.admission import Reason
+from skyfog_router.policy.snapshot import AdmissionSnapshot, ReplicaSnapshot, ReplicaStateName, ServiceSnapshot
 
 # From a small service on the same host to a planner with half a minute.
 _MS = (1, 2, 5, 10, 20, 35, 50, 75, 100, 150, 200, 350, 500, 750, 1_000, 2_000, 5_000, 10_000, 30_000)
 DURATION_BUCKETS = tuple(ms / 1_000 for ms in _MS)
 
 Snapshots = Callable[[], Mapping[str, ServiceSnapshot]]
+T = TypeVar("T")
 
 
 class RouterMetrics:
@@ -51,11 +53,15 @@ class RouterMetrics:
 
     def noting(self, trace: Trace) -> Trace:
         """`trace`, with what passes through it counted."""
-        return _Noting(self, trace)
+        return _Noting(self.note, trace)
 
     def watch(self, snapshots: Snapshots) -> None:
         """Read totals and states from `snapshots` on every scrape."""
-        self.registry.register(_SnapshotCollector(snapshots))
+        self.registry.register(
+            _SnapshotCollector(
+                "skyfog_router_up", snapshots, lambda now: itertools.chain(_of_services(now), _of_replicas(now))
+            )
+        )
 
     def note(self, event: str, fields: Mapping[str, Any]) -> None:
         """Count one event of the driver's trace."""
@@ -67,15 +73,46 @@ class RouterMetrics:
             self._ejections.labels(fields["service"]).inc()
 
 
+class ReplicaMetrics:
+    """The metrics of one replica_proxy, in a registry of their own. It has one service, so there are few labels."""
+
+    def __init__(self, service: str) -> None:
+        self.registry = CollectorRegistry()
+        durations = Histogram(
+            "skyfog_replica_service_duration_seconds",
+            "In the service itself, of runs that gave a result.",
+            ["service"],
+            buckets=DURATION_BUCKETS,
+            registry=self.registry,
+        )
+        self._service = service
+        self._durations = durations.labels(service)
+
+    def noting(self, trace: Trace) -> Trace:
+        """`trace`, with what passes through it counted."""
+        return _Noting(self.note, trace)
+
+    def watch(self, snapshot: Callable[[], AdmissionSnapshot]) -> None:
+        """Read totals and states from `snapshot` on every scrape."""
+        self.registry.register(
+            _SnapshotCollector("skyfog_replica_up", snapshot, lambda now: _of_admission(self._service, now))
+        )
+
+    def note(self, event: str, fields: Mapping[str, Any]) -> None:
+        """Count one event of the driver's trace."""
+        if event == "done" and fields["status"] == Status.OK:
+            self._durations.observe(fields["us"] / 1e6)
+
+
 class _Noting:
     """A Trace that counts on the way."""
 
-    def __init__(self, metrics: RouterMetrics, trace: Trace) -> None:
-        self._metrics = metrics
+    def __init__(self, note: Callable[[str, Mapping[str, Any]], None], trace: Trace) -> None:
+        self._note = note
         self._trace = trace
 
     def event(self, name: str, t_ns: int, **fields: Any) -> None:
-        self._metrics.note(name, fields)
+        self._note(name, fields)
         self._trace.event(name, t_ns, **fields)
 
     def close(self) -> None:
@@ -114,28 +151,27 @@ def _seconds(milliseconds: float | None) -> float | None:
     return None if milliseconds is None else milliseconds / 1e3
 
 
-class _SnapshotCollector:
-    """Families made of snapshots at the time of a scrape; where the driver does not answer, `up` is 0 and alone."""
+class _SnapshotCollector(Generic[T]):
+    """Families made of a snapshot at the time of a scrape; where the driver does not answer, `up` is 0 and alone."""
 
-    def __init__(self, snapshots: Snapshots) -> None:
-        self._snapshots = snapshots
+    def __init__(self, up: str, snapshot: Callable[[], T], families: Callable[[T], Iterable[Metric]]) -> None:
+        self._up, self._snapshot, self._families = up, snapshot, families
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: else the registry would ask for snapshots when this is registered."""
+        """Nothing: else the registry would ask for a snapshot when this is registered."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("skyfog_router_up", "1 where the router's thread answers.")
         try:
-            snapshots = self._snapshots()
+            now = self._snapshot()
         except Overloaded:
-            up.add_metric([], 0.0)
-            yield up
+            yield self._is_up(0.0)
             return
-        up.add_metric([], 1.0)
-        yield up
-        yield from _of_services(snapshots)
-        yield from _of_replicas(snapshots)
+        yield self._is_up(1.0)
+        yield from self._families(now)
+
+    def _is_up(self, value: float) -> Metric:
+        return GaugeMetricFamily(self._up, "1 where the driver's thread answers.", value=value)
 
 
 def _of_services(snapshots: Mapping[str, ServiceSnapshot]) -> Iterator[Metric]:
@@ -196,6 +232,39 @@ def _of_replicas(snapshots: Mapping[str, ServiceSnapshot]) -> Iterator[Metric]:
         _add_quantiles(latencies, who, replica)
     yield states
     yield latencies
+
+
+_ADMISSION: tuple[tuple[str, str, Callable[[AdmissionSnapshot], float]], ...] = (
+    ("running", "Requests that run now.", lambda a: a.running),
+    ("concurrency", "Requests that may run at once.", lambda a: a.concurrency),
+    ("queue_depth", "Requests that wait.", lambda a: a.waiting),
+    ("queue_limit", "Requests that may wait.", lambda a: a.max_queue),
+)
+_ADMISSION_TOTALS: tuple[tuple[str, str, Callable[[AdmissionSnapshot], float]], ...] = (
+    ("runs_started", "Runs that began.", lambda a: a.started),
+    ("runs_finished", "Runs that ended.", lambda a: a.finished),
+    ("runs_failed", "Runs that ended without a result.", lambda a: a.failed),
+    ("queries_repeated", "Queries for a request that was here already.", lambda a: a.repeated),
+)
+
+
+def _of_admission(service: str, now: AdmissionSnapshot) -> Iterator[Metric]:
+    for name, text, value in _ADMISSION:
+        gauge = GaugeMetricFamily(f"skyfog_replica_{name}", text, labels=["service"])
+        gauge.add_metric([service], value(now))
+        yield gauge
+    for name, text, total in _ADMISSION_TOTALS:
+        counter = CounterMetricFamily(f"skyfog_replica_{name}", text, labels=["service"])
+        counter.add_metric([service], total(now))
+        yield counter
+    refused = CounterMetricFamily(
+        "skyfog_replica_queries_refused", "Queries answered without a run.", labels=["service", "reason"]
+    )
+    for reason in get_args(Reason):
+        refused.add_metric([service, reason], now.refused.get(reason, 0))
+    for reason in now.refused.keys() - set(get_args(Reason)):
+        refused.add_metric([service, reason], now.refused[reason])
+    yield refused
 
 
 def _add_quantiles(gauge: GaugeMetricFamily, labels: list[str], of: ServiceSnapshot | ReplicaSnapshot) -> None:

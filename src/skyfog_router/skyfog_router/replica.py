@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,8 +19,9 @@ from skyfog_core.wire import codec
 from skyfog_core.wire.envelope import VERSION, ReplyHeader, refusal
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_core.wire.membership import Announcement
-from skyfog_router.driver import Owner
+from skyfog_router.driver import SNAPSHOT_LIMIT_S, Owner
 from skyfog_router.policy.admission import Admission, AdmissionAction, Answer, Refuse, Start, Stop
+from skyfog_router.policy.snapshot import AdmissionSnapshot
 from skyfog_router.transport.base import Query, ReplicaTransport
 
 log = structlog.get_logger()
@@ -73,6 +75,8 @@ class ReplicaDriver:
         self._admission = admission
         self._clock = clock
         self._trace = trace
+        self._refused: Counter[str] = Counter()  # by reason
+        self._finished = self._failed = 0
         self._owner = Owner("replica-driver", clock, self._on_timer, inbox_limit)
 
     def start(self, keys: ServiceKeys, who: ReplicaKey) -> None:
@@ -83,6 +87,14 @@ class ReplicaDriver:
     def announce(self, announcement: Announcement | None) -> None:
         """Hold a liveliness token that says this, or none. Any thread, idempotent."""
         self._transport.announce(announcement)
+
+    def links(self) -> int:
+        """How many processes this replica is connected with. Any thread."""
+        return self._transport.links()
+
+    def snapshot(self, limit_s: float = SNAPSHOT_LIMIT_S) -> AdmissionSnapshot:
+        """What this replica does. Any thread but the driver's. Raises Overloaded where it is too busy."""
+        return self._owner.ask(lambda _now_ns: self._snapshot(), limit_s)
 
     def close(self) -> None:
         """Drop the token, end the thread, leave the network."""
@@ -111,13 +123,31 @@ class ReplicaDriver:
         except WireError as error:
             kind = "UnsupportedVersion" if isinstance(error, UnsupportedVersion) else "WireError"
             log.warning("query_refused", error=kind, why=str(error))
+            self._refused["unreadable"] += 1
             query.answer(codec.encode(refusal(NO_REQUEST, Status.NOT_EXECUTED, str(error))), b"")
             return
         self._trace.event("query", now_ns, id=header.request_id.hex(), budget_ms=header.budget_ms)
         self._perform(self._admission.on_query(header, query, now_ns))
 
+    def _snapshot(self) -> AdmissionSnapshot:
+        admission = self._admission
+        concurrency, max_queue = admission.bounds
+        return AdmissionSnapshot(
+            concurrency=concurrency,
+            max_queue=max_queue,
+            running=admission.running,
+            waiting=admission.depth,
+            started=admission.started,
+            finished=self._finished,
+            failed=self._failed,
+            repeated=admission.duplicates,
+            refused=dict(self._refused),
+        )
+
     def _on_done(self, request_id: RequestId, result: Result, now_ns: int) -> None:
         self._trace.event("done", now_ns, id=request_id.hex(), status=int(result.status), us=result.service_us)
+        self._finished += 1
+        self._failed += result.status is not Status.OK
         ran = result.status is not Status.NOT_EXECUTED
         self._perform(self._admission.on_done(request_id, result, now_ns, ran))
 
@@ -138,6 +168,7 @@ class ReplicaDriver:
                 case Answer():
                     self._answer(action.request_id, action.ticket, action.result, action.queued_ns)
                 case Refuse():
+                    self._refused[action.reason] += 1
                     result = Result(action.status, message=action.message)
                     self._answer(action.request_id, action.ticket, result, retry_after_ms=action.retry_after_ms)
 

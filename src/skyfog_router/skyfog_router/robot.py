@@ -18,14 +18,12 @@ from skyfog_core.wire import codec
 from skyfog_core.wire.envelope import VERSION, Header
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_core.wire.membership import Announcement
-from skyfog_router.driver import Owner
+from skyfog_router.driver import SNAPSHOT_LIMIT_S, Owner
 from skyfog_router.policy.actions import Action, Cancel, Deliver, Fail, Send
 from skyfog_router.policy.pacing import Pacer
 from skyfog_router.policy.router import Router
 from skyfog_router.policy.snapshot import ServiceSnapshot
 from skyfog_router.transport.base import RouterTransport
-
-SNAPSHOT_LIMIT_S = 0.5
 
 log = structlog.get_logger()
 

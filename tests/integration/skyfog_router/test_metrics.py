@@ -14,10 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from skyfog_core.errors import ConfigError, Overloaded
 from skyfog_core.trace import MemoryTrace
-from skyfog_router.metrics import RouterMetrics
+from skyfog_router.metrics import ReplicaMetrics, RouterMetrics
 from skyfog_router.metrics_server import MetricsServer
 from skyfog_router.policy.snapshot import ServiceSnapshot
-from support.snapshots import replica, service
+from support.snapshots import admission, replica, service
 
 LIMIT_S = 10.0
 
@@ -31,7 +31,7 @@ def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     return found
 
 
-def value(metrics: RouterMetrics, name: str, **labels: str) -> float | None:
+def value(metrics: RouterMetrics | ReplicaMetrics, name: str, **labels: str) -> float | None:
     return samples(generate_latest(metrics.registry).decode()).get((name, frozenset(labels.items())))
 
 
@@ -94,12 +94,37 @@ def test_a_router_that_does_not_answer_is_down_and_the_rest_is_still_told(metric
     assert value(metrics, "skyfog_router_ejections_total", service="/detect") == 0
 
 
+def test_a_replica_tells_what_runs_waits_and_was_refused_and_how_long_it_took() -> None:
+    metrics = ReplicaMetrics("/detect")
+    trace = metrics.noting(MemoryTrace())
+    trace.event("query", 1, id="00", budget_ms=5)
+    trace.event("done", 2, id="00", status=0, us=42_000)
+    trace.event("done", 3, id="01", status=5, us=9_000_000)
+    metrics.watch(lambda: admission(refused={"full": 5, "unreadable": 1}))
+    duration = "skyfog_replica_service_duration_seconds"
+    assert value(metrics, f"{duration}_count", service="/detect") == 1
+    assert value(metrics, f"{duration}_sum", service="/detect") == pytest.approx(0.042)
+    assert value(metrics, "skyfog_replica_running", service="/detect") == 1
+    assert value(metrics, "skyfog_replica_queue_depth", service="/detect") == 2
+    assert value(metrics, "skyfog_replica_runs_started_total", service="/detect") == 50
+    refused = "skyfog_replica_queries_refused_total"
+    assert value(metrics, refused, service="/detect", reason="full") == 5
+    assert value(metrics, refused, service="/detect", reason="unreadable") == 1
+    assert value(metrics, refused, service="/detect", reason="hopeless") == 0
+
+
 def test_all_names_begin_alike_and_say_their_unit(metrics: RouterMetrics) -> None:
     metrics.watch(lambda: {"/detect": service()})
-    families = list(text_string_to_metric_families(generate_latest(metrics.registry).decode()))
-    assert len(families) > 20
+    of_replica = ReplicaMetrics("/detect")
+    of_replica.watch(admission)
+    families = [
+        family
+        for each in (metrics, of_replica)
+        for family in text_string_to_metric_families(generate_latest(each.registry).decode())
+    ]
+    assert len(families) > 30
     for family in families:
-        assert family.name.startswith("skyfog_router_")
+        assert family.name.startswith(("skyfog_router_", "skyfog_replica_"))
         assert family.documentation
         assert "_ms" not in family.name
 

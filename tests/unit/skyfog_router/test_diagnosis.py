@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from skyfog_router.diagnosis import Level, of_service
-from support.snapshots import CALM, replica, service
+from skyfog_router.diagnosis import Level, of_replica, of_service
+from support.snapshots import CALM, QUIET, admission, replica, service
 
 
 def test_a_calm_service_is_ok_with_its_figures() -> None:
@@ -77,3 +77,36 @@ def test_suspects_and_those_on_trial_are_no_warning() -> None:
 
 def test_what_is_unknown_is_said_to_be() -> None:
     assert of_service(service(p99_ms=None, slo_ms=None), CALM).values["slo"] == "unknown"
+
+
+def test_a_replica_that_takes_requests_is_ok_with_its_figures() -> None:
+    found = of_replica(QUIET, QUIET, "", 1)
+    assert (found.level, found.message) == (Level.OK, "takes requests")
+    assert found.values["running"] == "1 of 4"
+    assert found.values["queue depth"] == "2 of 64"
+    assert found.values["refused: full"] == "5"
+
+
+def test_a_replica_that_nobody_is_linked_with_is_an_error() -> None:
+    found = of_replica(QUIET, QUIET, "", 0)
+    assert (found.level, found.message) == (Level.ERROR, "linked with nobody")
+
+
+@pytest.mark.parametrize(
+    ("changes", "absent", "message"),
+    [
+        ({}, "it drains", "it drains"),
+        ({"finished": 60, "failed": 5}, "", "2 of the last 11 runs failed"),
+        ({"refused": {"full": 7, "hopeless": 1, "withdrawn": 9}}, "", "refused 2 (full), 1 (hopeless)"),
+    ],
+)
+def test_a_replica_that_cannot_do_all_it_is_asked_is_a_warning(
+    changes: dict[str, Any], absent: str, message: str
+) -> None:
+    found = of_replica(admission(**changes), QUIET, absent, 1)
+    assert (found.level, found.message) == (Level.WARN, message)
+
+
+def test_what_robots_withdraw_or_repeat_says_nothing_against_a_replica() -> None:
+    now = admission(refused={"full": 5, "withdrawn": 40, "repeated": 3}, repeated=9)
+    assert of_replica(now, QUIET, "", 1).level is Level.OK
