@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import queue
-from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
 import zenoh
 from integration.skyfog_router.conftest import Net
-from integration.skyfog_router.ends import HASH, KEYS, LIMIT_S, REPLICA, ROBOT, SAID, SERVICE, LocalReplica, TracedDriver
+from integration.skyfog_router.ends import (
+    SERVICE,
+    LocalReplica,
+    TracedDriver,
+)
 
 from skyfog_core.config.router import TlsConfig, ZenohConfig
-from skyfog_core.errors import ConfigError
 from skyfog_core.ports import free_tcp_port
-from skyfog_core.wire import codec
-from skyfog_core.wire.envelope import VERSION, Header
-from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
-from skyfog_core.wire.membership import to_chunk
 from skyfog_router import certs
 from skyfog_router.acl import Member
 from skyfog_router.transport.zenoh import open_session
@@ -37,7 +32,9 @@ class Authority:
         self._folder, self._count = folder, 0
         certs.make_ca(fleet, folder, datetime.now(UTC) - made)
 
-    def tls(self, role: str, service: str = "", ca: Authority | None = None, made: timedelta = timedelta(), days: int = 2) -> TlsConfig:
+    def tls(
+        self, role: str, service: str = "", ca: Authority | None = None, made: timedelta = timedelta(), days: int = 2
+    ) -> TlsConfig:
         """`ca` is whose peers are trusted, if not its own; `made` is how long ago."""
         self._count += 1
         issued = certs.issue(role, str(self._count), self._folder, datetime.now(UTC) - made, service, days)

@@ -48,6 +48,35 @@ def test_a_query_runs_and_its_result_is_answered_with_its_service_time(clock: Ma
     assert reply(one) == ReplyHeader(VERSION, X, Status.OK, 42, 0)
 
 
+def test_a_reply_tells_how_long_it_waited_and_how_busy_the_replica_is(clock: ManualClock) -> None:
+    replica, one, two, three = Replica(clock, max_queue=2), query(X), query(Y), query(b"z" * 16)
+    arrive(replica, one, two, three)
+    clock.advance(30 * MS)
+    replica.handler.finish(DONE)
+    replica.owner.step()
+    assert reply(one) == ReplyHeader(VERSION, X, Status.OK, 42, 2)
+    replica.handler.finish(DONE)
+    assert reply(two) == ReplyHeader(VERSION, Y, Status.OK, 42, 1, queue_us=30_000)
+
+
+def test_a_refusal_for_want_of_room_tells_when_to_come_again(clock: ManualClock) -> None:
+    replica, two = Replica(clock, max_queue=0), query(Y)
+    arrive(replica, query(X))
+    clock.advance(30 * MS)
+    arrive(replica, two)
+    assert (reply(two).status, reply(two).running, reply(two).retry_after_ms) == (Status.NOT_EXECUTED, 1, 30)
+
+
+def test_what_the_service_refused_runs_when_it_comes_again(clock: ManualClock) -> None:
+    replica, one, again = Replica(clock), query(X), query(X)
+    arrive(replica, one)
+    replica.handler.finish(Result(Status.NOT_EXECUTED, message="no room"))
+    assert reply(one).status is Status.NOT_EXECUTED
+    arrive(replica, again)
+    replica.handler.finish(DONE)
+    assert reply(again).status is Status.OK
+
+
 def test_an_answer_does_not_wait_for_the_drivers_thread(clock: ManualClock) -> None:
     replica, one = Replica(clock), query(X)
     arrive(replica, one)
@@ -208,3 +237,31 @@ def test_joined_a_service_that_fails_everywhere_is_told_as_failed(clock: ManualC
     settle(robot, a, b)
     assert [type(e).__name__ for e in caller.heard] == ["ServiceFailed"]
     assert "b/0: ValueError: no camera" in str(caller.heard[0])
+
+
+def test_a_snapshot_counts_runs_and_refusals_by_reason(clock: ManualClock) -> None:
+    replica = Replica(clock, max_queue=1)
+    arrive(replica, query(X), query(Y), query(b"z" * 16), query(b"w" * 16, type_hash=bytes(31) + b"1"))
+    arrive(replica, query(X), FakeQuery(b"garbage", b""))
+    now = replica.driver.snapshot()
+    assert (now.concurrency, now.max_queue, now.running, now.waiting) == (1, 1, 1, 1)
+    assert (now.started, now.finished, now.repeated) == (1, 0, 1)
+    assert now.refused == {"full": 1, "type": 1, "unreadable": 1}
+    replica.transport.events.cancelled(Y)
+    replica.handler.finish(Result(Status.FAILED, message="no"))
+    now = replica.driver.snapshot()
+    assert (now.running, now.waiting, now.finished, now.failed) == (0, 0, 1, 1)
+    assert now.refused["withdrawn"] == 1
+
+
+def test_reasons_tell_late_from_hopeless_and_from_a_replica_that_leaves(clock: ManualClock) -> None:
+    replica = Replica(clock)
+    arrive(replica, query(X, 0), query(Y, 50), query(b"z" * 16, 20))
+    clock.advance(30 * MS)
+    replica.owner.step()
+    replica.admission.close()
+    arrive(replica, query(b"w" * 16))
+    assert replica.driver.snapshot().refused == {"late": 2, "leaving": 1}
+    clock.advance(30 * MS)
+    replica.owner.step()
+    assert replica.driver.snapshot().refused["unanswered"] == 1

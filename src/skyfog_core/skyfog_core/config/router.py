@@ -144,6 +144,9 @@ class ServiceConfig(RoutingConfig):
 
     name: Annotated[str, Field(description="ROS service name as clients call it; empty: the key of this entry")] = ""
     type: Annotated[str, Field(min_length=1, description="ROS service type, e.g. skyfog_interfaces/srv/Detect")]
+    affinity_field: Annotated[
+        str, Field(description="`rank: sticky`: field of the request that keeps to a replica; empty: the robot")
+    ] = ""
     compress: Annotated[
         Literal["none", "zstd"], Field(description="of large payloads, both ways, where it makes them smaller")
     ] = "none"
