@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from skyfog_core import budget
 from skyfog_core.clock import Clock, ManualClock
@@ -15,11 +16,14 @@ from skyfog_core.trace import MemoryTrace
 from skyfog_core.units import S
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_core.wire.membership import Announcement
+from skyfog_router.policy.actions import Deliver
 from skyfog_router.policy.admission import Admission
 from skyfog_router.policy.router import Router
 from skyfog_router.replica import ReplicaDriver, Result
 from skyfog_router.robot import Endpoint, RouterDriver
 from skyfog_router.transport.base import ReplicaEvents, RouterEvents
+
+T = TypeVar("T")
 
 HASH = bytes(32)
 SERVICE = "/echo"
@@ -47,6 +51,10 @@ class StepOwner:
 
     def post(self, call: Callable[[int], None]) -> None:
         self._inbox.append(call)
+
+    def ask(self, call: Callable[[int], T], limit_s: float) -> T:
+        self.step()
+        return call(self._clock.now_ns())
 
     def close(self, last: Callable[[int], None]) -> None:
         self._inbox.append(last)
@@ -131,6 +139,9 @@ class FakeReplicaTransport:
     def announce(self, announcement: Announcement | None) -> None:
         self.announced.append(announcement)
 
+    def links(self) -> int:
+        return 1
+
     def arrive(self, query: FakeQuery) -> None:
         assert self.events is not None
         self.events.query(query)
@@ -172,8 +183,8 @@ class FakeCaller:
 
     heard: list[object] = field(default_factory=list)
 
-    def deliver(self, response: object) -> None:
-        self.heard.append(response)
+    def deliver(self, answer: Deliver) -> None:
+        self.heard.append(answer.response)
 
     def fail(self, error: RequestError) -> None:
         self.heard.append(error)

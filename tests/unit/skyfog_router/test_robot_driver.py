@@ -200,3 +200,14 @@ def test_the_trace_tells_what_was_sent_and_what_came_of_it(robot: Robot) -> None
     assert events[-1]["replica"] == "b/0"
     assert events[-1]["ms"] == 3.0
     assert len({e["id"] for e in events}) == 1
+
+
+def test_the_trace_says_of_which_service_a_copy_was_why_it_was_sent_and_how_long_it_all_took(robot: Robot) -> None:
+    robot.call()
+    robot.reply(A, b"garbage")
+    robot.clock.advance(100 * MS)
+    robot.owner.step()
+    events = {event["event"]: event for event in robot.trace.events if "id" in event}
+    assert {event["service"] for event in events.values()} == {SERVICE}
+    assert next(e["why"] for e in robot.trace.events if e["event"] == "sent") == "first"
+    assert events["failed"]["ms"] == 100
