@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from skyfog_core.units import MS, S
-from skyfog_router.policy.fanout import Copy, Plan, Situation, allowed, diverse, misses
+from skyfog_router.policy.fanout import Copy, Plan, Situation, allowed, diverse, misses, would_miss
 from skyfog_router.policy.fleet import Fleet, Replica
 from skyfog_router.policy.load_budget import LoadBudget
 from skyfog_router.policy.rank import order
@@ -37,6 +37,7 @@ BROKE = 8  # looks a SLO while there is no token for a copy
 NEXT = 4  # of the ranked replicas, how many are weighed as the next copy
 MOST_COPIES = 6  # that a learnt SLO counts on
 LEARN_EVERY_NS = S
+LAST_CALL, MOST_LAST_CALL = 0.25, 0.5  # of the deadline, kept for asking everybody; the more where answers take long
 BUDGET_SHARE = 0.9  # the rest is for what replaces lost copies
 
 
@@ -68,6 +69,15 @@ class Slo:
             return Plan()
         if not fleet.known() or fleet.panic():
             return self._everybody(fleet, budget, at)
+        last_ns = self._last_call_ns(fleet, at)
+        if at.now_ns >= last_ns and would_miss(fleet, at, at.deadline_ns - at.now_ns):
+            return self._everybody(fleet, budget, at)
+        plan = self._on_schedule(fleet, budget, at)
+        if at.now_ns < last_ns:
+            plan.look_ns = last_ns if plan.look_ns is None else min(plan.look_ns, last_ns)
+        return plan
+
+    def _on_schedule(self, fleet: Fleet, budget: LoadBudget, at: Situation) -> Plan:
         plan = diverse(at, at.least)
         copies = [*at.copies, *(Copy(replica, 0) for replica, _ in plan.ask)]
         left = [r for r in at.fresh if all(r is not asked for asked, _ in plan.ask)]
@@ -87,6 +97,12 @@ class Slo:
             copies.append(Copy(one, 0))
             left.remove(one)
         return plan
+
+    def _last_call_ns(self, fleet: Fleet, at: Situation) -> int:
+        """From when on a request that would rather fail than not asks everybody."""
+        whole_ns = at.deadline_ns - at.started_ns
+        keep_ns = max(LAST_CALL * whole_ns, 2.0 * (fleet.pool.quantile(0.99) or 0))
+        return at.deadline_ns - round(min(keep_ns, MOST_LAST_CALL * whole_ns))
 
     def _everybody(self, fleet: Fleet, budget: LoadBudget, at: Situation) -> Plan:
         plan = Plan()
