@@ -50,7 +50,7 @@ def choice(ax: Axes) -> float:
     ax.axvline(latest, color=GREEN, lw=2)
     ax.text(4, 1.25, "P(no answer yet at d): its cost", color=BLUE, fontsize=8.5)
     ax.text(4, 2.2e-3, "P(miss) if the next\none is asked at d", color=RED, fontsize=8.5)
-    ax.text(4, may_miss * 1.15, "caution × (1 - slo_target)", color=RED, fontsize=8.5)
+    ax.text(4, may_miss * 1.15, "caution * (1 - slo_target)", color=RED, fontsize=8.5)
     ax.text(latest + 4, 0.2, "asked here: the latest d\nthat keeps the target", color=GREEN, fontsize=8.5)
     ax.text(affordable + 3, 0.03, "within\nthe budget", color=GREEN, fontsize=8.5)
     ax.set(xlim=(0, SLO_MS), ylim=(8e-4, 2.2), xlabel="d, ms after the call (the SLO is at the right edge)")
