@@ -96,8 +96,8 @@ class Network:
     def infer(self, rgb: Rgb) -> tuple[Outputs, Placement, list[float]]:
         """An image, uint8 RGB [H, W, 3] -> the decoder's outputs, and the times before and after preparing, and now.
 
-        Raises NotExecuted where the request's budget ran out, or it was withdrawn, before the model was free, Overloaded
-        where too many wait, ConfigError where the model says something else than its manifest.
+        Raises NotExecuted where the request's budget ran out, or it was withdrawn, before the model was free,
+        Overloaded where too many wait, ConfigError where the model says something else than its manifest.
         """
         times = [time.perf_counter()]
         tensor, placement = to_tensor(rgb, self._input)

@@ -112,6 +112,11 @@ class EmbeddedHandler:
         if cancellation is not None:
             cancellation.cancel()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread still runs a request; such a thread keeps Python from ending."""
+        return bool(self._running)
+
     def close(self) -> None:
         for cancellation in list(self._running.values()):
             cancellation.cancel()
