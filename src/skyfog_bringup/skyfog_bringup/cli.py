@@ -162,10 +162,22 @@ def models(context: typer.Context) -> None:
     _pass_on("models", "skyfog_perception", context.args)
 
 
-def _pass_on(verb: str, package: str, arguments: list[str]) -> None:
-    """Run another package's command, which is imported only now."""
+@app.command(context_settings=PASS_ON)
+def certs(context: typer.Context) -> None:
+    """Certificates of a fleet; `skyfog certs --help` lists what can be done with them."""
+    _pass_on("certs", "skyfog_router", context.args, "certs")
+
+
+@app.command(context_settings=PASS_ON)
+def zenohd(context: typer.Context) -> None:
+    """A router of the fleet's zenoh network; `skyfog zenohd --help` lists its options."""
+    _pass_on("zenohd", "skyfog_router", context.args, "router")
+
+
+def _pass_on(verb: str, package: str, arguments: list[str], name: str = "app") -> None:
+    """Run another package's command, which is imported only now: `name` in its `cli`."""
     try:
-        command = importlib.import_module(f"{package}.cli").app
+        command = getattr(importlib.import_module(f"{package}.cli"), name)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != package:
             raise

@@ -17,10 +17,12 @@ from skyfog_core.ids import REQUEST_ID_BYTES, RequestId
 from skyfog_core.trace import Trace
 from skyfog_core.units import MS, US, ms_to_ns
 from skyfog_core.wire import codec
-from skyfog_core.wire.envelope import VERSION, ReplyHeader, refusal
+from skyfog_core.wire.envelope import VERSION, Encoding, ReplyHeader, refusal
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_core.wire.membership import Announcement
+from skyfog_core.wire.payload import pack, unpack
 from skyfog_router.driver import SNAPSHOT_LIMIT_S, Owner
+from skyfog_router.kept import Kept
 from skyfog_router.policy.admission import Admission, AdmissionAction, Answer, Refuse, Start, Stop
 from skyfog_router.policy.snapshot import AdmissionSnapshot
 from skyfog_router.transport.base import Query, ReplicaTransport
@@ -70,12 +72,15 @@ class ReplicaDriver:
         clock: Clock,
         trace: Trace,
         inbox_limit: int = 4_096,
+        encoding: Encoding = Encoding.PLAIN,
     ) -> None:
         self._transport = transport
         self._handler = handler
         self._admission = admission
         self._clock = clock
         self._trace = trace
+        self._kept: Kept[Result] = Kept()
+        self._encoding = encoding  # of large replies, to robots that accept it
         self._refused: Counter[str] = Counter()  # by reason
         self._runs_ended = self._runs_failed = 0
         self._owner = Owner("replica-driver", clock, self._on_timer, inbox_limit)
@@ -138,6 +143,7 @@ class ReplicaDriver:
     def _on_query(self, query: Query, now_ns: int) -> None:
         try:
             header = codec.decode_header(query.header)
+            query.payload, query.accepts = unpack(query.payload, header.encoding), header.accepts
         except WireError as error:
             kind = "UnsupportedVersion" if isinstance(error, UnsupportedVersion) else "WireError"
             log.warning("query_refused", error=kind, why=str(error))
@@ -201,13 +207,16 @@ class ReplicaDriver:
                     self._answer(action.request_id, action.ticket, action.result, action.queued_ns)
                 case Refuse():
                     self._refused[action.reason] += 1
-                    result = Result(action.status, message=action.message)
+                    kept = self._kept.find(action.request_id) if action.status is Status.OUTCOME_UNKNOWN else None
+                    result = kept or Result(action.status, message=action.message)
                     self._answer(action.request_id, action.ticket, result, retry_after_ms=action.retry_after_ms)
 
     def _start(self, action: Start) -> None:
         request_id, query = action.request_id, action.ticket
 
         def done(result: Result) -> None:
+            if result.status is not Status.NOT_EXECUTED:
+                self._kept.keep(request_id, result, len(result.payload))
             # From the handler's thread: one change of threads less.
             self._answer(request_id, query, result, action.queued_ns)
             self._owner.post(lambda now_ns: self._on_done(request_id, result, now_ns))
@@ -218,6 +227,7 @@ class ReplicaDriver:
     def _answer(
         self, request_id: RequestId, query: Query, result: Result, queued_ns: int = 0, retry_after_ms: int = 0
     ) -> None:
+        encoding, payload = pack(result.payload, min(self._encoding, query.accepts))
         header = ReplyHeader(
             VERSION,
             request_id,
@@ -228,5 +238,6 @@ class ReplicaDriver:
             queued_ns // US,
             self._admission.running_beside(request_id),
             retry_after_ms,
+            encoding,
         )
-        query.answer(codec.encode(header), result.payload)
+        query.answer(codec.encode(header), payload)

@@ -16,6 +16,7 @@ from skyfog_core.trace import MemoryTrace
 from skyfog_core.units import S
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_core.wire.membership import Announcement
+from skyfog_router.policy.actions import Deliver
 from skyfog_router.policy.admission import Admission
 from skyfog_router.policy.router import Router
 from skyfog_router.replica import ReplicaDriver, Result
@@ -182,8 +183,8 @@ class FakeCaller:
 
     heard: list[object] = field(default_factory=list)
 
-    def deliver(self, response: object) -> None:
-        self.heard.append(response)
+    def deliver(self, answer: Deliver) -> None:
+        self.heard.append(answer.response)
 
     def fail(self, error: RequestError) -> None:
         self.heard.append(error)

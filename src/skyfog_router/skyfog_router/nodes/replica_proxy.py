@@ -18,8 +18,10 @@ from skyfog_core.nodes.main import run
 from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare, follow, params_files
 from skyfog_core.trace import FileTrace, NoTrace
 from skyfog_core.units import S, ms_to_ns
+from skyfog_core.wire.envelope import Encoding
 from skyfog_core.wire.keys import ServiceKeys, chunk, replica_key, service_chunk
 from skyfog_core.wire.membership import Announcement
+from skyfog_router.acl import Member
 from skyfog_router.nodes.handlers import EmbeddedHandler, ForwardHandler, load_embedded
 from skyfog_router.nodes.watch import ReplicaWatch
 from skyfog_router.policy.admission import Admission
@@ -53,8 +55,8 @@ class ReplicaProxy(Node):
             keys = ServiceKeys(config.fleet, config.service)
         self._watch = ReplicaWatch(config)
         self._handler = self._make_handler(config, srv_type)
-        with blame("zenoh.connect" if config.zenoh.connect else "zenoh.listen"):
-            session = open_session(config.zenoh)
+        with blame("zenoh.tls" if config.zenoh.tls.ca else "zenoh.connect" if config.zenoh.connect else "zenoh.listen"):
+            session = open_session(config.zenoh, Member("replica", config.fleet, (config.service,)))
         trace = FileTrace(Path(config.trace)) if config.trace else NoTrace()
         admission = Admission(
             hashed,
@@ -67,7 +69,9 @@ class ReplicaProxy(Node):
         transport: ReplicaTransport = ZenohReplicaTransport(session)
         if config.added_latency_ms:
             transport = DelayedReplicaTransport(transport, ms_to_ns(config.added_latency_ms))
-        self._driver = ReplicaDriver(transport, self._handler, admission, SteadyClock(), self._watch.noting(trace))
+        encoding = Encoding[config.compress.upper()]
+        noted = self._watch.noting(trace)
+        self._driver = ReplicaDriver(transport, self._handler, admission, SteadyClock(), noted, encoding=encoding)
         self._driver.start(keys, who)
         log.info("replica_ready", service=config.service, type=config.type, replica=str(who))
         self._announced = False

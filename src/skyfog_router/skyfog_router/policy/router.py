@@ -203,6 +203,11 @@ class Router:
         )
 
     @property
+    def priority(self) -> int:
+        """Of this service's requests at a busy replica."""
+        return self._config.priority
+
+    @property
     def budget(self) -> LoadBudget:
         """For those who check that it is kept."""
         return self._budget

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from skyfog_core.ids import RequestId
+from skyfog_core.wire.envelope import Encoding
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_core.wire.membership import Announcement
 
@@ -47,7 +48,8 @@ class Query(Protocol):
     """One request at a replica, until it is answered or dropped."""
 
     header: bytes
-    payload: bytes
+    payload: bytes  # packed as it came, until the driver has unpacked it
+    accepts: Encoding  # PLAIN until the driver has read it in the header
 
     def answer(self, header: bytes, payload: bytes) -> None:
         """Reply and end the query; the first answer counts, any further one is nothing. Any thread.
