@@ -163,6 +163,12 @@ def models(context: typer.Context) -> None:
 
 
 @app.command(context_settings=PASS_ON)
+def sim(context: typer.Context) -> None:
+    """Simulated fleets under faults, played from seeds; `skyfog sim --help` lists what can be done."""
+    _pass_on("sim", "skyfog_sim", context.args)
+
+
+@app.command(context_settings=PASS_ON)
 def certs(context: typer.Context) -> None:
     """Certificates of a fleet; `skyfog certs --help` lists what can be done with them."""
     _pass_on("certs", "skyfog_router", context.args, "certs")

@@ -18,7 +18,7 @@ from skyfog_core.nodes.main import run
 from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare, follow, params_files
 from skyfog_core.trace import FileTrace, NoTrace
 from skyfog_core.units import S, ms_to_ns
-from skyfog_core.wire.envelope import Encoding
+from skyfog_core.wire.envelope import ENCODING
 from skyfog_core.wire.keys import ServiceKeys, chunk, replica_key, service_chunk
 from skyfog_core.wire.membership import Announcement
 from skyfog_router.acl import Member
@@ -69,7 +69,7 @@ class ReplicaProxy(Node):
         transport: ReplicaTransport = ZenohReplicaTransport(session)
         if config.added_latency_ms:
             transport = DelayedReplicaTransport(transport, ms_to_ns(config.added_latency_ms))
-        encoding = Encoding[config.compress.upper()]
+        encoding = ENCODING[config.compress]
         noted = self._watch.noting(trace)
         self._driver = ReplicaDriver(transport, self._handler, admission, SteadyClock(), noted, encoding=encoding)
         self._driver.start(keys, who)
