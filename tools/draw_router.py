@@ -16,7 +16,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from skyfog_core.units import MS
 from skyfog_router.policy.latency import LatencySketch
-from skyfog_router.policy.slo import BUDGET_SHARE
+from skyfog_router.policy.slo import BUDGET_SHARE, CAUTION
 
 OUT = Path(__file__).resolve().parent.parent / "src/skyfog_router/doc/how_the_router_decides.svg"
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"  # Okabe and Ito
@@ -40,16 +40,17 @@ def choice(ax: Axes) -> float:
     first_misses = best.survival(SLO_MS * MS)
     miss = np.array([first_misses * other.survival((SLO_MS - at) * MS) for at in d])
     still = np.array([best.survival(at * MS) for at in d])
-    latest = float(d[miss <= 1 - TARGET][-1])
+    may_miss = CAUTION * (1 - TARGET)
+    latest = float(d[miss <= may_miss][-1])
     affordable = float(d[still <= EXTRA_LOAD * BUDGET_SHARE][0])
     ax.semilogy(d, still, color=BLUE, lw=2)
     ax.semilogy(d, miss, color=RED, lw=2)
-    ax.axhline(1 - TARGET, color=RED, lw=1, ls=":")
+    ax.axhline(may_miss, color=RED, lw=1, ls=":")
     ax.axvspan(affordable, latest, color=GREEN, alpha=0.12, lw=0)
     ax.axvline(latest, color=GREEN, lw=2)
-    ax.text(4, 1.25, "P(no answer yet at d): what a copy at d costs", color=BLUE, fontsize=8.5)
+    ax.text(4, 1.25, "P(no answer yet at d): its cost", color=BLUE, fontsize=8.5)
     ax.text(4, 2.2e-3, "P(miss) if the next\none is asked at d", color=RED, fontsize=8.5)
-    ax.text(4, (1 - TARGET) * 1.15, "1 - slo_target", color=RED, fontsize=8.5)
+    ax.text(4, may_miss * 1.15, "caution * (1 - slo_target)", color=RED, fontsize=8.5)
     ax.text(latest + 4, 0.2, "asked here: the latest d\nthat keeps the target", color=GREEN, fontsize=8.5)
     ax.text(affordable + 3, 0.03, "within\nthe budget", color=GREEN, fontsize=8.5)
     ax.set(xlim=(0, SLO_MS), ylim=(8e-4, 2.2), xlabel="d, ms after the call (the SLO is at the right edge)")
@@ -79,7 +80,7 @@ def life(ax: Axes, hedge_ms: float) -> None:
     ax.text(hedge_ms + 12, 2.42, "queue", ha="center", fontsize=8.5, color=ORANGE)
     ax.text(answer + 3, 2, "first valid answer: delivered", va="center", fontsize=8.5, color=GREEN, weight="bold")
     planned(2, 210, SLO_MS, "rescue: a copy beyond the budget, if P(miss) > 1/2")
-    planned(3, 217, SLO_MS, "asked 1.3 q95 before the SLO, or where nobody else is there")
+    planned(3, 217, SLO_MS, "asked 1.3 q95 before the SLO; at once where it is alone")
     for at, name in ((0, "call"), (SLO_MS, "SLO"), (deadline, "deadline")):
         ax.axvline(at, color="black", lw=1, ls="-" if at == 0 else ":")
         ax.text(at, 3.95, name, ha="center", fontsize=9)
@@ -131,7 +132,9 @@ def draw() -> Figure:
 
 def main() -> None:
     """Write the picture; the same bytes each time."""
-    mpl.rcParams.update({"svg.hashsalt": "skyfog", "svg.fonttype": "none", "font.family": ["DejaVu Sans"]})
+    mpl.rcParams.update(
+        {"svg.hashsalt": "skyfog", "svg.fonttype": "none", "font.family": ["DejaVu Sans", "sans-serif"]}
+    )
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else OUT
     draw().savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None, dpi=110, facecolor="white")
     print(out)

@@ -3,9 +3,9 @@
 An event of the trace has `t_ns`, `event` and, of these, its own fields:
 
     sent       id service replica why budget_ms     refused    id replica error why
-    delivered  id service replica ms                failed     id service error why
-    answered   id replica  (kept: a better one may come)
-    joined, left, readmitted   service replica      ejected    service replica why
+    delivered  id service replica ms local asked    failed     id service error why
+    answered   id service replica  (kept: a better one, or others, may come)
+    joined, left, readmitted   service replica      ejected    service replica why for_ms
 
 Events of the fleet belong to the time line of each request of that service that was open then.
 """
@@ -232,7 +232,7 @@ def _told(step: Step) -> str:
         case "answered":
             return f"{replica} answered; kept, not yet delivered"
         case "delivered":
-            return f"{replica} answered; delivered"
+            return f"{replica} answered; delivered{' (the fallback on the robot)' if fields.get('local') else ''}"
         case "failed":
             return f"failed: {fields['error']}: {fields['why']}"
         case "ejected":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from skyfog_core.clock import Clock
 from skyfog_core.errors import Overloaded, Status, UnsupportedVersion, WireError
 from skyfog_core.ids import REQUEST_ID_BYTES, RequestId
 from skyfog_core.trace import Trace
-from skyfog_core.units import US, ms_to_ns
+from skyfog_core.units import MS, US, ms_to_ns
 from skyfog_core.wire import codec
 from skyfog_core.wire.envelope import VERSION, Encoding, ReplyHeader, refusal
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
@@ -81,8 +82,12 @@ class ReplicaDriver:
         self._kept: Kept[Result] = Kept()
         self._encoding = encoding  # of large replies, to robots that accept it
         self._refused: Counter[str] = Counter()  # by reason
-        self._finished = self._failed = 0
+        self._runs_ended = self._runs_failed = 0
         self._owner = Owner("replica-driver", clock, self._on_timer, inbox_limit)
+        self._announcing = threading.Lock()
+        self._leaving = False
+        self._finished: Callable[[], None] | None = None
+        self._finish_by_ns = 0
 
     def start(self, keys: ServiceKeys, who: ReplicaKey) -> None:
         """Take queries; nobody knows of this replica before `announce(True)`."""
@@ -90,8 +95,21 @@ class ReplicaDriver:
         self._transport.serve(keys, who, self)
 
     def announce(self, announcement: Announcement | None) -> None:
-        """Hold a liveliness token that says this, or none. Any thread, idempotent."""
-        self._transport.announce(announcement)
+        """Hold a liveliness token that says this, or none; none any more once `finish` was called. Any thread."""
+        with self._announcing:
+            if not self._leaving:
+                self._transport.announce(announcement)
+
+    def drain(self, draining: bool) -> None:
+        """Without a token: finish what is here and was under way to here, then take no more; or take requests again."""
+        self._owner.post(lambda now_ns: self._admission.drain(draining, now_ns))
+
+    def finish(self, limit_ms: int, done: Callable[[], None]) -> None:
+        """Drop the token, take no more, call `done` when nothing is left or `limit_ms` is over. Any thread, once."""
+        with self._announcing:
+            self._leaving = True
+            self._transport.announce(None)
+        self._owner.post(lambda now_ns: self._begin_to_finish(now_ns + limit_ms * MS, done))
 
     def links(self) -> int:
         """How many processes this replica is connected with. Any thread."""
@@ -102,9 +120,9 @@ class ReplicaDriver:
         return self._owner.ask(lambda _now_ns: self._snapshot(), limit_s)
 
     def close(self) -> None:
-        """Drop the token, end the thread, leave the network."""
+        """Drop the token, tell whoever still waits, end the thread, leave the network."""
         self._transport.announce(None)
-        self._owner.close(lambda _now_ns: self._admission.check())
+        self._owner.close(self._end)
         self._handler.close()
         self._transport.close()
         self._trace.close()
@@ -144,24 +162,38 @@ class ReplicaDriver:
             running=admission.running,
             waiting=admission.depth,
             started=admission.started,
-            finished=self._finished,
-            failed=self._failed,
+            finished=self._runs_ended,
+            failed=self._runs_failed,
             repeated=admission.duplicates,
             refused=dict(self._refused),
         )
 
     def _on_done(self, request_id: RequestId, result: Result, now_ns: int) -> None:
         self._trace.event("done", now_ns, id=request_id.hex(), status=int(result.status), us=result.service_us)
-        self._finished += 1
-        self._failed += result.status is not Status.OK
+        self._runs_ended += 1
+        self._runs_failed += result.status is not Status.OK
         ran = result.status is not Status.NOT_EXECUTED
         self._perform(self._admission.on_done(request_id, result, now_ns, ran))
+
+    def _begin_to_finish(self, by_ns: int, done: Callable[[], None]) -> None:
+        self._admission.close()
+        self._finish_by_ns, self._finished = by_ns, done
+
+    def _end(self, _now_ns: int) -> None:
+        self._perform(self._admission.end())
+        self._admission.check()
 
     def _on_timer(self, now_ns: int) -> int | None:
         due = self._admission.next_timer_ns()
         if due is not None and due <= now_ns:
             self._perform(self._admission.on_timer(now_ns))
             due = self._admission.next_timer_ns()
+        if self._finished is None:
+            return due
+        if not self._admission.is_idle and now_ns < self._finish_by_ns:
+            return self._finish_by_ns if due is None else min(due, self._finish_by_ns)
+        done, self._finished = self._finished, None
+        done()
         return due
 
     def _perform(self, actions: list[AdmissionAction]) -> None:

@@ -166,7 +166,10 @@ class RouterDriver:
         except RequestError as error:
             self._bad_reply(endpoint, request_id, replica, error, now_ns, load)
         else:
-            self._perform(endpoint, router.on_reply(request_id, replica, response, now_ns, load), now_ns)
+            actions = router.on_reply(request_id, replica, response, now_ns, load)
+            if not any(isinstance(action, Deliver) for action in actions):  # a better one, or others, are waited for
+                self._note("answered", now_ns, request_id, service=endpoint.service, replica=str(replica))
+            self._perform(endpoint, actions, now_ns)
 
     def _bad_reply(
         self,

@@ -9,6 +9,8 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from prometheus_client.parser import text_string_to_metric_families
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 
 from skyfog_interfaces.srv import Echo
 from support.processes import Process, wait_until
@@ -62,3 +64,7 @@ def test_diagnostics_say_who_is_missing_and_when_all_is_well(fleet: Fleet) -> No
         cloud.create_service(Echo, "/echo", lambda _request, response: response)
         wait_until("all is well", lambda: heard[-1].level == DiagnosticStatus.OK)
         assert {pair.key: pair.value for pair in heard[-1].values}["links"] == "1"
+        change = caller(cloud, SetParameters, "/replica_proxy/set_parameters")
+        drain = Parameter("draining", value=True).to_parameter_msg()
+        assert change.call(SetParameters.Request(parameters=[drain])).results[0].successful
+        wait_until("it drains", lambda: (heard[-1].level, heard[-1].message) == (DiagnosticStatus.WARN, "it drains"))

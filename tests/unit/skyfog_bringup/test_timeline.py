@@ -116,6 +116,12 @@ def test_a_copy_on_trial_is_heard_to_the_end_and_begins_no_request_anew() -> Non
     assert not timelines.open
 
 
+def test_an_answer_of_the_fallback_on_the_robot_is_told_as_such() -> None:
+    events = [sent("gg", 0, "robot/0", "local"), event("delivered", 9, id="gg", replica="robot/0", ms=9.0, local=True)]
+    (request,) = ended(Timelines(), events)
+    assert "       9.0 ms  robot/0 answered; delivered (the fallback on the robot)" in list(timeline(request))
+
+
 def test_a_request_that_nobody_was_asked_for_is_told_too() -> None:
     (request,) = ended(Timelines(), [event("failed", 300, id="ff", error="NoReplica", why="nobody", ms=300.0)])
     assert next(timeline(request)) == "ff  /detect  NoReplica after 300.0 ms"

@@ -12,6 +12,7 @@ from skyfog_core.units import MS
 from skyfog_core.wire import codec
 from skyfog_core.wire.envelope import VERSION, Header, ReplyHeader
 from skyfog_core.wire.keys import ReplicaKey
+from skyfog_router.policy.admission import UNDER_WAY_NS
 from skyfog_router.replica import NO_REQUEST, Result
 
 A, B = ReplicaKey("a", "0"), ReplicaKey("b", "0")
@@ -197,6 +198,62 @@ def test_close_drops_the_token_before_it_leaves(clock: ManualClock) -> None:
     assert replica.transport.announced == [SAID, None]
     assert replica.transport.closed
     assert replica.handler.closed
+
+
+def test_finishing_drops_the_token_and_finishes_what_runs_and_waits(clock: ManualClock) -> None:
+    replica, running, waiting, late = Replica(clock), query(X), query(Y), query(b"z" * 16)
+    replica.driver.announce(SAID)
+    arrive(replica, running, waiting)
+    finished: list[str] = []
+    replica.driver.finish(1_000, lambda: finished.append("done"))
+    assert replica.transport.announced == [SAID, None]
+    replica.driver.announce(SAID)
+    assert replica.transport.announced == [SAID, None], "nobody announces it again"
+    arrive(replica, late)
+    assert reply(late).status is Status.NOT_EXECUTED
+    for _ in range(2):
+        assert not finished
+        replica.handler.finish(DONE)
+        replica.owner.step()
+    assert [reply(one).status for one in (running, waiting)] == [Status.OK, Status.OK]
+    replica.owner.step()
+    assert finished == ["done"]
+
+
+def test_an_idle_replica_has_finished_at_once(clock: ManualClock) -> None:
+    replica = Replica(clock)
+    finished: list[str] = []
+    replica.driver.finish(1_000, lambda: finished.append("done"))
+    replica.owner.step()
+    assert finished == ["done"]
+
+
+def test_finishing_ends_at_its_limit_and_everyone_is_told(clock: ManualClock) -> None:
+    replica, running, waiting = Replica(clock, stop=True), query(X, 10_000), query(Y, 10_000)
+    arrive(replica, running, waiting)
+    finished: list[str] = []
+    replica.driver.finish(500, lambda: finished.append("done"))
+    replica.owner.step()
+    assert replica.driver._on_timer(clock.now_ns()) == 500 * MS
+    clock.advance(500 * MS)
+    replica.owner.step()
+    assert finished == ["done"]
+    assert running.answers == waiting.answers == []
+    replica.driver.close()
+    assert (reply(running).status, reply(waiting).status) == (Status.OUTCOME_UNKNOWN, Status.NOT_EXECUTED)
+    assert replica.handler.stopped == [X]
+
+
+def test_draining_and_back(clock: ManualClock) -> None:
+    replica, one, two = Replica(clock), query(X), query(Y)
+    replica.driver.drain(True)
+    replica.owner.step()
+    clock.advance(UNDER_WAY_NS)
+    arrive(replica, one)
+    assert reply(one).status is Status.NOT_EXECUTED
+    replica.driver.drain(False)
+    arrive(replica, two)
+    assert list(replica.handler.running) == [Y]
 
 
 def joined(clock: ManualClock, **settings: int) -> tuple[Robot, Replica, Replica]:

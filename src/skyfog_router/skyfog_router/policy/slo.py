@@ -16,7 +16,7 @@ With nothing known of the latencies, or in panic, everybody is asked. Without `s
 which the cheapest schedule fits into the extra-load budget. A request that missed its SLO starts over with the next.
 
 What is learnt is never exact, so only a part of 1 - target, the caution, is planned for, and that part follows what
-comes of it: it shrinks with a miss and grows with a request in time, such that it stands still just when the target is kept
+comes of it: it shrinks with a miss and grows with a request in time, such that it stands still where the target is kept
 (adaptive conformal inference, Gibbs and Candes, NeurIPS 2021, on a logarithmic scale).
 """
 
