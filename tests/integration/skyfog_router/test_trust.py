@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -239,3 +240,8 @@ def test_a_robot_that_listens_keeps_others_out_by_itself(net: Net, authority: Au
     replica = net.local("0", ZenohConfig(connect=[endpoint], tls=authority.tls("replica", SERVICE)))
     assert robot.watched.joins.get(timeout=LIMIT_S) == replica.who
     assert robot.ask(b"hello").wait() == b"hello"
+
+
+def test_a_large_payload_passes(fleet: Fleet) -> None:
+    payload = os.urandom(64 << 20)
+    assert fleet.robot.ask(payload).wait() == payload
