@@ -275,14 +275,19 @@ def test_joined_the_first_result_reaches_the_caller_and_the_loser_is_freed(clock
     assert a.admission.depth == 0, "the second request was withdrawn from a's queue"
 
 
-def test_joined_a_busy_replica_refuses_and_the_other_answers(clock: ManualClock) -> None:
+def test_joined_busy_replicas_refuse_and_are_asked_again_when_they_wished(clock: ManualClock) -> None:
     robot, a, b = joined(clock, max_queue=0)
     first, second = robot.call(b"1"), robot.call(b"2")
     settle(robot, a, b)
-    assert [type(e).__name__ for e in second.heard] == ["NotExecuted"]
-    a.handler.finish(DONE)
+    a.handler.finish(Result(Status.OK, b"one"))
     settle(robot, a, b)
-    assert first.heard == [b"result"]
+    assert (first.heard, second.heard) == ([b"one"], [])
+    clock.advance(20 * MS)
+    settle(robot, a, b)
+    a.handler.finish(Result(Status.OK, b"two"))
+    settle(robot, a, b)
+    assert second.heard == [b"two"]
+    assert b.admission.started == 1
 
 
 def test_joined_a_service_that_fails_everywhere_is_told_as_failed(clock: ManualClock) -> None:
@@ -294,3 +299,31 @@ def test_joined_a_service_that_fails_everywhere_is_told_as_failed(clock: ManualC
     settle(robot, a, b)
     assert [type(e).__name__ for e in caller.heard] == ["ServiceFailed"]
     assert "b/0: ValueError: no camera" in str(caller.heard[0])
+
+
+def test_a_snapshot_counts_runs_and_refusals_by_reason(clock: ManualClock) -> None:
+    replica = Replica(clock, max_queue=1)
+    arrive(replica, query(X), query(Y), query(b"z" * 16), query(b"w" * 16, type_hash=bytes(31) + b"1"))
+    arrive(replica, query(X), FakeQuery(b"garbage", b""))
+    now = replica.driver.snapshot()
+    assert (now.concurrency, now.max_queue, now.running, now.waiting) == (1, 1, 1, 1)
+    assert (now.started, now.finished, now.repeated) == (1, 0, 1)
+    assert now.refused == {"full": 1, "type": 1, "unreadable": 1}
+    replica.transport.events.cancelled(Y)
+    replica.handler.finish(Result(Status.FAILED, message="no"))
+    now = replica.driver.snapshot()
+    assert (now.running, now.waiting, now.finished, now.failed) == (0, 0, 1, 1)
+    assert now.refused["withdrawn"] == 1
+
+
+def test_reasons_tell_late_from_hopeless_and_from_a_replica_that_leaves(clock: ManualClock) -> None:
+    replica = Replica(clock)
+    arrive(replica, query(X, 0), query(Y, 50), query(b"z" * 16, 20))
+    clock.advance(30 * MS)
+    replica.owner.step()
+    replica.admission.close()
+    arrive(replica, query(b"w" * 16))
+    assert replica.driver.snapshot().refused == {"late": 2, "leaving": 1}
+    clock.advance(30 * MS)
+    replica.owner.step()
+    assert replica.driver.snapshot().refused["unanswered"] == 1

@@ -18,9 +18,12 @@ from skyfog_core.nodes.main import run
 from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare, follow, params_files
 from skyfog_core.trace import FileTrace, NoTrace
 from skyfog_core.units import S, ms_to_ns
+from skyfog_core.wire.envelope import ENCODING
 from skyfog_core.wire.keys import ServiceKeys, chunk, replica_key, service_chunk
 from skyfog_core.wire.membership import Announcement
+from skyfog_router.acl import Member
 from skyfog_router.nodes.handlers import EmbeddedHandler, ForwardHandler, load_embedded
+from skyfog_router.nodes.watch import ReplicaWatch
 from skyfog_router.policy.admission import Admission
 from skyfog_router.relay.types import service_type, type_hash
 from skyfog_router.replica import ReplicaDriver
@@ -50,9 +53,10 @@ class ReplicaProxy(Node):
             who = replica_key(config.zone, config.replica)
         with blame("service"):
             keys = ServiceKeys(config.fleet, config.service)
+        self._watch = ReplicaWatch(config)
         self._handler = self._make_handler(config, srv_type)
-        with blame("zenoh.connect" if config.zenoh.connect else "zenoh.listen"):
-            session = open_session(config.zenoh)
+        with blame("zenoh.tls" if config.zenoh.tls.ca else "zenoh.connect" if config.zenoh.connect else "zenoh.listen"):
+            session = open_session(config.zenoh, Member("replica", config.fleet, (config.service,)))
         trace = FileTrace(Path(config.trace)) if config.trace else NoTrace()
         admission = Admission(
             hashed,
@@ -65,7 +69,9 @@ class ReplicaProxy(Node):
         transport: ReplicaTransport = ZenohReplicaTransport(session)
         if config.added_latency_ms:
             transport = DelayedReplicaTransport(transport, ms_to_ns(config.added_latency_ms))
-        self._driver = ReplicaDriver(transport, self._handler, admission, SteadyClock(), trace)
+        encoding = ENCODING[config.compress]
+        noted = self._watch.noting(trace)
+        self._driver = ReplicaDriver(transport, self._handler, admission, SteadyClock(), noted, encoding=encoding)
         self._driver.start(keys, who)
         log.info("replica_ready", service=config.service, type=config.type, replica=str(who))
         self._announced = False
@@ -78,6 +84,7 @@ class ReplicaProxy(Node):
             local=config.local,
         )
         follow(self, config, self._apply)
+        self._watch.begin(self, who, self._driver, self._absent)
         self._announce_when_ready()
         if isinstance(self._handler, ForwardHandler):
             self.create_timer(CHECK_TARGET_S, self._announce_when_ready)
@@ -93,6 +100,7 @@ class ReplicaProxy(Node):
         return isinstance(self._handler, EmbeddedHandler) and self._handler.is_busy
 
     def destroy_node(self) -> None:
+        self._watch.close()
         self._driver.close()
         super().destroy_node()
 
@@ -134,6 +142,12 @@ class ReplicaProxy(Node):
             self._driver.announce(self._announcement if announced else None)
             if not ready:
                 log.warning("withdrawn", why="the service behind this replica is gone; back when it is")
+
+    def _absent(self) -> str:
+        """Why no robot is told of this replica; empty while one is."""
+        if self._draining:
+            return "it drains"
+        return "" if self._announced else "the service behind it is not there"
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from skyfog_core.errors import Status
 from skyfog_core.ids import RequestId
@@ -55,6 +55,12 @@ class Answer:
     queued_ns: int = 0
 
 
+# Why a ticket is answered without a result. type: another service type; repeated: it ran here already; leaving: the
+# replica takes no more; late: its time was over; hopeless: it will be before it can be done; full: no room; withdrawn:
+# the robot wants it no more; unanswered: the service did not answer in time, or the process ends.
+Reason = Literal["type", "repeated", "leaving", "late", "hopeless", "full", "withdrawn", "unanswered"]
+
+
 @dataclass(frozen=True, slots=True)
 class Refuse:
     """Answer a ticket without a result."""
@@ -62,6 +68,7 @@ class Refuse:
     request_id: RequestId
     ticket: Any
     status: Status
+    reason: Reason
     message: str
     retry_after_ms: int = 0  # 0: nothing is said
 
@@ -111,6 +118,16 @@ class Admission:
         return len(self._waiting)
 
     @property
+    def running(self) -> int:
+        """Requests running."""
+        return len(self._running)
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """How many may run, and how many may wait."""
+        return self._concurrency, self._max_queue
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing runs and nothing waits."""
         return not self._running and not self._waiting
@@ -124,7 +141,7 @@ class Admission:
         request_id = header.request_id
         if header.type_hash != self._type_hash:
             text = f"type hash {header.type_hash.hex()[:12]}… here {self._type_hash.hex()[:12]}…: rebuild one end"
-            return [Refuse(request_id, ticket, Status.NOT_EXECUTED, text)]
+            return [Refuse(request_id, ticket, Status.NOT_EXECUTED, "type", text)]
         known = self._running.get(request_id) or self._waiting.get(request_id)
         if known is not None:
             self.duplicates += 1
@@ -132,11 +149,13 @@ class Admission:
             return []
         if request_id in self._remembered:
             self.duplicates += 1
-            return [Refuse(request_id, ticket, Status.OUTCOME_UNKNOWN, "ran here already; its answer is gone")]
+            return [
+                Refuse(request_id, ticket, Status.OUTCOME_UNKNOWN, "repeated", "ran here already; its answer is gone")
+            ]
         if self._takes_no_more(now_ns):
-            return [Refuse(request_id, ticket, Status.NOT_EXECUTED, "this replica is leaving")]
+            return [Refuse(request_id, ticket, Status.NOT_EXECUTED, "leaving", "this replica is leaving")]
         if header.budget_ms <= 0:
-            return [Refuse(request_id, ticket, Status.NOT_EXECUTED, "no time left on arrival")]
+            return [Refuse(request_id, ticket, Status.NOT_EXECUTED, "late", "no time left on arrival")]
         deadline_ns = now_ns + header.budget_ms * MS
         job = Job(request_id, header.robot, header.priority, now_ns, deadline_ns, [ticket])
         if len(self._running) < self._concurrency:
@@ -146,7 +165,7 @@ class Admission:
     def on_cancel(self, request_id: RequestId) -> list[AdmissionAction]:
         """The robot has its answer: forget the request if it waits, stop it if it runs."""
         job = self._waiting.remove(request_id)
-        return self._turned_away(job, "withdrawn") if job else self._stop(request_id)
+        return self._turned_away(job, "withdrawn", "withdrawn") if job else self._stop(request_id)
 
     def on_done(self, request_id: RequestId, result: Any, now_ns: int, ran: bool = True) -> list[AdmissionAction]:
         """The service returned; `result` goes to everyone who asked for it. Not `ran`: it may be asked again."""
@@ -168,7 +187,8 @@ class Admission:
         actions = self._drop_late(now_ns)
         for request_id, job in list(self._running.items()):
             if job.deadline_ns <= now_ns and request_id not in self._overdue:
-                actions += self._refuse(job, Status.OUTCOME_UNKNOWN, "no answer from the service within the budget")
+                text = "no answer from the service within the budget"
+                actions += self._refuse(job, Status.OUTCOME_UNKNOWN, "unanswered", text)
                 job.tickets.clear()
                 self._overdue.add(request_id)
                 actions += self._stop(request_id)
@@ -203,9 +223,10 @@ class Admission:
         """The process ends now: tell everyone who still waits for an answer."""
         self._closing = True
         waiting = [job for job in list(self._waiting) if self._waiting.remove(job.request_id)]
-        actions = [action for job in waiting for action in self._turned_away(job, "this replica is leaving")]
+        text = "this replica is leaving"
+        actions = [action for job in waiting for action in self._turned_away(job, "leaving", text)]
         for job in self._running.values():
-            actions += self._refuse(job, Status.OUTCOME_UNKNOWN, "this replica ended while it ran")
+            actions += self._refuse(job, Status.OUTCOME_UNKNOWN, "unanswered", "this replica ended while it ran")
             job.tickets.clear()
             actions += self._stop(job.request_id)
         return actions
@@ -236,15 +257,15 @@ class Admission:
         if short_ns > 0:
             more_ms, left_ms = _in_ms(short_ns), (job.deadline_ns - now_ns) // MS
             text = f"no time for it: about {more_ms} ms more than its {left_ms} ms needed"
-            return [*actions, *self._refuse(job, Status.NOT_EXECUTED, text, more_ms)]
+            return [*actions, *self._refuse(job, Status.NOT_EXECUTED, "hopeless", text, more_ms)]
         if len(self._waiting) >= self._max_queue:
             full = f"{len(self._waiting)} requests wait already (max_queue {self._max_queue})"
             retry_after_ms = self._retry_after_ms(now_ns)
             victim = self._waiting.victim(job.robot, job.priority)
             if victim is None:
-                return [*actions, *self._refuse(job, Status.NOT_EXECUTED, full, retry_after_ms)]
+                return [*actions, *self._refuse(job, Status.NOT_EXECUTED, "full", full, retry_after_ms)]
             self._waiting.remove(victim.request_id)
-            actions += self._turned_away(victim, f"made room for another: {full}", retry_after_ms)
+            actions += self._turned_away(victim, "full", f"made room for another: {full}", retry_after_ms)
         self._waiting.add(job)
         return actions
 
@@ -269,13 +290,15 @@ class Admission:
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
 
-    def _refuse(self, job: Job, status: Status, message: str, retry_after_ms: int = 0) -> list[AdmissionAction]:
-        return [Refuse(job.request_id, ticket, status, message, retry_after_ms) for ticket in job.tickets]
+    def _refuse(
+        self, job: Job, status: Status, reason: Reason, message: str, retry_after_ms: int = 0
+    ) -> list[AdmissionAction]:
+        return [Refuse(job.request_id, ticket, status, reason, message, retry_after_ms) for ticket in job.tickets]
 
-    def _turned_away(self, job: Job, message: str, retry_after_ms: int = 0) -> list[AdmissionAction]:
+    def _turned_away(self, job: Job, reason: Reason, message: str, retry_after_ms: int = 0) -> list[AdmissionAction]:
         """It waited, and waits no more, and never ran."""
         self._times.left(0)
-        return self._refuse(job, Status.NOT_EXECUTED, message, retry_after_ms)
+        return self._refuse(job, Status.NOT_EXECUTED, reason, message, retry_after_ms)
 
     def _stop(self, request_id: RequestId) -> list[AdmissionAction]:
         """Once, and only what runs."""
@@ -301,7 +324,7 @@ class Admission:
 
     def _drop_late(self, now_ns: int) -> list[AdmissionAction]:
         late = self._waiting.remove_due(now_ns + self._times.low_ns)
-        return [action for job in late for action in self._turned_away(job, "its time ran out in the queue")]
+        return [action for job in late for action in self._turned_away(job, "late", "its time ran out in the queue")]
 
     def _fill(self, now_ns: int) -> list[AdmissionAction]:
         if not self._waiting or len(self._running) >= self._concurrency:
