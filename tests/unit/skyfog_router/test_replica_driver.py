@@ -275,14 +275,19 @@ def test_joined_the_first_result_reaches_the_caller_and_the_loser_is_freed(clock
     assert a.admission.depth == 0, "the second request was withdrawn from a's queue"
 
 
-def test_joined_a_busy_replica_refuses_and_the_other_answers(clock: ManualClock) -> None:
+def test_joined_busy_replicas_refuse_and_are_asked_again_when_they_wished(clock: ManualClock) -> None:
     robot, a, b = joined(clock, max_queue=0)
     first, second = robot.call(b"1"), robot.call(b"2")
     settle(robot, a, b)
-    assert [type(e).__name__ for e in second.heard] == ["NotExecuted"]
-    a.handler.finish(DONE)
+    a.handler.finish(Result(Status.OK, b"one"))
     settle(robot, a, b)
-    assert first.heard == [b"result"]
+    assert (first.heard, second.heard) == ([b"one"], [])
+    clock.advance(20 * MS)
+    settle(robot, a, b)
+    a.handler.finish(Result(Status.OK, b"two"))
+    settle(robot, a, b)
+    assert second.heard == [b"two"]
+    assert b.admission.started == 1
 
 
 def test_joined_a_service_that_fails_everywhere_is_told_as_failed(clock: ManualClock) -> None:
