@@ -125,6 +125,13 @@ def test_close_fails_everything_open_once_and_withdraws_it() -> None:
     made.check()
 
 
+def test_what_was_never_sent_is_closed_as_not_executed() -> None:
+    made = router()
+    made.on_call(X, 0)
+    error = NotExecuted("shutting down")
+    assert made.close(error, 9) == [Fail(X, error, 9)]
+
+
 def test_check_notices_a_lost_and_an_undying_request() -> None:
     lost, undying = router(), router()
     for made in (lost, undying):
