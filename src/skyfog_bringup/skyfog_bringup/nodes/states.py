@@ -18,7 +18,7 @@ from skyfog_router.report import ServiceReport
 
 TYPE = "skyfog_interfaces/msg/RouterState"
 DEPTH = 1_000
-SETTLE_S = 1.0  # after the newest service was first heard of: discovery brings robots one after the other
+SETTLE_S = 2.0  # after the newest service was first heard of: discovery brings robots one after the other
 GONE_AFTER_S = 5 * PERIOD_S
 SPIN_S = 0.05
 
