@@ -1,8 +1,8 @@
 """Admission under any order of queries, duplicates, cancels, results and time.
 
 Kept: its books balance after every event; no id is started twice unless the service said that it did not run; a copy
-that was said not to run is not run by its second arrival; never more run or wait than allowed; a free slot refuses nobody for want of time; every ticket is answered or refused exactly
-once, given that every started run ends.
+that was said not to run is not run by its second arrival; never more run or wait than allowed; a free slot refuses
+nobody for want of time; every ticket is answered or refused exactly once, given that every started run ends.
 """
 
 from __future__ import annotations

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from skyfog_core.config.router import HealthConfig, RoutingConfig
-from skyfog_core.errors import LinkLost, NotExecuted, OutcomeUnknown
+from skyfog_core.errors import LinkLost, NoQuorum, NotExecuted, OutcomeUnknown
 from skyfog_core.units import MS
 from skyfog_core.wire.keys import ReplicaKey
 from skyfog_core.wire.membership import Announcement
-from skyfog_router.policy.actions import Cancel, Deliver, Fail, Send
+from skyfog_router.policy.actions import Cancel, Deliver, Fail, Load, Send
 from skyfog_router.policy.router import Router
 
 A, B, C = (ReplicaKey(zone, "0") for zone in "abc")
@@ -105,3 +105,13 @@ def test_a_service_that_shuts_down_gives_the_best_answer_that_it_has(answers: in
     assert rest == [Cancel(request(1), replica) for replica in ((B,) if answers else (A, B))]
     assert router.next_timer_ns() is None
     router.check()
+
+
+def test_a_quorum_that_was_not_reached_ran_somewhere() -> None:
+    router = made(A, B, policy="broadcast", answer="quorum", deadline_ms=100)
+    router.on_call(request(1), 0)
+    router.on_reply(request(1), A, Answer(), 1)
+    router.on_error(request(1), B, NotExecuted("full"), 2, Load(retry_after_ns=MS))
+    router.on_leave(B, SAID, 2)
+    (fail,) = (a for _, a in play(router, 100 * MS) if isinstance(a, Fail))
+    assert type(fail.error) is NoQuorum

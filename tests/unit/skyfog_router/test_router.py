@@ -107,7 +107,7 @@ def test_without_anybody_a_call_waits_and_fails_as_no_replica() -> None:
     assert type(fail.error) is NoReplica
 
 
-def test_close_fails_everything_open_once_and_withdraws_it() -> None:
+def test_close_fails_everything_open_once_and_claims_no_more_than_is_certain() -> None:
     made = router(live=(A,))
     made.on_call(X, 0)
     made.on_call(Y, 0)
@@ -115,7 +115,7 @@ def test_close_fails_everything_open_once_and_withdraws_it() -> None:
     error = NotExecuted("shutting down")
     fail, cancel = made.close(error, 9)
     assert isinstance(fail, Fail)
-    assert type(fail.error) is OutcomeUnknown, "it is under way, and may run"
+    assert (fail.request_id, type(fail.error), str(fail.error)) == (X, OutcomeUnknown, "shutting down")
     assert cancel == Cancel(X, A)
     assert made.close(error, 9) == []
     assert made.on_reply(X, A, "x", 10) == []
@@ -125,7 +125,7 @@ def test_close_fails_everything_open_once_and_withdraws_it() -> None:
     made.check()
 
 
-def test_what_was_never_sent_is_closed_as_not_executed() -> None:
+def test_close_is_certain_of_what_nobody_was_asked() -> None:
     made = router()
     made.on_call(X, 0)
     error = NotExecuted("shutting down")
