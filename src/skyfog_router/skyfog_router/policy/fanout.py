@@ -89,7 +89,7 @@ class Hedged:
             plan.look_ns = at.now_ns + delay_ns
             return plan
         due_ns = at.latest_ns + delay_ns
-        left = [r for r in at.fresh if r not in {asked for asked, _ in plan.ask}]
+        left = without(at.fresh, plan)
         if at.now_ns >= due_ns:
             if left and len(plan.ask) < at.room:
                 left_ns, late_ns = at.deadline_ns - at.now_ns, (at.started_ns + at.deadline_ns) // 2
@@ -115,6 +115,12 @@ def diverse(at: Situation, wanted: int) -> Plan:
         zones.add(replica.key.zone)
         plan.ask.append((replica, "copy" if at.copies or plan.ask else "first"))
     return plan
+
+
+def without(replicas: Sequence[Replica], plan: Plan) -> list[Replica]:
+    """`replicas` but for those asked in `plan`."""
+    asked = {id(replica) for replica, _ in plan.ask}
+    return [replica for replica in replicas if id(replica) not in asked]
 
 
 def misses(copies: Sequence[Copy], left_ns: float, now_ns: int) -> list[tuple[str, float]]:

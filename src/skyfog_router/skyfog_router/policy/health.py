@@ -17,13 +17,14 @@ in Envoy's panic mode: then it is more likely that the link is sick than that th
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable
 from enum import Enum
 from statistics import median
 
 from skyfog_core.config.router import HealthConfig
 from skyfog_core.units import MS
+from skyfog_core.wire.keys import ReplicaKey
 
 SUSPECT = 4.0
 SILENT = 9.0
@@ -105,14 +106,47 @@ class Health:
         self.recent.clear()
 
 
+class Medians:
+    """The median latencies of those replicas that have enough answers, kept in order."""
+
+    def __init__(self) -> None:
+        self._of: dict[ReplicaKey, float] = {}
+        self._sorted: list[float] = []
+
+    def tell(self, replica: ReplicaKey, median_ns: float | None) -> None:
+        """The replica's median as it is now; None: too few answers."""
+        old = self._of.pop(replica, None)
+        if old is not None:
+            del self._sorted[bisect_left(self._sorted, old)]
+        if median_ns is not None:
+            self._of[replica] = median_ns
+            insort(self._sorted, median_ns)
+
+    def beside(self, replica: ReplicaKey) -> float | None:
+        """The median of the others' medians; None where there are none."""
+        mine = self._of.get(replica)
+        place = len(self._sorted) if mine is None else bisect_left(self._sorted, mine)
+        others = len(self._sorted) - (mine is not None)
+        if not others:
+            return None
+
+        def nth(index: int) -> float:
+            return self._sorted[index if index < place else index + 1]
+
+        return nth(others // 2) if others % 2 else (nth(others // 2 - 1) + nth(others // 2)) / 2
+
+
 class HealthPolicy:
     """Judges replicas against the fleet. Pure; one for a service."""
 
     def __init__(self, config: HealthConfig) -> None:
         self.config = config
 
-    def verdict(self, health: Health, hazard_now: float, fleet_median_ns: Callable[[], float | None]) -> str:
-        """Why this replica should be ejected, or "". `hazard_now`: of the longest wait that still runs."""
+    def verdict(self, health: Health, hazard_now: float, fleet_ns: float | None) -> str:
+        """Why this replica should be ejected, or "".
+
+        `hazard_now`: of the longest wait that still runs. `fleet_ns`: the median of the others' median latencies.
+        """
         config = self.config
         if health.failures >= (1 if health.probation else config.consecutive_failures):
             return f"{health.failures} failures in a row, the last: {health.why}"
@@ -120,7 +154,6 @@ class HealthPolicy:
             return "silent far longer than it ever was"
         if len(health.recent) < config.outlier_samples or len(health.recent) % config.outlier_samples:
             return ""
-        fleet_ns = fleet_median_ns()
         if fleet_ns is None or health.median_ns <= config.outlier_factor * fleet_ns:
             return ""
         return f"median latency {health.median_ns / MS:.1f} ms against the fleet's {fleet_ns / MS:.1f} ms"

@@ -40,25 +40,26 @@ class LatencySketch:
         self._survival = [1.0] * BUCKETS  # after each bucket's upper edge
         self._floor = 1.0
         self._news = 0
+        self._stale = False  # S does not tell enough of the news
 
     def answer(self, took_ns: int, now_ns: int) -> None:
         """An answer came after `took_ns`."""
         self._age(now_ns)
         self._answered[_bucket(took_ns)] += self._weight
         self._answers += self._weight
-        self._news += 1
+        self._noted()
 
     def censor(self, waited_ns: int, now_ns: int) -> None:
         """No answer came within `waited_ns`, and then nobody waited any more."""
         self._age(now_ns)
         self._censored[_bucket(waited_ns)] += self._weight
-        self._news += 1
+        self._noted()
 
     def never(self, now_ns: int) -> None:
         """No answer will ever come: the replica was lost, or failed."""
         self._age(now_ns)
         self._censored[-1] += self._weight
-        self._news += 1
+        self._noted()
 
     @property
     def count(self) -> float:
@@ -67,18 +68,19 @@ class LatencySketch:
 
     def survival(self, ns: float) -> float:
         """P(no answer within ns), 0 < P <= 1: never certain, however many answers there were."""
-        if self._news:
-            self._refresh()
         if ns <= LEAST_NS:
             return 1.0
+        if self._stale:
+            self._refresh()
         place = math.log(ns / LEAST_NS) / _LOG_GAMMA
         low = int(place)
         curve = self._survival
         if low >= BUCKETS - 1:
             between = curve[-1]
         else:
-            between = curve[low] + (curve[low + 1] - curve[low]) * (place - low)
-        return max(self._floor, between)
+            between = curve[low]
+            between += (curve[low + 1] - between) * (place - low)
+        return between if between > self._floor else self._floor
 
     def hazard(self, ns: float) -> float:
         """-ln S(t): over many requests to a sound replica it is exponential with mean 1 at the moment of the answer."""
@@ -86,7 +88,7 @@ class LatencySketch:
 
     def quantile(self, q: float) -> int | None:
         """The time within which a share q is answered, ns; None where it is not known, or fewer ever are."""
-        if self._news:
+        if self._stale:
             self._refresh()
         if not self._answers or not 0.0 < q < 1.0:
             return None
@@ -112,16 +114,17 @@ class LatencySketch:
             self._answers /= self._weight
             self._weight = 1.0
 
-    def _refresh(self) -> None:
+    def _noted(self) -> None:
         """Compute S again once enough is new: a sixteenth of what is known, or anything where little is."""
-        count = self.count
-        if self._news < count / 16:
-            return
-        self._news = 0
+        self._news += 1
+        self._stale = self._news >= self.count / 16
+
+    def _refresh(self) -> None:
+        self._news, self._stale = 0, False
         reached = np.cumsum((self._answered + self._censored)[::-1])[::-1]
         hazards = np.divide(self._answered, reached, out=np.zeros(BUCKETS), where=reached > 0)
         self._survival = np.cumprod(1.0 - hazards).tolist()
-        self._floor = 0.5 / (count + 1.0)
+        self._floor = 0.5 / (self.count + 1.0)
 
 
 def _bucket(ns: int) -> int:

@@ -22,10 +22,11 @@ comes of it: it shrinks with a miss and grows with a request in time, such that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from skyfog_core.units import MS, S
-from skyfog_router.policy.fanout import Copy, Plan, Situation, allowed, diverse, misses
+from skyfog_router.policy.fanout import Copy, Plan, Situation, allowed, diverse, misses, without
 from skyfog_router.policy.fleet import Fleet, Replica
 from skyfog_router.policy.load_budget import LoadBudget
 from skyfog_router.policy.rank import order
@@ -70,7 +71,7 @@ class Slo:
             return self._everybody(fleet, budget, at)
         plan = diverse(at, at.least)
         copies = [*at.copies, *(Copy(replica, 0) for replica, _ in plan.ask)]
-        left = [r for r in at.fresh if all(r is not asked for asked, _ in plan.ask)]
+        left = without(at.fresh, plan)
         whole_ns = max(1, at.slo_ns - at.started_ns)
         left_ns = whole_ns - (at.now_ns - at.started_ns) % whole_ns  # missed: the same again
         while left and len(plan.ask) < at.room:
@@ -108,23 +109,26 @@ class Slo:
     ) -> tuple[Replica, int]:
         """Who is asked next, and how long from now; 0: now."""
         now_ns, zones = at.now_ns, fleet.zones
-        reached = zones.all_miss((c.replica.key.zone, c.replica.survival(c.waited_ns)) for c in copies)
+        reached = zones.all_miss([(c.replica.key.zone, c.replica.survival(c.waited_ns)) for c in copies])
         may_miss = self._caution.may_miss(fleet.config.slo_target) / reached
         under_way = misses(copies, left_ns, now_ns)
 
-        def missing(replica: Replica, after_ns: float) -> float:
-            in_time_ns = left_ns - after_ns - replica.wait_ns(now_ns)
-            return zones.all_miss([*under_way, (replica.key.zone, replica.survival(max(0.0, in_time_ns)))])
-
-        best = min(left[:NEXT], key=lambda replica: missing(replica, 0.0))
+        best, best_miss = left[0], math.inf
+        for replica in left[:NEXT]:
+            together = zones.with_one_more(under_way, replica.key.zone)
+            miss = together(replica.survival(left_ns - replica.wait_ns(now_ns)))
+            if miss < best_miss:
+                best, best_miss, all_miss = replica, miss, together
+        wait_ns = best.wait_ns(now_ns)
         step_ns = left_ns / GRID
         if zones.all_miss(under_way) <= may_miss:
-            usual_ns = (best.quantile(0.5) or 0) + best.wait_ns(now_ns)
+            usual_ns = (best.quantile(0.5) or 0) + wait_ns
             return best, round(left_ns - usual_ns) if left_ns - usual_ns > step_ns else 0
-        low, high = 0, GRID  # the latest step at which the target is kept; 0 also where none is
+        low, high = 0, GRID if best_miss <= may_miss else 0  # the latest step at which the target is kept, or 0
         while low < high:
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if missing(best, middle * step_ns) <= may_miss else (low, middle - 1)
+            miss = all_miss(best.survival(left_ns - middle * step_ns - wait_ns))
+            low, high = (middle, high) if miss <= may_miss else (low, middle - 1)
         share = budget.ratio * BUDGET_SHARE - (len(copies) - 1 if reached >= 1.0 else 0.0)
         after = max(low, self._pays(fleet, copies, step_ns, now_ns, share / reached))
         return best, round(after * step_ns) if after > 1 else 0
@@ -181,7 +185,7 @@ def _affordable(fleet: Fleet, may_miss: float, replicas: Sequence[Replica], slo_
     extra, last_ns = 0.0, 0.0
 
     def unanswered(at_ns: float, more: Sequence[tuple[Replica, float]] = ()) -> float:
-        return zones.all_miss((r.key.zone, r.survival(max(0.0, at_ns - t))) for r, t in [*sent, *more])
+        return zones.all_miss([(r.key.zone, r.survival(at_ns - t)) for r, t in [*sent, *more]])
 
     for replica in replicas[1:]:
         if unanswered(slo_ns) <= may_miss:
