@@ -92,7 +92,10 @@ class Replica:
 
     def suspect(self, now_ns: int) -> bool:
         """Whether it may be frozen: silent for longer than chance explains."""
-        return self.health.failures > 0 or self.health.silence + self.overdue(now_ns) >= SUSPECT
+        health = self.health
+        if health.failures or not self.open:
+            return health.failures > 0 or health.silence >= SUSPECT
+        return health.silence + self.overdue(now_ns) >= SUSPECT
 
     def took(self, ns: int, now_ns: int) -> None:
         """Peak-EWMA: a slower answer counts at once, a faster one by and by."""

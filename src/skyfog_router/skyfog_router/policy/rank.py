@@ -66,7 +66,9 @@ def order(fleet: Fleet, replicas: list[Replica], affinity: bytes, now_ns: int) -
     if rule == "p2c":
         return _two_choices(fleet, replicas, now_ns)
     cost = RULES[rule]
-    return sorted(replicas, key=lambda r: (r.suspect(now_ns), cost(fleet, r, now_ns), r.key))
+    found = [(r.suspect(now_ns), cost(fleet, r, now_ns), r.key, r) for r in replicas]
+    found.sort()  # keys differ, so that replicas are never compared
+    return [one[3] for one in found]
 
 
 def _rendezvous(affinity: bytes, replica: Replica) -> bytes:

@@ -184,9 +184,11 @@ class Request:
         everybody = config.policy == "broadcast"
         free = fleet.remote() if everybody else fleet.fit(now_ns)
         if self.asked or self.ended or self._pauses or self._gave:
-            free = [r for r in free if self._free(r.key, now_ns)]
+            taken = {*self.asked, *self.ended, *self._gave}
+            taken |= {key for key, pause in self._pauses.items() if pause.until_ns > now_ns}
+            free = [r for r in free if r.key not in taken]
             if not free and not everybody:  # rather one that is ejected than none
-                free = [r for r in fleet.remote() if self._free(r.key, now_ns)]
+                free = [r for r in fleet.remote() if r.key not in taken]
         fresh = free if everybody else order(fleet, free, self._affinity, now_ns)
         copies = [
             Copy(replica, now_ns - asked_ns)
