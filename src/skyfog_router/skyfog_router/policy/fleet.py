@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from skyfog_core.units import MS, S
 from skyfog_core.wire.keys import ReplicaKey
 from skyfog_core.wire.membership import Announcement
 from skyfog_router.policy.actions import Action, Eject, Load, Readmit
-from skyfog_router.policy.health import SUSPECT, Health, HealthPolicy, Medians, State
+from skyfog_router.policy.health import FROZEN, SUSPECT, Health, HealthPolicy, Medians, State
 from skyfog_router.policy.latency import LEAST_NS, LatencySketch
 from skyfog_router.policy.zones import Zones
 
@@ -34,6 +35,7 @@ class Replica:
     said: Announcement
     pool: LatencySketch  # of the whole service
     number: int = 0  # in the order of their coming
+    weight: int = 0  # of 64 bits, drawn from its name: for rendezvous hashing
     health: Health = field(default_factory=Health)
     sketch: LatencySketch = field(default_factory=LatencySketch)
     open: dict[RequestId, int] = field(default_factory=dict)  # asked and not over -> when asked
@@ -83,19 +85,16 @@ class Replica:
             return self.peak_ns
         return self.peak_ns * math.exp2(-(now_ns - self.peak_at_ns) / (8 * TAU_NS))
 
-    def overdue(self, now_ns: int) -> float:
-        """-ln S of the longest wait that still runs, by its own distribution."""
+    def silence(self, now_ns: int) -> float:
+        """-ln P(a sound replica is silent as long), the longest wait that still runs included."""
         if not self.open or self.sketch.count < PRIOR_ANSWERS:
-            return 0.0
-        longest = now_ns - next(iter(self.open.values()))
-        return self.sketch.hazard(longest)
+            return self.health.silence
+        asked_ns = next(iter(self.open.values()))
+        return self.health.silence_with(self.sketch.hazard(now_ns - asked_ns), asked_ns, now_ns)
 
     def suspect(self, now_ns: int) -> bool:
         """Whether it may be frozen: silent for longer than chance explains."""
-        health = self.health
-        if health.failures or not self.open:
-            return health.failures > 0 or health.silence >= SUSPECT
-        return health.silence + self.overdue(now_ns) >= SUSPECT
+        return self.health.failures > 0 or self.silence(now_ns) >= SUSPECT
 
     def took(self, ns: int, now_ns: int) -> None:
         """Peak-EWMA: a slower answer counts at once, a faster one by and by."""
@@ -140,7 +139,8 @@ class Fleet:
         """A replica came, or a new process in its place, of which nothing is known."""
         known = self.replicas.get(key) or self._away.pop(key, None)
         if known is None or known.said.boot != said.boot:
-            known = Replica(key, said, self.pool, heard_ns=now_ns, told_ns=now_ns)
+            weight = int.from_bytes(hashlib.blake2b(str(key).encode(), digest_size=8).digest())
+            known = Replica(key, said, self.pool, weight=weight, heard_ns=now_ns, told_ns=now_ns)
         known.said = said
         if key not in self.replicas:
             self._came += 1
@@ -212,12 +212,16 @@ class Fleet:
         if not replica.said.local:
             self.pool.answer(net_ns, now_ns)
         replica.took(took_ns, now_ns)
-        replica.health.on_answer(net_ns)
+        health = replica.health
+        health.on_answer(self.config.health, net_ns, now_ns)
         self._tell_median(replica)
         replica.answered += 1
-        if replica.health.state is State.HEALTHY:
-            return self._judge(replica, now_ns)
-        replica.health.readmit()
+        ejected = self._judge(replica, now_ns)
+        if ejected or health.state is State.HEALTHY:
+            return ejected
+        if health.state is State.EJECTED and health.why != FROZEN:
+            return []  # to what it was asked before; only to silence an answer is the cure
+        health.readmit()
         self._state_changed(replica)
         return [Readmit(key)]
 
@@ -228,7 +232,7 @@ class Fleet:
             self._told(replica, load, now_ns)
             replica.back_ns = max(replica.back_ns, now_ns + load.retry_after_ns)
             self._back_ns = max(self._back_ns, replica.back_ns)
-            replica.health.silence = 0.0
+            replica.health.on_sign_of_life(now_ns)
 
     def on_failed(self, key: ReplicaKey, request_id: RequestId, why: str, load: Load, now_ns: int) -> list[Action]:
         """An answer that is none, a service that raised, or a link that was lost."""
@@ -249,6 +253,8 @@ class Fleet:
         if replica is None:
             return []
         asked_ns = now_ns - waited_ns
+        if asked_ns >= replica.told_ns and replica.sent_since:  # withdrawn: it waits there no longer
+            replica.sent_since -= 1
         if replica.sketch.count >= PRIOR_ANSWERS:
             hazard = replica.sketch.hazard(waited_ns)
             replica.health.on_silence(hazard, asked_ns, now_ns)
@@ -328,7 +334,7 @@ class Fleet:
 
     def _tell_median(self, replica: Replica) -> None:
         if not replica.said.local and replica.key in self.replicas:
-            enough = len(replica.health.recent) >= self.config.health.outlier_samples
+            enough = replica.health.answers >= self.config.health.outlier_samples
             self._medians.tell(replica.key, replica.health.median_ns if enough else None)
 
     def _over(self, key: ReplicaKey, request_id: RequestId, now_ns: int) -> tuple[Replica | None, int]:
@@ -358,13 +364,10 @@ class Fleet:
         health = replica.health
         if replica.said.local or replica.key not in self.replicas:
             return []
-        if health.state is State.PROBING:
-            failed = health.failures or health.silence >= SUSPECT or replica.overdue(now_ns) >= SUSPECT
-            why = f"still so on trial: {health.why}" if failed else ""
-        elif health.state is State.HEALTHY:
-            why = self.policy.verdict(health, replica.overdue(now_ns), self._medians.beside(replica.key))
-        else:
+        if health.state is State.EJECTED:
             return []
+        judge = self.policy.verdict if health.state is State.HEALTHY else self.policy.on_trial
+        why = judge(health, replica.silence(now_ns), self._medians.beside(replica.key))
         if not why:
             return []
         out = len(self._sick) - (replica.key in self._sick)

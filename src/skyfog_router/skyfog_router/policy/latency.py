@@ -41,6 +41,7 @@ class LatencySketch:
         self._floor = 1.0
         self._news = 0
         self._stale = False  # S does not tell enough of the news
+        self.seen = 0  # observations of any kind
 
     def answer(self, took_ns: int, now_ns: int) -> None:
         """An answer came after `took_ns`."""
@@ -80,7 +81,7 @@ class LatencySketch:
         else:
             between = curve[low]
             between += (curve[low + 1] - between) * (place - low)
-        return between if between > self._floor else self._floor
+        return max(self._floor, between)
 
     def hazard(self, ns: float) -> float:
         """-ln S(t): over many requests to a sound replica it is exponential with mean 1 at the moment of the answer."""
@@ -118,6 +119,7 @@ class LatencySketch:
     def _noted(self) -> None:
         """Compute S again once enough is new: a sixteenth of what is known, or anything where little is."""
         self._news += 1
+        self.seen += 1
         self._stale = self._news >= self.count / 16
 
     def _refresh(self) -> None:
@@ -138,8 +140,6 @@ class LatencySketch:
     def _bucket(self, ns: int) -> int:
         """The bucket i with LEAST * GAMMA ** (i - 1) < ns <= LEAST * GAMMA ** i, and something will be in it."""
         i = 0 if ns <= LEAST_NS else min(BUCKETS - 1, math.ceil(math.log(ns / LEAST_NS) / _LOG_GAMMA))
-        if i < self._low:
-            self._low = i
-        if i > self._high:
-            self._high = i
+        self._low = min(self._low, i)
+        self._high = max(self._high, i)
         return i
