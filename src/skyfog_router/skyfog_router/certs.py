@@ -97,8 +97,7 @@ def issue(
     """
     ca, ca_key = _load_ca(folder)
     fleet = _name_of(ca).removeprefix(CA_PREFIX)
-    name = common_name(role, fleet, service)
-    parts = [role, *([service_chunk(service)] if service else []), chunk("name", machine)]
+    name, stem = common_name(role, fleet, service), stem_of(role, machine, service)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     until = min(now + timedelta(days=days), ca.not_valid_after_utc)
@@ -112,7 +111,12 @@ def issue(
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    return _write(folder, "-".join(parts), made, key, force)
+    return _write(folder, stem, made, key, force)
+
+
+def stem_of(role: str, machine: str, service: str = "") -> str:
+    """What the files of a process are called, without `.pem` and `.key`. Raises ConfigError."""
+    return "-".join([role, *([service_chunk(service)] if service else []), chunk("name", machine)])
 
 
 def facts_of(path: Path) -> Facts:

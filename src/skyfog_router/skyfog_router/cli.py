@@ -15,8 +15,8 @@ from skyfog_core.config.base import parse
 from skyfog_core.config.router import ZenohConfig
 from skyfog_core.errors import ConfigError
 from skyfog_router import zenohd
-from skyfog_router.acl import ROLES, Member
-from skyfog_router.certs import CA_DAYS, DAYS, Issued, facts_of, issue, make_ca
+from skyfog_router.acl import ROLES, Member, common_name
+from skyfog_router.certs import CA_DAYS, DAYS, Issued, facts_of, issue, make_ca, stem_of
 
 EXIT_WRONG = 1
 EXIT_OPTIONS = 2
@@ -106,6 +106,9 @@ def fleet_(
     wanted = [("robot", name, "") for name in robot or ()] + [("router", name, "") for name in router or ()]
     wanted += [("replica", name, service) for service, _, name in (given.partition("=") for given in replica or ())]
     try:
+        for role, name, service in wanted:  # a wrong name leaves nothing half made
+            common_name(role, fleet, service)
+            stem_of(role, name, service)
         _tell(make_ca(fleet, out, now, CA_DAYS, force))
         for role, name, service in wanted:
             _tell(issue(role, name, out, now, service, days, host or (), force))

@@ -14,6 +14,7 @@ from skyfog_core.errors import Overloaded, RequestError
 from skyfog_core.ids import RequestId
 from skyfog_core.trace import MemoryTrace
 from skyfog_core.units import S
+from skyfog_core.wire.envelope import Encoding
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_core.wire.membership import Announcement
 from skyfog_router.policy.actions import Deliver
@@ -75,6 +76,7 @@ class FakeQuery:
 
     header: bytes
     payload: bytes
+    accepts: Encoding = Encoding.PLAIN
     on_answer: Callable[[bytes, bytes], None] = lambda _header, _payload: None
     answers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
@@ -113,7 +115,7 @@ class FakeRouterTransport:
                 events.reply(service, request_id, replica, reply, result)
                 events.ended(service, request_id, replica)
 
-            peer.arrive(FakeQuery(header, payload, on_answer))
+            peer.arrive(FakeQuery(header, payload, on_answer=on_answer))
 
     def cancel(self, service: str, replica: ReplicaKey, request_id: RequestId) -> None:
         self.cancelled.append((replica, request_id))
@@ -193,12 +195,18 @@ class FakeCaller:
 class Robot:
     """A RouterDriver with its transport, clock and trace."""
 
-    def __init__(self, clock: ManualClock, decode: Callable[[bytes], object] = bytes, max_in_flight: int = 8) -> None:
+    def __init__(
+        self,
+        clock: ManualClock,
+        decode: Callable[[bytes], object] = bytes,
+        max_in_flight: int = 8,
+        encoding: Encoding = Encoding.PLAIN,
+    ) -> None:
         self.transport, self.trace, self.clock = FakeRouterTransport(), MemoryTrace(), clock
         self.router = Router(RoutingConfig(policy="broadcast", deadline_ms=100, max_in_flight=max_in_flight))
         self.driver = RouterDriver(self.transport, clock, self.trace, max_in_flight)
         self.owner = StepOwner.made[-1]
-        self.driver.start([Endpoint(SERVICE, KEYS, HASH, decode, self.router)])
+        self.driver.start([Endpoint(SERVICE, KEYS, HASH, decode, self.router, encoding=encoding)])
 
     def call(self, payload: bytes = b"request") -> FakeCaller:
         caller = FakeCaller()
@@ -229,10 +237,13 @@ class Replica:
         inbox_limit: int = 16,
         abandon: bool = False,
         stop: bool = False,
+        encoding: Encoding = Encoding.PLAIN,
     ) -> None:
         self.transport, self.handler, self.trace = FakeReplicaTransport(), HeldHandler(abandon, stop), MemoryTrace()
         self.admission = Admission(HASH, concurrency, max_queue, 10 * S, abandon, stop)
-        self.driver = ReplicaDriver(self.transport, self.handler, self.admission, clock, self.trace, inbox_limit)
+        self.driver = ReplicaDriver(
+            self.transport, self.handler, self.admission, clock, self.trace, inbox_limit, encoding
+        )
         self.owner = StepOwner.made[-1]
         self.driver.start(KEYS, ReplicaKey("a", "0"))
 
