@@ -157,7 +157,8 @@ class NeverStartsTheQueue(Admission):
 class RefusesWhatItRuns(Admission):
     def on_query(self, header: Any, ticket: Any, now_ns: int) -> list[AdmissionAction]:
         actions = super().on_query(header, ticket, now_ns)
-        lies = [Refuse(a.request_id, a.ticket, NotExecuted.status, "no") for a in actions if isinstance(a, Start)]
+        starts = [a for a in actions if isinstance(a, Start)]
+        lies = [Refuse(a.request_id, a.ticket, NotExecuted.status, "full", "no") for a in starts]
         return [*lies, *actions]
 
 

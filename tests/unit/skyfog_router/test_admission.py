@@ -21,9 +21,14 @@ def desk(concurrency: int = 1, max_queue: int = 2, can_abandon: bool = False) ->
 
 
 def query(
-    request_id: bytes, budget_ms: int = 100, priority: int = 0, type_hash: bytes = HASH, robot: str = ""
+    request_id: bytes,
+    budget_ms: int = 100,
+    priority: int = 0,
+    type_hash: bytes = HASH,
+    robot: str = "",
+    attempt: int = 0,
 ) -> Header:
-    return Header(VERSION, request_id, 0, budget_ms, type_hash, priority, robot)
+    return Header(VERSION, request_id, attempt, budget_ms, type_hash, priority, robot)
 
 
 def refused(actions: list[AdmissionAction]) -> list[tuple[object, Status]]:
@@ -112,7 +117,7 @@ def test_without_a_queue_a_request_runs_or_is_refused() -> None:
     made = busy_desk(max_queue=0)
     assert refused(made.on_query(query(X), "x", 0)) == [("x", Status.NOT_EXECUTED)]
     made.on_done(W, "r", 1)
-    assert made.on_query(query(X), "x", 1) == [Start(X, "x", 100)]
+    assert made.on_query(query(X, attempt=1), "x", 1) == [Start(X, "x", 100)]
     made.check()
 
 
@@ -218,7 +223,7 @@ def test_what_the_service_refused_has_not_run_and_may_come_again() -> None:
     made = busy_desk()
     assert made.on_query(query(W), "w2", 1) == []
     assert made.on_done(W, "no room", 2, ran=False) == [Answer(W, "w", "no room"), Answer(W, "w2", "no room")]
-    assert made.on_query(query(W), "w3", 3) == [Start(W, "w3", 100)]
+    assert made.on_query(query(W, attempt=1), "w3", 3) == [Start(W, "w3", 100)]
     made.check()
 
 
@@ -394,7 +399,7 @@ def test_draining_takes_what_was_under_way_and_nothing_that_comes_when_it_is_idl
     one_more = b"v" * 16
     assert refused(made.on_query(query(one_more), "v", UNDER_WAY_NS)) == [("v", Status.NOT_EXECUTED)]
     made.drain(False, UNDER_WAY_NS)
-    assert made.on_query(query(one_more), "v", UNDER_WAY_NS) == [Start(one_more, "v", 100)]
+    assert made.on_query(query(one_more, attempt=1), "v", UNDER_WAY_NS) == [Start(one_more, "v", 100)]
 
 
 def test_closing_finishes_what_is_here_and_takes_nothing_new() -> None:
@@ -425,3 +430,40 @@ def test_check_notices_a_request_in_two_places() -> None:
     made._waiting.add(made._running[W])
     with pytest.raises(AssertionError):
         made.check()
+
+
+def test_a_copy_that_was_refused_is_refused_when_it_comes_by_the_other_router_too() -> None:
+    made = busy_desk(max_queue=0)
+    assert refused(made.on_query(query(X, attempt=3), "x", 1)) == [("x", Status.NOT_EXECUTED)]
+    made.on_done(W, "r", 2)
+    assert refused(made.on_query(query(X, attempt=3), "x again", 3)) == [("x again", Status.NOT_EXECUTED)], (
+        "it said it never ran"
+    )
+    assert refused(made.on_query(query(X, attempt=2), "late", 3)) == [("late", Status.NOT_EXECUTED)]
+    assert made.on_query(query(X, attempt=4), "new", 4) == [Start(X, "new", 100)], "the robot asks again"
+
+
+def test_what_was_turned_away_while_it_waited_does_not_run_when_its_second_copy_comes() -> None:
+    made = busy_desk()
+    made.on_query(query(X, attempt=0), "x", 1)
+    made.on_query(query(X, attempt=2), "x later", 1)
+    made.on_cancel(X)
+    made.on_done(W, "r", 2)
+    assert refused(made.on_query(query(X, attempt=2), "x again", 3)) == [("x again", Status.NOT_EXECUTED)]
+
+
+def test_what_the_service_declined_does_not_run_when_its_second_copy_comes() -> None:
+    made = busy_desk()
+    made.on_done(W, "declined", 1, ran=False)
+    assert refused(made.on_query(query(W, attempt=0), "w again", 2)) == [("w again", Status.NOT_EXECUTED)]
+    assert made.on_query(query(W, attempt=1), "w", 3) == [Start(W, "w", 100)]
+
+
+def test_no_more_refusals_are_remembered_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "MAX_REFUSED", 2)
+    made = busy_desk(max_queue=0)
+    for request_id in (X, Y, Z):
+        made.on_query(query(request_id, attempt=0), "", 1)
+        made.check()
+    made.on_done(W, "r", 2)
+    assert made.on_query(query(X, attempt=0), "x", 3) == [Start(X, "x", 100)]

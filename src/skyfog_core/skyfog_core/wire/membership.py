@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from bisect import bisect_left, insort
 
 import msgspec
 
@@ -64,8 +65,10 @@ class Membership:
         """A token appeared. Returns False where the same one was known already."""
         if self._said.get(who) == announcement:
             return False
+        if who not in self._said:
+            self._live = self._live.copy()  # a caller may still go through the old one
+            insort(self._live, who)
         self._said[who] = announcement
-        self._live = sorted(self._said)
         return True
 
     def leave(self, who: ReplicaKey, announcement: Announcement) -> bool:
@@ -73,7 +76,8 @@ class Membership:
         if self._said.get(who) != announcement:
             return False
         del self._said[who]
-        self._live = sorted(self._said)
+        self._live = self._live.copy()
+        del self._live[bisect_left(self._live, who)]
         return True
 
     def live(self) -> list[ReplicaKey]:

@@ -10,7 +10,8 @@
 Plain callbacks cannot be stopped: they go on, and keep their slot.
 
 A query that comes again while the first one runs gets the same answer; one that comes after it is refused as
-OUTCOME_UNKNOWN, since its answer is gone.
+OUTCOME_UNKNOWN, since its answer is gone. By two zenoh routers every query comes twice: what was said not to run is
+refused again, even if there is room by then; a later attempt of the same request is welcome.
 
 Hopeless is what, as far as service_time.py can tell, has almost no chance to be done within its budget: it is refused
 on arrival, or as soon as that shows in the queue, so that the robot may still ask elsewhere. A request that finds a
@@ -31,6 +32,7 @@ from skyfog_router.policy.fairness import Job, Turns
 from skyfog_router.policy.service_time import ServiceTime
 
 MAX_REMEMBERED = 100_000
+MAX_REFUSED = 10_000  # a copy comes twice within milliseconds
 MAX_RETRY_AFTER_MS = 10_000
 UNDER_WAY_NS = S // 2  # what was sent before the token was seen to be gone may still arrive
 
@@ -107,6 +109,7 @@ class Admission:
         self._waiting = Turns()
         self._times = ServiceTime()
         self._remembered: OrderedDict[RequestId, int] = OrderedDict()
+        self._refused: OrderedDict[RequestId, int] = OrderedDict()  # the latest attempt
         self._draining_since_ns: int | None = None
         self._closing = False
         self.started = 0
@@ -146,18 +149,22 @@ class Admission:
         if known is not None:
             self.duplicates += 1
             known.tickets.append(ticket)
+            known.attempt = max(known.attempt, header.attempt)
             return []
         if request_id in self._remembered:
             self.duplicates += 1
             return [
                 Refuse(request_id, ticket, Status.OUTCOME_UNKNOWN, "repeated", "ran here already; its answer is gone")
             ]
-        if self._takes_no_more(now_ns):
-            return [Refuse(request_id, ticket, Status.NOT_EXECUTED, "leaving", "this replica is leaving")]
-        if header.budget_ms <= 0:
-            return [Refuse(request_id, ticket, Status.NOT_EXECUTED, "late", "no time left on arrival")]
         deadline_ns = now_ns + header.budget_ms * MS
-        job = Job(request_id, header.robot, header.priority, now_ns, deadline_ns, [ticket])
+        job = Job(request_id, header.robot, header.priority, now_ns, deadline_ns, [ticket], attempt=header.attempt)
+        if header.attempt <= self._refused.get(request_id, -1):
+            self.duplicates += 1
+            return self._refuse(job, Status.NOT_EXECUTED, "repeated", "this copy of it was refused already")
+        if self._takes_no_more(now_ns):
+            return self._refuse(job, Status.NOT_EXECUTED, "leaving", "this replica is leaving")
+        if header.budget_ms <= 0:
+            return self._refuse(job, Status.NOT_EXECUTED, "late", "no time left on arrival")
         if len(self._running) < self._concurrency:
             return [self._start(job, now_ns)]
         return self._queue(job, now_ns)
@@ -179,6 +186,8 @@ class Admission:
         self._end(job, now_ns)
         if ran:
             self._remember(request_id, now_ns)
+        else:
+            self._note_refusal(job)
         return [*(Answer(request_id, t, result, job.queued_ns) for t in job.tickets), *self._fill(now_ns)]
 
     def on_timer(self, now_ns: int) -> list[AdmissionAction]:
@@ -241,6 +250,7 @@ class Admission:
         assert self._overdue <= self._running.keys()
         assert self._stopped <= self._running.keys()
         assert len(self._remembered) <= MAX_REMEMBERED
+        assert len(self._refused) <= MAX_REFUSED
         self._waiting.check()
         self._times.check()
 
@@ -293,7 +303,15 @@ class Admission:
     def _refuse(
         self, job: Job, status: Status, reason: Reason, message: str, retry_after_ms: int = 0
     ) -> list[AdmissionAction]:
+        if status is Status.NOT_EXECUTED:
+            self._note_refusal(job)
         return [Refuse(job.request_id, ticket, status, reason, message, retry_after_ms) for ticket in job.tickets]
+
+    def _note_refusal(self, job: Job) -> None:
+        """What was said not to run must not, should the same copy of it come again."""
+        self._refused[job.request_id] = max(job.attempt, self._refused.pop(job.request_id, -1))
+        if len(self._refused) > MAX_REFUSED:
+            self._refused.popitem(last=False)
 
     def _turned_away(self, job: Job, reason: Reason, message: str, retry_after_ms: int = 0) -> list[AdmissionAction]:
         """It waited, and waits no more, and never ran."""

@@ -36,6 +36,7 @@ class Job:
     order: int = 0  # of arrival, set by Turns
     started_ns: int = 0
     charged_ns: int = 0
+    attempt: int = 0  # the latest of the copies that came
 
     @property
     def queued_ns(self) -> int:

@@ -147,8 +147,12 @@ def allowed(fleet: Fleet, budget: LoadBudget, at: Situation, left_ns: int, late_
         return "hedge"
     if not fleet.known():
         return "rescue" if late_ns is None or at.now_ns >= late_ns else None
-    missing = fleet.zones.all_miss(misses(at.copies, max(0, left_ns)))
-    return "rescue" if missing > RESCUE else None
+    return "rescue" if would_miss(fleet, at, left_ns) else None
+
+
+def would_miss(fleet: Fleet, at: Situation, left_ns: int) -> bool:
+    """Whether the copies under way are more likely than not to give no answer within left_ns."""
+    return fleet.zones.all_miss(misses(at.copies, max(0, left_ns))) > RESCUE
 
 
 def table() -> dict[PolicyName, FanOut]:

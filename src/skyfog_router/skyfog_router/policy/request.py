@@ -317,10 +317,10 @@ class Request:
         if self.attempts == 0:
             return NoReplica(f"no replica was there to ask, {waited}")
         told = self.ended | {key: pause.error for key, pause in self._pauses.items()}
-        if not self.asked and told and not self._may_have_run:
-            return NoReplica(f"{self._reason()}, {waited}")
         if isinstance(self._gather, Quorum) and self._gather.disagreement:
             return NoQuorum(f"{self._gather.disagreement}, {waited}")
+        if not self.asked and told and not self._may_have_run:
+            return NoReplica(f"{self._reason()}, {waited}")
         text = [f"{replica}: no answer" for replica in sorted(self.asked)]
         text += [f"{replica}: {error}" for replica, error in sorted(told.items())]
         return DeadlineExceeded(

@@ -8,8 +8,8 @@ S(t) of each replica is P(no answer within t). For copies that have been served 
 Both as they were when the request began, so that one bound holds for all of its life. U falls with d: a copy that is
 sent later is sent for fewer requests. miss rises with d. With m new copies the best moment is therefore the latest d
 with miss(d) <= may_miss. More of them may leave later, but there are more to pay for: of m = 1, 2, ... the one with the
-least U(d) * (1 + (m - 1) / 2) is taken, since a copy after the first is needed for some of these requests only. Just one
-is asked then, and the rest is planned anew.
+least U(d) * (1 + (m - 1) / 2) is taken, since a copy after the first is needed for some of these requests only. Just
+one is asked then, and the rest is planned anew.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from skyfog_core.config.router import RoutingConfig
 from skyfog_core.units import MS, S
-from skyfog_router.policy.fanout import Copy, Plan, Situation, allowed, diverse, without
+from skyfog_router.policy.fanout import Copy, Plan, Situation, allowed, diverse, without, would_miss
 from skyfog_router.policy.fleet import Fleet, Replica
 from skyfog_router.policy.load_budget import LoadBudget
 from skyfog_router.policy.rank import order
@@ -33,6 +33,7 @@ MOST_COPIES = 6  # that a learnt SLO counts on
 LEARN_EVERY_NS = S
 LEARN_NEWS = 16  # and only once so large a part of what is known is new, as the sketches themselves
 LEAST_SHARE = 0.02  # of requests may have a further copy, whatever was spent on them before
+LAST_CALL, MOST_LAST_CALL = 0.25, 0.5  # of the deadline, kept for asking everybody; the more where answers take long
 BUDGET_SHARE = 0.9  # the rest is for what replaces lost copies
 
 
@@ -64,6 +65,15 @@ class Slo:
             return Plan()
         if not fleet.known() or fleet.panic():
             return self._everybody(fleet, budget, at)
+        last_ns = self._last_call_ns(fleet, at)
+        if at.now_ns >= last_ns and would_miss(fleet, at, at.deadline_ns - at.now_ns):
+            return self._everybody(fleet, budget, at)
+        plan = self._on_schedule(fleet, budget, at)
+        if at.now_ns < last_ns:
+            plan.look_ns = last_ns if plan.look_ns is None else min(plan.look_ns, last_ns)
+        return plan
+
+    def _on_schedule(self, fleet: Fleet, budget: LoadBudget, at: Situation) -> Plan:
         plan = diverse(at, at.least)
         copies = [*at.copies, *(Copy(replica, 0, replica.wait_ns(at.now_ns)) for replica, _ in plan.ask)]
         left = without(at.fresh, plan)
@@ -83,6 +93,12 @@ class Slo:
             copies.append(Copy(one, 0, one.wait_ns(at.now_ns)))
             left.remove(one)
         return plan
+
+    def _last_call_ns(self, fleet: Fleet, at: Situation) -> int:
+        """From when on a request that would rather fail than not asks everybody."""
+        whole_ns = at.deadline_ns - at.started_ns
+        keep_ns = max(LAST_CALL * whole_ns, 2.0 * (fleet.pool.quantile(0.99) or 0))
+        return at.deadline_ns - round(min(keep_ns, MOST_LAST_CALL * whole_ns))
 
     def _everybody(self, fleet: Fleet, budget: LoadBudget, at: Situation) -> Plan:
         plan = Plan()
