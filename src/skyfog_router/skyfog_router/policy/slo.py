@@ -193,21 +193,23 @@ def _affordable(fleet: Fleet, may_miss: float, replicas: Sequence[Replica], slo_
     sent: list[tuple[Replica, float]] = [(replicas[0], 0.0)]
     extra, last_ns = 0.0, 0.0
 
-    def unanswered(at_ns: float, more: Sequence[tuple[Replica, float]] = ()) -> float:
-        return zones.all_miss([(r.key.zone, r.survival(at_ns - t)) for r, t in [*sent, *more]])
+    def unanswered(at_ns: float) -> list[tuple[str, float]]:
+        return [(replica.key.zone, replica.survival(at_ns - sent_ns)) for replica, sent_ns in sent]
 
     for replica in replicas[1:]:
-        if unanswered(slo_ns) <= may_miss:
+        late = unanswered(slo_ns)
+        if zones.all_miss(late) <= may_miss:
             return True
+        all_miss = zones.with_one_more(late, replica.key.zone)
         low, high = last_ns, slo_ns
-        if unanswered(slo_ns, [(replica, last_ns)]) > may_miss:
+        if all_miss(replica.survival(slo_ns - last_ns)) > may_miss:
             high = low
         while high - low > slo_ns / GRID:
             middle = (low + high) / 2
-            low, high = (middle, high) if unanswered(slo_ns, [(replica, middle)]) <= may_miss else (low, middle)
-        extra += unanswered(low) if low else 1.0
+            low, high = (middle, high) if all_miss(replica.survival(slo_ns - middle)) <= may_miss else (low, middle)
+        extra += zones.all_miss(unanswered(low)) if low else 1.0
         if extra > fleet.config.extra_load * BUDGET_SHARE:
             return False
         sent.append((replica, low))
         last_ns = low
-    return unanswered(slo_ns) <= may_miss
+    return zones.all_miss(unanswered(slo_ns)) <= may_miss
