@@ -8,7 +8,7 @@ from collections.abc import Callable
 from skyfog_core.config.router import RankName
 from skyfog_router.policy.fleet import Fleet, Replica
 
-MOST_RANKED = 24  # of more replicas a random sample is ranked, and the last winner: power of d choices
+MOST_RANKED = 12  # of more replicas a random sample is ranked, and the last winner: power of d choices
 UNKNOWN_PRICE = 1e6
 
 Cost = Callable[[Fleet, Replica, int], float]
@@ -84,5 +84,5 @@ def _rendezvous(affinity: int, replica: Replica) -> int:
 def _two_choices(fleet: Fleet, replicas: list[Replica], now_ns: int) -> list[Replica]:
     """The less loaded of two drawn at random, then the other, then the rest in random order (Mitzenmacher, 2001)."""
     drawn = fleet.random.sample(replicas, len(replicas))
-    pair = sorted(drawn[:2], key=lambda r: (least_in_flight(fleet, r, now_ns), r.key))
+    pair = sorted(drawn[:2], key=lambda r: least_in_flight(fleet, r, now_ns))  # ties as drawn
     return sorted([*pair, *drawn[2:]], key=lambda r: r.suspect(now_ns))
