@@ -16,9 +16,9 @@ from skyfog_core.nodes.main import run
 from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare, params_files
 from skyfog_core.trace import FileTrace, NoTrace
 from skyfog_core.units import S, ms_to_ns
-from skyfog_core.wire.envelope import Encoding
 from skyfog_core.wire.keys import ServiceKeys, chunk, replica_key, service_chunk
 from skyfog_core.wire.membership import Announcement
+from skyfog_core.wire.payload import COMPRESS
 from skyfog_router.acl import Member
 from skyfog_router.nodes.handlers import EmbeddedHandler, ForwardHandler, load_embedded
 from skyfog_router.policy.admission import Admission
@@ -66,7 +66,7 @@ class ReplicaProxy(Node):
         if config.added_latency_ms:
             transport = DelayedReplicaTransport(transport, ms_to_ns(config.added_latency_ms))
         self._driver = ReplicaDriver(
-            transport, self._handler, admission, SteadyClock(), trace, encoding=Encoding[config.compress.upper()]
+            transport, self._handler, admission, SteadyClock(), trace, encoding=COMPRESS[config.compress]
         )
         self._driver.start(keys, who)
         log.info("replica_ready", service=config.service, type=config.type, replica=str(who))

@@ -17,8 +17,8 @@ from skyfog_core.errors import ConfigError, Overloaded, RequestError, plain_reas
 from skyfog_core.nodes.main import run
 from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare
 from skyfog_core.trace import FileTrace, NoTrace
-from skyfog_core.wire.envelope import Encoding
 from skyfog_core.wire.keys import ServiceKeys, service_chunk
+from skyfog_core.wire.payload import COMPRESS
 from skyfog_router.acl import Member
 from skyfog_router.nodes.relay import DeferredService, decoder, to_cdr
 from skyfog_router.policy.router import Router
@@ -74,7 +74,7 @@ class RobotProxy(Node):
             decoder(found.Response),
             router,
             lambda: self._clients_of(name),
-            encoding=Encoding[entry.compress.upper()],
+            encoding=COMPRESS[entry.compress],
         )
 
     def _clients_of(self, name: str) -> int:
