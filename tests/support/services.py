@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
+
+import structlog
 
 from skyfog_core import budget
 from skyfog_core.errors import Overloaded
+
+log = structlog.get_logger()
 
 
 def echo(_node: Any) -> Any:
@@ -32,6 +37,21 @@ def slow_echo(node: Any) -> Any:
     return callback
 
 
+def gated_echo(_node: Any) -> Any:
+    """Echo once the file exists that the data names."""
+    tick = threading.Event()
+
+    def callback(request: Any, response: Any) -> Any:
+        path = Path(bytes(request.data).decode())
+        log.info("began", path=path.name)
+        while not path.exists():
+            tick.wait(0.01)
+        response.data = request.data
+        return response
+
+    return callback
+
+
 def without_room(_node: Any) -> Any:
     """Refuse what has a budget, as a service does whose own queue is full."""
 
@@ -48,5 +68,29 @@ def failing(_node: Any) -> Any:
 
     def callback(request: Any, _response: Any) -> Any:
         raise RuntimeError(f"no idea what to do with {len(request.data)} bytes")
+
+    return callback
+
+
+def quality(node: Any) -> Any:
+    """A plan whose `path_length_rad` is the node's `length`, after its `delay_ms`."""
+    delay_s, length = (node.get_parameter(name).value for name in ("delay_ms", "length"))
+    pause = threading.Event()
+
+    def callback(_request: Any, response: Any) -> Any:
+        pause.wait(delay_s / 1000)
+        response.path_length_rad = length
+        return response
+
+    return callback
+
+
+def lying_echo(node: Any) -> Any:
+    """Echo, and one byte that is the node's own."""
+    own = node.get_parameter("own").value
+
+    def callback(request: Any, response: Any) -> Any:
+        response.data = [*request.data, own]
+        return response
 
     return callback

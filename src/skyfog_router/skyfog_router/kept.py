@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from skyfog_core.ids import RequestId
 
-MAX_BYTES = 32 << 20  # of all answers that are kept; the oldest go first, the newest is there whatever its size
+MAX_BYTES = 8 << 20  # of all answers that are kept; the oldest go first, the newest is there whatever its size
 OVERHEAD_BYTES = 1_000  # an answer takes this much besides its payload, more or less
 
 A = TypeVar("A")

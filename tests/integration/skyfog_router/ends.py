@@ -22,6 +22,7 @@ from skyfog_core.wire.envelope import Encoding
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_core.wire.membership import Announcement
 from skyfog_router.acl import Member
+from skyfog_router.policy.actions import Deliver
 from skyfog_router.policy.admission import Admission
 from skyfog_router.policy.router import Router
 from skyfog_router.replica import ReplicaDriver, Result
@@ -49,8 +50,8 @@ class Caller:
     def __init__(self) -> None:
         self._heard: queue.SimpleQueue[bytes | RequestError] = queue.SimpleQueue()
 
-    def deliver(self, response: bytes) -> None:
-        self._heard.put(response)
+    def deliver(self, answer: Deliver) -> None:
+        self._heard.put(answer.response)
 
     def fail(self, error: RequestError) -> None:
         self._heard.put(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from skyfog_core import budget
 from skyfog_core.clock import Clock, ManualClock
@@ -16,11 +17,14 @@ from skyfog_core.units import S
 from skyfog_core.wire.envelope import Encoding
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_core.wire.membership import Announcement
+from skyfog_router.policy.actions import Deliver
 from skyfog_router.policy.admission import Admission
 from skyfog_router.policy.router import Router
 from skyfog_router.replica import ReplicaDriver, Result
 from skyfog_router.robot import Endpoint, RouterDriver
 from skyfog_router.transport.base import ReplicaEvents, RouterEvents
+
+T = TypeVar("T")
 
 HASH = bytes(32)
 SERVICE = "/echo"
@@ -48,6 +52,10 @@ class StepOwner:
 
     def post(self, call: Callable[[int], None]) -> None:
         self._inbox.append(call)
+
+    def ask(self, call: Callable[[int], T], limit_s: float) -> T:
+        self.step()
+        return call(self._clock.now_ns())
 
     def close(self, last: Callable[[int], None]) -> None:
         self._inbox.append(last)
@@ -133,6 +141,9 @@ class FakeReplicaTransport:
     def announce(self, announcement: Announcement | None) -> None:
         self.announced.append(announcement)
 
+    def links(self) -> int:
+        return 1
+
     def arrive(self, query: FakeQuery) -> None:
         assert self.events is not None
         self.events.query(query)
@@ -174,8 +185,8 @@ class FakeCaller:
 
     heard: list[object] = field(default_factory=list)
 
-    def deliver(self, response: object) -> None:
-        self.heard.append(response)
+    def deliver(self, answer: Deliver) -> None:
+        self.heard.append(answer.response)
 
     def fail(self, error: RequestError) -> None:
         self.heard.append(error)
@@ -192,7 +203,7 @@ class Robot:
         encoding: Encoding = Encoding.PLAIN,
     ) -> None:
         self.transport, self.trace, self.clock = FakeRouterTransport(), MemoryTrace(), clock
-        self.router = Router(RoutingConfig(deadline_ms=100, max_in_flight=max_in_flight))
+        self.router = Router(RoutingConfig(policy="broadcast", deadline_ms=100, max_in_flight=max_in_flight))
         self.driver = RouterDriver(self.transport, clock, self.trace, max_in_flight)
         self.owner = StepOwner.made[-1]
         self.driver.start([Endpoint(SERVICE, KEYS, HASH, decode, self.router, encoding=encoding)])

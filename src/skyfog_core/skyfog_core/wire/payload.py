@@ -14,8 +14,6 @@ THRESHOLD_BYTES = 4_096  # less is not worth the time
 MAX_BYTES = 256 << 20  # of a payload unpacked: more is refused before any memory is taken for it
 LEVEL = 1  # zstd's quickest usual one: a request waits for it
 
-COMPRESS = {"none": Encoding.PLAIN, "zstd": Encoding.ZSTD}  # what the parameter `compress` means
-
 
 def pack(payload: bytes, encoding: Encoding) -> tuple[Encoding, bytes]:
     """`payload` in `encoding` and that, or PLAIN and itself where packing does not make it smaller. Any thread."""

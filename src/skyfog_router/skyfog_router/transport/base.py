@@ -77,5 +77,8 @@ class ReplicaTransport(Protocol):
     def announce(self, announcement: Announcement | None) -> None:
         """Hold a liveliness token that says this, or none. Idempotent; the new token is held before an old one goes."""
 
+    def links(self) -> int:
+        """How many processes of the network this one is connected with now. Any thread."""
+
     def close(self) -> None:
         """Drop the token, take no more, leave the network. Returns within seconds."""

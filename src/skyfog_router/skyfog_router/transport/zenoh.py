@@ -317,6 +317,12 @@ class ZenohReplicaTransport:
             if old is not None:
                 _quietly(old.undeclare)
 
+    def links(self) -> int:
+        try:
+            return len(self._session.info.peers_zid()) + len(self._session.info.routers_zid())
+        except zenoh.ZError:  # closed
+            return 0
+
     def close(self) -> None:
         self.announce(None)
         self._closed = True
