@@ -1,4 +1,4 @@
-"""Policies broken on purpose: each invariant catches the mutant that it is for (see test_seeds for what is not broken)."""
+"""Policies broken on purpose: each invariant catches the mutant that it is for. test_seeds shows what is not broken."""
 
 from __future__ import annotations
 
