@@ -115,3 +115,19 @@ def test_a_quorum_that_was_not_reached_ran_somewhere() -> None:
     router.on_leave(B, SAID, 2)
     (fail,) = (a for _, a in play(router, 100 * MS) if isinstance(a, Fail))
     assert type(fail.error) is NoQuorum
+
+
+@pytest.mark.parametrize("policy", ["single", "k_of_n", "hedged", "slo"])
+def test_the_best_of_k_is_given_once_k_answers_came_and_nobody_more_is_asked(policy: str) -> None:
+    router = made(A, B, C, policy=policy, answer="best_by_deadline", k=2, quality_field="quality", slo_ms=100)
+    taught(router)
+    router.on_call(request(99), 10_000 * MS)
+    outstanding = [key for key in (A, B, C) if key in router._open[request(99)].asked]
+    sent = len(outstanding)
+    while router.is_open(request(99)):
+        actions = router.on_reply(request(99), outstanding.pop(0), Answer(), 10_001 * MS)
+        new = [a.replica for a in actions if isinstance(a, Send)]
+        outstanding += new
+        sent += len(new)
+    assert sent == 2
+    assert any(isinstance(action, Deliver) for action in actions)

@@ -41,6 +41,7 @@ class Situation:
     fresh: Sequence[Replica]  # may be asked, the best first
     least: int  # copies that the kind of answer needs at once: 1, or a quorum
     room: int  # most copies that may be sent now
+    answers: int = 0  # valid ones so far, where more than one is wanted
 
     @property
     def latest_ns(self) -> int:
@@ -82,7 +83,7 @@ class KOfN:
     """The best k, in as many zones as there are."""
 
     def plan(self, fleet: Fleet, _budget: LoadBudget, at: Situation) -> Plan:
-        return diverse(at, max(fleet.config.k, at.least))
+        return diverse(at, max(fleet.config.k - at.answers, at.least))
 
 
 class Hedged:

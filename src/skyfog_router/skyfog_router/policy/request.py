@@ -34,7 +34,7 @@ from skyfog_core.wire.keys import ReplicaKey
 from skyfog_router.policy.actions import Action, Cancel, Deliver, Fail, Load, Send, Why
 from skyfog_router.policy.fanout import Copy, FanOut, Plan, Situation
 from skyfog_router.policy.fleet import Fleet, Replica
-from skyfog_router.policy.gather import Gather, Given, Quorum
+from skyfog_router.policy.gather import BestByDeadline, Gather, Given, Quorum
 from skyfog_router.policy.load_budget import LoadBudget
 from skyfog_router.policy.rank import order
 from skyfog_router.policy.retry import may_send, pause_ns
@@ -96,7 +96,7 @@ class Request:
             return []
         self.look_ns = self.deadline_ns if self._slo_told else min(self.deadline_ns, self.slo_ns)
         actions: list[Action] = []
-        if not self._hopeless:
+        if not self._hopeless and not self._has_enough():
             plan = self._plan(now_ns)
             for replica, why in plan.ask:
                 actions += self._ask(replica, why, now_ns)
@@ -205,7 +205,8 @@ class Request:
             if key not in self._rejoined and key not in self.trials and (replica := fleet.find(key))
         ]
         least = max(1, self._gather.least - len(self._gave))
-        moment = Situation(now_ns, self.started_ns, self.slo_ns, self.deadline_ns, copies, fresh, least, room)
+        answers = len(self._gave)
+        moment = Situation(now_ns, self.started_ns, self.slo_ns, self.deadline_ns, copies, fresh, least, room, answers)
         return self._rules.fan_out.plan(fleet, self._rules.budget, moment)
 
     def _free(self, key: ReplicaKey, now_ns: int) -> bool:
@@ -269,9 +270,13 @@ class Request:
             return []
         return self._fail(self._reason(), now_ns)
 
+    def _has_enough(self) -> bool:
+        """Whether the best of the answers is to be given, and as many came as are worth asking for."""
+        return isinstance(self._gather, BestByDeadline) and len(self._gave) >= self._gather.least
+
     def _waits(self, now_ns: int) -> bool:
         """Whether somebody may still be asked later."""
-        if self._hopeless:
+        if self._hopeless or self._has_enough():
             return False
         if any(self._pauses[key].until_ns > now_ns for key in self._pauses if key in self._rules.fleet.replicas):
             return may_send(self._rules.config, self.attempts, 0, self._may_have_run)
