@@ -223,6 +223,7 @@ class Router:
         assert not any(request.done for request in self._open.values())
         assert not self._open.keys() & self._trials.keys()
         assert self._fleet.replicas.keys() == set(self.membership.live())
+        self._fleet.check()
         known = self._open.keys() | self._trials.keys()
         for replica in self._fleet.replicas.values():
             assert replica.open.keys() <= known, f"{replica.key} is thought busy with a closed request"
