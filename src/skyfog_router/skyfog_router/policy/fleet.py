@@ -191,6 +191,18 @@ class Fleet:
             return self._remote
         return [r for r in self._remote if r.health.state is State.HEALTHY and r.back_ns <= now_ns] or self._remote
 
+    def check(self) -> None:
+        """Raise AssertionError if what is kept beside `replicas` is not what they say."""
+        there = self.replicas
+        remote = [r for r in there.values() if not r.said.local]
+        assert self._remote == remote
+        assert self._local is next((r for r in there.values() if r.said.local), None)
+        assert self._busy == {key: r for key, r in there.items() if r.open}
+        assert self._sick == {r.key: r for r in remote if r.health.state is not State.HEALTHY}
+        assert all(r.back_ns <= self._back_ns for r in remote)
+        numbers = [r.number for r in there.values()]
+        assert numbers == sorted(numbers)
+
     # events
 
     def on_sent(self, key: ReplicaKey, request_id: RequestId, now_ns: int) -> None:

@@ -25,7 +25,9 @@ class Given:
 class Gather(Protocol):
     """Takes the valid answers of one request as they come."""
 
-    least: int  # copies worth sending at once
+    def wanted(self, came: int) -> int:
+        """How many answers more are worth asking for, now that so many came; 0: none, what is there will do."""
+        ...
 
     def take(self, given: Given) -> Given | None:
         """The answer to deliver now, or None: wait for more."""
@@ -43,7 +45,8 @@ class Gather(Protocol):
 class First:
     """The first one (FogROS2-FT)."""
 
-    least = 1
+    def wanted(self, came: int) -> int:
+        return 1
 
     def take(self, given: Given) -> Given | None:
         return given
@@ -59,11 +62,14 @@ class BestByDeadline:
     """The one with the best value of a field, of those that came by the SLO."""
 
     def __init__(self, config: RoutingConfig) -> None:
-        self.least = config.k
+        self._k = config.k
         self._field = config.quality_field
         self._sign = 1.0 if config.quality == "min" else -1.0
         self._best: tuple[float, Given] | None = None
         self._late = False
+
+    def wanted(self, came: int) -> int:
+        return max(0, self._k - came)
 
     def take(self, given: Given) -> Given | None:
         if self._late:
@@ -86,9 +92,12 @@ class Quorum:
     """One that `quorum` replicas agree on."""
 
     def __init__(self, config: RoutingConfig) -> None:
-        self.least = config.quorum
+        self._quorum = config.quorum
         self._fields = config.quorum_fields
         self._groups: list[list[Given]] = []
+
+    def wanted(self, came: int) -> int:
+        return max(1, self._quorum - came)
 
     def take(self, given: Given) -> Given | None:
         group = next((g for g in self._groups if agree(g[0].response, given.response, self._fields)), None)
@@ -96,7 +105,7 @@ class Quorum:
             group = []
             self._groups.append(group)
         group.append(given)
-        return group[0] if len(group) >= self.least else None
+        return group[0] if len(group) >= self._quorum else None
 
     def at_slo(self) -> Given | None:
         return None
@@ -108,7 +117,7 @@ class Quorum:
     def disagreement(self) -> str:
         """How the answers fell apart, for the error."""
         parts = [" = ".join(str(given.replica) for given in group) for group in self._groups]
-        return f"{self.least} answers should agree, these came: {'; '.join(parts)}" if parts else ""
+        return f"{self._quorum} answers should agree, these came: {'; '.join(parts)}" if parts else ""
 
 
 def gather_of(config: RoutingConfig) -> Gather:

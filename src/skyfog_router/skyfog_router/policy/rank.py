@@ -16,7 +16,8 @@ Cost = Callable[[Fleet, Replica, int], float]
 
 def peak_ewma(_fleet: Fleet, replica: Replica, now_ns: int) -> float:
     """Expected time of the queue in front of a new request: peak-EWMA latency times requests (Finagle)."""
-    return replica.peak_ewma_ns(now_ns) * (len(replica.open) + 1) or float(replica.pool.quantile(0.5) or 0)
+    latency_ns = replica.peak_ewma_ns(now_ns) or replica.pool.quantile(0.5) or 0.0
+    return latency_ns * (len(replica.open) + 1)
 
 
 def quantile(fleet: Fleet, replica: Replica, now_ns: int) -> float:

@@ -8,8 +8,8 @@ Whom to ask, and when, is the fan-out policy's (fanout, slo); whether one more c
 has nobody to ask stays open until its deadline, since a replica may come. So does one whose replicas were lost (killed,
 link gone): they may come back.
 
-The fallback on the robot itself is asked last: when no other replica is there or the fleet is in panic, else when the
-time left is what it needs.
+The fallback on the robot itself is asked last: when no other replica is there, the fleet is in panic or all others have
+failed this request, else when the time left is what it needs.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from skyfog_core.wire.keys import ReplicaKey
 from skyfog_router.policy.actions import Action, Cancel, Deliver, Fail, Load, Send, Why
 from skyfog_router.policy.fanout import Copy, FanOut, Plan, Situation
 from skyfog_router.policy.fleet import Fleet, Replica
-from skyfog_router.policy.gather import BestByDeadline, Gather, Given, Quorum
+from skyfog_router.policy.gather import Gather, Given, Quorum
 from skyfog_router.policy.load_budget import LoadBudget
 from skyfog_router.policy.rank import order
 from skyfog_router.policy.retry import may_send, pause_ns
 
 LOCAL_QUANTILE = 0.95  # of the fallback's latency, for which time is kept
 LOCAL_SLACK = 1.3
-LOCAL_UNKNOWN = 0.5  # of the deadline, while nothing is known of the fallback
+LOCAL_UNKNOWN = 0.5  # of the time there is, while nothing is known of the fallback
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Request:
             return []
         self.look_ns = self.deadline_ns if self._slo_told else min(self.deadline_ns, self.slo_ns)
         actions: list[Action] = []
-        if not self._hopeless and not self._has_enough():
+        if not self._hopeless and self._gather.wanted(len(self._gave)):
             plan = self._plan(now_ns)
             for replica, why in plan.ask:
                 actions += self._ask(replica, why, now_ns)
@@ -112,6 +112,8 @@ class Request:
         """One more copy to a replica on trial, whose answer is heard to the end."""
         if self.done or replica.key in self.asked or replica.key in self.ended or not self.attempts:
             return []
+        if self.attempts + 1 >= self._rules.config.max_attempts:
+            return []  # the last one is for what goes wrong
         actions = self._ask(replica, "probe", now_ns)
         if actions:
             self.trials.add(replica.key)
@@ -188,7 +190,8 @@ class Request:
             1 for key in self.asked.keys() - self.trials if key in fleet.replicas and not fleet.replicas[key].local
         )
         room = min(config.fan_out - busy, config.max_attempts - self.attempts)
-        if room < 1 or not may_send(config, self.attempts, len(self.asked), self._may_have_run):
+        least = self._gather.wanted(len(self._gave))
+        if room < 1 or least < 1 or not may_send(config, self.attempts, len(self.asked), self._may_have_run):
             return Plan()
         everybody = config.policy == "broadcast"
         free = fleet.remote() if everybody else fleet.fit(now_ns)
@@ -202,9 +205,11 @@ class Request:
         copies = [
             Copy(replica, now_ns - asked_ns, self._queued[key])
             for key, asked_ns in self.asked.items()
-            if key not in self._rejoined and key not in self.trials and (replica := fleet.find(key))
+            if key not in self._rejoined
+            and key not in self.trials
+            and (replica := fleet.find(key))
+            and not replica.local
         ]
-        least = max(1, self._gather.least - len(self._gave))
         answers = len(self._gave)
         moment = Situation(now_ns, self.started_ns, self.slo_ns, self.deadline_ns, copies, fresh, least, room, answers)
         return self._rules.fan_out.plan(fleet, self._rules.budget, moment)
@@ -236,9 +241,9 @@ class Request:
             return []
         if fleet.remote() and not fleet.panic() and self._others():
             needs_ns = local.sketch.quantile(LOCAL_QUANTILE)
-            whole_ns = self.deadline_ns - self.started_ns
-            keep_ns = whole_ns * LOCAL_UNKNOWN if needs_ns is None else needs_ns * LOCAL_SLACK
             target_ns = self.slo_ns if self._rules.config.slo_ms else self.deadline_ns
+            unknown_ns = (target_ns - self.started_ns) * LOCAL_UNKNOWN
+            keep_ns = unknown_ns if needs_ns is None else needs_ns * LOCAL_SLACK
             due_ns = max(self.started_ns, round(target_ns - keep_ns))
             if now_ns < due_ns:
                 self.look_ns = min(self.look_ns, due_ns)
@@ -270,13 +275,9 @@ class Request:
             return []
         return self._fail(self._reason(), now_ns)
 
-    def _has_enough(self) -> bool:
-        """Whether the best of the answers is to be given, and as many came as are worth asking for."""
-        return isinstance(self._gather, BestByDeadline) and len(self._gave) >= self._gather.least
-
     def _waits(self, now_ns: int) -> bool:
         """Whether somebody may still be asked later."""
-        if self._hopeless or self._has_enough():
+        if self._hopeless or not self._gather.wanted(len(self._gave)):
             return False
         if any(self._pauses[key].until_ns > now_ns for key in self._pauses if key in self._rules.fleet.replicas):
             return may_send(self._rules.config, self.attempts, 0, self._may_have_run)
@@ -294,6 +295,7 @@ class Request:
         return [Fail(self.request_id, error, now_ns - self.started_ns), *self._close()]
 
     def _late(self, now_ns: int) -> list[Action]:
+        self.trials.clear()  # nor are they heard any longer
         given = self._gather.at_end()
         return self._deliver(given, now_ns) if given else self._fail(self._too_late(now_ns), now_ns)
 

@@ -31,6 +31,7 @@ from skyfog_router.policy.slo import Caution, LearntSlo, Slo
 from skyfog_router.policy.snapshot import ServiceSnapshot
 from skyfog_router.policy.view import replica_snapshot, to_ms
 
+MOST_STALE = 100  # timers of requests that are over, beyond as many as count
 LOOK_EVERY_NS = 20 * MS  # while requests are open: whether somebody has been silent for too long
 
 
@@ -222,6 +223,7 @@ class Router:
         assert not any(request.done for request in self._open.values())
         assert not self._open.keys() & self._trials.keys()
         assert self._fleet.replicas.keys() == set(self.membership.live())
+        self._fleet.check()
         known = self._open.keys() | self._trials.keys()
         for replica in self._fleet.replicas.values():
             assert replica.open.keys() <= known, f"{replica.key} is thought busy with a closed request"
@@ -283,6 +285,9 @@ class Router:
         elif self._set_ns.get(request_id) != due_ns:
             self._set_ns[request_id] = due_ns
             heapq.heappush(self._timers, (due_ns, request_id))
+            if len(self._timers) > MOST_STALE + 2 * len(self._set_ns):
+                self._timers = [(when_ns, who) for who, when_ns in self._set_ns.items()]
+                heapq.heapify(self._timers)
         return actions
 
     def _closed(self, request: Request, actions: list[Action], now_ns: int) -> list[Action]:
