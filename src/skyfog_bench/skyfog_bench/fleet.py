@@ -89,7 +89,7 @@ class Fleet:
             "fleet": self._name,
             "robot": lane,
             "services": {service: {"type": ECHO, **routing}},
-            "zenoh": {"connect" if self._router else "listen": self._endpoints[-1:]},
+            "zenoh": self._robot_zenoh(),
             **more,
         }
         return self._start(
@@ -104,7 +104,7 @@ class Fleet:
     def robot_proxy(self, *services: str, **more: Any) -> Process:
         """A robot proxy that offers the services. `more`: further keys of RobotProxyConfig."""
         entries = {service: {"type": ECHO, "deadline_ms": DEADLINE_MS} for service in services}
-        values = {"fleet": self._name, "services": entries, "zenoh": self._listen(), **more}
+        values = {"fleet": self._name, "services": entries, "zenoh": self._robot_zenoh(), **more}
         return self._start(f"{self._name}_robot_proxy", ROBOT, {"robot_proxy": values}, self.robot_domain)
 
     def replica(
@@ -130,7 +130,7 @@ class Fleet:
             "replica": "0",
             "service": service,
             "type": ECHO,
-            "zenoh": {"connect": self._endpoints},
+            "zenoh": self._replica_zenoh(),
             **more,
         }
         nodes: dict[str, dict[str, Any]] = {"replica_proxy": values}
@@ -149,7 +149,7 @@ class Fleet:
 
     def proxy(self, services: dict[str, dict[str, Any]]) -> Process:
         """A robot proxy for services of any type: the entries of RobotProxyConfig.services."""
-        values = {"fleet": self._name, "services": services, "zenoh": self._listen()}
+        values = {"fleet": self._name, "services": services, "zenoh": self._robot_zenoh()}
         return self.node(f"{self._name}_robot_proxy", ROBOT, {"robot_proxy": values})
 
     def host(self, service: str, zone: str, kind: str, embedded: str, own: dict[str, Any]) -> Process:
@@ -161,7 +161,7 @@ class Fleet:
             "service": service,
             "type": kind,
             "embedded": embedded,
-            "zenoh": {"connect": self._endpoints},
+            "zenoh": self._replica_zenoh(),
         }
         nodes = {"replica_proxy": values, **({service: own} if own else {})}
         return self.node(f"replica_{service}_{zone}", REPLICA, nodes, robot_side=False)
@@ -208,8 +208,13 @@ class Fleet:
             return free_endpoint()
         return f"tcp/{self._network.address(ROBOT_ZONE)}:{free_tcp_port()}"
 
-    def _listen(self) -> dict[str, Any]:
-        return {"connect" if self._router else "listen": self._endpoints}
+    def _robot_zenoh(self) -> dict[str, Any]:
+        if self._router:
+            return {"mode": "client", "connect": [self._router]}
+        return {"listen": self._endpoints[-1:]}
+
+    def _replica_zenoh(self) -> dict[str, Any]:
+        return {"mode": "client" if self._router else "peer", "connect": self._endpoints}
 
 
 def free_endpoint() -> str:
