@@ -89,7 +89,9 @@ class TracedDriver(RouterDriver):
     def __init__(self, transport: ZenohRouterTransport, deadline_ms: int) -> None:
         super().__init__(transport, SteadyClock(), NoTrace(), 1_000)
         self.watched = Watched()
-        self.start([Endpoint(SERVICE, KEYS, HASH, bytes, Router(RoutingConfig(deadline_ms=deadline_ms)))])
+        self.start(
+            [Endpoint(SERVICE, KEYS, HASH, bytes, Router(RoutingConfig(policy="broadcast", deadline_ms=deadline_ms)))]
+        )
 
     def ended(self, service: str, request_id: RequestId, replica: ReplicaKey) -> None:
         super().ended(service, request_id, replica)

@@ -58,7 +58,9 @@ def play(seed: int, healthy: bool, fan_out: int = 8) -> Fleet:
         for who in ZONES
     ]
     fleet = Fleet(
-        models, Router(RoutingConfig(deadline_ms=DEADLINE_NS // MS, fan_out=fan_out, max_in_flight=CALLS)), random
+        models,
+        Router(RoutingConfig(policy="broadcast", deadline_ms=DEADLINE_NS // MS, fan_out=fan_out, max_in_flight=CALLS)),
+        random,
     )
     begin_ns = 50 * MS  # everybody has joined
     when_ns = begin_ns

@@ -184,7 +184,7 @@ class Robot:
 
     def __init__(self, clock: ManualClock, decode: Callable[[bytes], object] = bytes, max_in_flight: int = 8) -> None:
         self.transport, self.trace, self.clock = FakeRouterTransport(), MemoryTrace(), clock
-        self.router = Router(RoutingConfig(deadline_ms=100, max_in_flight=max_in_flight))
+        self.router = Router(RoutingConfig(policy="broadcast", deadline_ms=100, max_in_flight=max_in_flight))
         self.driver = RouterDriver(self.transport, clock, self.trace, max_in_flight)
         self.owner = StepOwner.made[-1]
         self.driver.start([Endpoint(SERVICE, KEYS, HASH, decode, self.router)])

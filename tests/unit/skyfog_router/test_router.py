@@ -10,7 +10,7 @@ from skyfog_core.units import MS
 from skyfog_core.wire.keys import ReplicaKey
 from skyfog_core.wire.membership import Announcement
 from skyfog_router.policy.actions import Cancel, Deliver, Fail, Send
-from skyfog_router.policy.router import Books, Router
+from skyfog_router.policy.router import Router
 
 A, B = ReplicaKey("a", "0"), ReplicaKey("b", "0")
 SAID = Announcement()
@@ -20,7 +20,9 @@ X, Y = b"x" * 16, b"y" * 16
 def router(
     deadline_ms: int = 100, fan_out: int = 8, max_in_flight: int = 10, live: tuple[ReplicaKey, ...] = ()
 ) -> Router:
-    made = Router(RoutingConfig(deadline_ms=deadline_ms, fan_out=fan_out, max_in_flight=max_in_flight))
+    made = Router(
+        RoutingConfig(policy="broadcast", deadline_ms=deadline_ms, fan_out=fan_out, max_in_flight=max_in_flight)
+    )
     for replica in live:
         made.on_join(replica, SAID, 0)
     return made
@@ -28,13 +30,15 @@ def router(
 
 def test_a_call_is_delivered_once_and_the_books_say_so() -> None:
     made = router(live=(A, B))
-    assert made.on_call(X, 0) == [Send(X, A, 0, 100), Send(X, B, 1, 100)]
+    assert made.on_call(X, 0) == [Send(X, A, 0, 100), Send(X, B, 1, 100, "copy")]
     assert made.is_open(X)
-    assert made.on_reply(X, B, "b", 5) == [Deliver(X, B, "b", 5), Cancel(X, A)]
+    assert made.on_reply(X, B, "b", 5) == [Deliver(X, B, "b", 5, asked=2), Cancel(X, A)]
     assert not made.is_open(X)
     assert made.on_reply(X, A, "a", 6) == []
     assert made.on_ended(X, A, 7) == []
-    assert made.books == Books(called=1, delivered=1, failed=0, late=1)
+    books = made.books
+    assert (books.called, books.delivered, books.failed, books.late) == (1, 1, 0, 1)
+    assert books.sends == {"first": 1, "copy": 1}
     made.check()
 
 
@@ -50,7 +54,7 @@ def test_who_has_left_gets_nothing_new_but_may_still_answer() -> None:
     made.on_call(X, 0)
     made.on_leave(A, SAID, 0)
     assert made.on_call(Y, 0) == [Send(Y, B, 0, 100)]
-    assert made.on_reply(X, A, "a", 5) == [Deliver(X, A, "a", 5), Cancel(X, B)]
+    assert made.on_reply(X, A, "a", 5) == [Deliver(X, A, "a", 5, asked=2), Cancel(X, B)]
 
 
 def test_a_lost_replica_that_comes_back_is_asked_again() -> None:
@@ -58,7 +62,7 @@ def test_a_lost_replica_that_comes_back_is_asked_again() -> None:
     made.on_call(X, 0)
     made.on_leave(A, SAID, 0)
     assert made.on_ended(X, A, MS) == []
-    assert made.on_join(A, SAID, 2 * MS) == [Send(X, A, 1, 98)]
+    assert made.on_join(A, SAID, 2 * MS) == [Send(X, A, 1, 98, "retry")]
 
 
 def test_a_request_past_its_deadline_fails_by_the_timer_and_only_then() -> None:
@@ -113,7 +117,8 @@ def test_close_fails_everything_open_once() -> None:
     assert made.close(error, 9) == []
     assert made.on_reply(X, A, "x", 10) == []
     assert made.on_timer(200 * MS) == []
-    assert made.books == Books(called=2, delivered=1, failed=1, late=1)
+    books = made.books
+    assert (books.called, books.delivered, books.failed, books.late) == (2, 1, 1, 1)
     made.check()
 
 
@@ -122,7 +127,7 @@ def test_check_notices_a_lost_and_an_undying_request() -> None:
     for made in (lost, undying):
         made.on_call(X, 0)
     lost._open.clear()
-    undying._deadlines.clear()
+    undying._timers.clear()
     for made in (lost, undying):
         with pytest.raises(AssertionError):
             made.check()

@@ -1,117 +1,301 @@
-"""One request: broadcast, the first valid response wins (FogROS2-FT, arXiv 2412.05408, section IV).
+"""One request, from its call to its one outcome.
 
-    OPEN --valid reply--> DONE (Deliver; the losers are cancelled)
-    OPEN --deadline-----> DONE (Fail)
-    OPEN --every live replica answered, none validly--> DONE (Fail with the best-known reason)
+    OPEN --an answer that will do (gather)------------------------> DONE (Deliver; the losers are cancelled)
+    OPEN --deadline-----------------------------------------------> DONE (the best answer so far, or Fail)
+    OPEN --everybody who may be asked answered, none validly------> DONE (Fail with the best-known reason)
 
-A request that has nobody to ask stays open until its deadline, since a replica may come. One that all asked replicas
-lost (killed, link gone) does the same. Broadcasting runs the work on several replicas: it is for stateless services.
+Whom to ask, and when, is the fan-out policy's (fanout, slo); whether one more copy is allowed, retry's. A request that
+has nobody to ask stays open until its deadline, since a replica may come. So does one whose replicas were lost (killed,
+link gone): they may come back.
+
+The fallback on the robot itself is asked last: when no other replica is there or the fleet is in panic, else when the
+time left is what it needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from skyfog_core.errors import DeadlineExceeded, LinkLost, NoReplica, NotExecuted, OutcomeUnknown, RequestError
+from skyfog_core.config.router import RoutingConfig
+from skyfog_core.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    LinkLost,
+    NoQuorum,
+    NoReplica,
+    NotExecuted,
+    OutcomeUnknown,
+    RequestError,
+)
 from skyfog_core.ids import RequestId
 from skyfog_core.units import MS, ns_to_ms
 from skyfog_core.wire.keys import ReplicaKey
-from skyfog_router.policy.actions import Action, Cancel, Deliver, Fail, Send
+from skyfog_router.policy.actions import Action, Cancel, Deliver, Fail, Load, Send, Why
+from skyfog_router.policy.fanout import Copy, FanOut, Plan, Situation
+from skyfog_router.policy.fleet import Fleet, Replica
+from skyfog_router.policy.gather import Gather, Given, Quorum
+from skyfog_router.policy.load_budget import LoadBudget
+from skyfog_router.policy.rank import order
+from skyfog_router.policy.retry import may_send, pause_ns
+
+LOCAL_QUANTILE = 0.95  # of the fallback's latency, for which time is kept
+LOCAL_SLACK = 1.3
+LOCAL_UNKNOWN = 0.5  # of the deadline, while nothing is known of the fallback
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the requests of one service share."""
+
+    config: RoutingConfig
+    fan_out: FanOut
+    fleet: Fleet
+    budget: LoadBudget
 
 
 @dataclass(slots=True)
-class BroadcastRequest:
-    """Asks every live replica, up to `fan_out` at once, and newcomers while it is open."""
+class _Pause:
+    """A replica that refused: not asked again by this request before `until_ns`."""
 
-    request_id: RequestId
-    started_ns: int
-    deadline_ns: int
-    fan_out: int
-    asked: set[ReplicaKey] = field(default_factory=set)  # no answer yet
-    ended: dict[ReplicaKey, RequestError] = field(default_factory=dict)  # answered without a result, or lost
-    rejoined: set[ReplicaKey] = field(default_factory=set)  # asked, and a new process since: not asked yet
-    attempts: int = 0
-    may_have_run: bool = False  # somewhere, even if a new process has taken that replica's place since
-    done: bool = False
+    until_ns: int
+    refusals: int
+    error: RequestError
 
-    def ask(self, live: Sequence[ReplicaKey], now_ns: int) -> list[Action]:
-        """Ask whoever of `live` was not asked yet, while fewer than `fan_out` live ones are busy with it."""
+
+class Request:
+    """Pure; every event returns the actions to perform, in order."""
+
+    def __init__(
+        self, request_id: RequestId, now_ns: int, slo_ns: int | None, rules: Rules, gather: Gather, affinity: bytes
+    ) -> None:
+        """`slo_ns`: a duration, None where there is none yet."""
+        self.request_id = request_id
+        self.started_ns = now_ns
+        self.deadline_ns = now_ns + rules.config.deadline_ms * MS
+        self.slo_ns = min(self.deadline_ns, now_ns + slo_ns) if slo_ns else self.deadline_ns
+        self.look_ns = self.deadline_ns  # when on_timer is due
+        self.asked: dict[ReplicaKey, int] = {}  # no answer yet -> when asked
+        self.trials: set[ReplicaKey] = set()  # of these, copies that are heard to the end
+        self.ended: dict[ReplicaKey, RequestError] = {}  # answered without a result, or lost
+        self.attempts = 0
+        self.done = False
+        self._rules, self._gather, self._affinity = rules, gather, affinity
+        self._pauses: dict[ReplicaKey, _Pause] = {}
+        self._gave: set[ReplicaKey] = set()  # answered validly, and more answers are wanted
+        self._rejoined: set[ReplicaKey] = set()  # asked, and a new process since: not asked yet
+        self._may_have_run = False  # somewhere, even if a new process has taken that replica's place since
+        self._hopeless = False  # the request itself is at fault
+        self._slo_told = rules.config.answer == "first"
+
+    @property
+    def at_risk(self) -> bool:
+        """Whether it may have run somewhere already."""
+        return self._may_have_run
+
+    def advance(self, now_ns: int) -> list[Action]:
+        """Ask whom the policy wants asked now, and decide when to look again."""
         if self.done or now_ns >= self.deadline_ns:
             return []
-        busy = sum(1 for replica in live if replica in self.asked)
-        fresh = [r for r in live if r not in self.asked and r not in self.ended]
-        chosen = fresh[: max(0, self.fan_out - busy)]
-        budget_ms = max(1, (self.deadline_ns - now_ns) // MS)
+        self.look_ns = self.deadline_ns if self._slo_told else min(self.deadline_ns, self.slo_ns)
         actions: list[Action] = []
-        for replica in chosen:
-            self.asked.add(replica)
-            actions.append(Send(self.request_id, replica, self.attempts, budget_ms))
-            self.attempts += 1
+        if not self._hopeless:
+            plan = self._plan(now_ns)
+            for replica, why in plan.ask:
+                actions += self._ask(replica, why, now_ns)
+            if plan.look_ns is not None:
+                self.look_ns = min(self.look_ns, max(plan.look_ns, now_ns + 1))
+            actions += self._ask_local(now_ns)
+            for pause in self._pauses.values():
+                if pause.until_ns > now_ns:
+                    self.look_ns = min(self.look_ns, pause.until_ns)
         return actions
 
+    def ask_beside(self, replica: Replica, now_ns: int) -> list[Action]:
+        """One more copy to a replica on trial, whose answer is heard to the end."""
+        if self.done or replica.key in self.asked or replica.key in self.ended or not self.attempts:
+            return []
+        self.trials.add(replica.key)
+        return self._ask(replica, "probe", now_ns)
+
     def on_reply(self, replica: ReplicaKey, response: Any, now_ns: int) -> list[Action]:
-        """A valid reply: the first one is delivered, the losers are cancelled. Late and unknown ones are nothing."""
+        """A valid reply. Late and unknown ones are nothing."""
         if self.done or replica not in self.asked:
             return []
-        self.asked.discard(replica)
-        return [Deliver(self.request_id, replica, response, now_ns - self.started_ns), *self._close()]
+        del self.asked[replica]
+        self._gave.add(replica)
+        given = self._gather.take(Given(replica, response))
+        return self._deliver(given, now_ns) if given else self._go_on(now_ns)
 
-    def on_error(
-        self, replica: ReplicaKey, error: RequestError, live: Sequence[ReplicaKey], now_ns: int
-    ) -> list[Action]:
-        """`replica` answered without a result, or the link to it ended (OutcomeUnknown): ask others, or give up."""
+    def on_error(self, replica: ReplicaKey, error: RequestError, load: Load, now_ns: int) -> list[Action]:
+        """`replica` answered without a result, or the link to it ended (LinkLost): ask others, or give up."""
         if self.done or replica not in self.asked:
             return []
-        self.asked.discard(replica)
-        self.may_have_run |= not isinstance(error, NotExecuted)
-        if isinstance(error, LinkLost) and replica in self.rejoined:
-            self.rejoined.discard(replica)  # that was the old process
+        del self.asked[replica]
+        self._may_have_run |= not isinstance(error, NotExecuted)
+        self._hopeless |= isinstance(error, InvalidRequest)
+        again_ns = now_ns + self._pause_ns(replica, load)
+        if isinstance(error, LinkLost) and replica in self._rejoined:
+            self._rejoined.discard(replica)  # that was the old process
+        elif isinstance(error, NotExecuted) and load.retry_after_ns and again_ns < self.deadline_ns:
+            refusals = self._pauses[replica].refusals + 1 if replica in self._pauses else 1
+            self._pauses[replica] = _Pause(again_ns, refusals, error)
         else:
+            self._pauses.pop(replica, None)
             self.ended[replica] = error
-        more = self.ask(live, now_ns)
-        if more or self.asked or not live or not all(r in self.ended for r in live):
-            return more
-        if any(isinstance(e, LinkLost) for e in self.ended.values()):
-            return []  # somebody may come back before the deadline
-        return [Fail(self.request_id, self._reason(), now_ns - self.started_ns), *self._close()]
+        return self._go_on(now_ns)
 
-    def on_join(self, replica: ReplicaKey, live: Sequence[ReplicaKey], now_ns: int) -> list[Action]:
+    def on_join(self, replica: ReplicaKey, now_ns: int) -> list[Action]:
         """A replica came, or came back as a new process: it may be asked (again)."""
         self.ended.pop(replica, None)
+        self._pauses.pop(replica, None)
         if replica in self.asked:
-            self.rejoined.add(replica)
-        return self.ask(live, now_ns)
+            self._rejoined.add(replica)
+        return self.advance(now_ns)
 
-    def on_deadline(self, now_ns: int) -> list[Action]:
-        """No valid reply in time."""
+    def on_timer(self, now_ns: int) -> list[Action]:
+        """A moment that was planned, the SLO, or the deadline."""
         if self.done:
             return []
-        return [Fail(self.request_id, self._late(now_ns), now_ns - self.started_ns), *self._close()]
+        if now_ns >= self.deadline_ns:
+            return self._late(now_ns)
+        if not self._slo_told and now_ns >= self.slo_ns:
+            self._slo_told = True
+            given = self._gather.at_slo()
+            if given:
+                return self._deliver(given, now_ns)
+        return self.advance(now_ns)
+
+    # inside
+
+    def _plan(self, now_ns: int) -> Plan:
+        fleet = self._rules.fleet
+        config = self._rules.config
+        busy = sum(1 for key in self.asked if key in fleet.replicas)
+        room = min(config.fan_out - busy, config.max_attempts - self.attempts)
+        if room < 1 or not may_send(config, self.attempts, len(self.asked), self._may_have_run):
+            return Plan()
+        everybody = config.policy == "broadcast"
+        free = fleet.remote() if everybody else fleet.fit(now_ns)
+        if self.asked or self.ended or self._pauses or self._gave:
+            free = [r for r in free if self._free(r.key, now_ns)]
+            if not free and not everybody:  # rather one that is ejected than none
+                free = [r for r in fleet.remote() if self._free(r.key, now_ns)]
+        fresh = free if everybody else order(fleet, free, self._affinity, now_ns)
+        copies = [
+            Copy(replica, now_ns - asked_ns)
+            for key, asked_ns in self.asked.items()
+            if key not in self._rejoined and key not in self.trials and (replica := fleet.find(key))
+        ]
+        least = max(1, self._gather.least - len(self._gave))
+        moment = Situation(now_ns, self.started_ns, self.slo_ns, self.deadline_ns, copies, fresh, least, room)
+        return self._rules.fan_out.plan(fleet, self._rules.budget, moment)
+
+    def _free(self, key: ReplicaKey, now_ns: int) -> bool:
+        """Whether this request may ask a replica now."""
+        if key in self.asked or key in self.ended or key in self._gave:
+            return False
+        pause = self._pauses.get(key)
+        return pause is None or pause.until_ns <= now_ns
+
+    def _ask(self, replica: Replica, why: Why, now_ns: int) -> list[Action]:
+        if not may_send(self._rules.config, self.attempts, len(self.asked), self._may_have_run):
+            return []
+        if why == "first" and self.attempts:
+            why = "retry"
+        self.asked[replica.key] = now_ns
+        budget_ms = max(1, (self.deadline_ns - now_ns) // MS)
+        self._rules.fleet.on_sent(replica.key, self.request_id, now_ns)
+        self.attempts += 1
+        return [Send(self.request_id, replica.key, self.attempts - 1, budget_ms, why)]
+
+    def _ask_local(self, now_ns: int) -> list[Action]:
+        fleet = self._rules.fleet
+        local = fleet.local()
+        if local is None or not self._free(local.key, now_ns):
+            return []
+        if fleet.remote() and not fleet.panic():
+            needs_ns = local.sketch.quantile(LOCAL_QUANTILE)
+            whole_ns = self.deadline_ns - self.started_ns
+            keep_ns = whole_ns * LOCAL_UNKNOWN if needs_ns is None else needs_ns * LOCAL_SLACK
+            target_ns = self.slo_ns if self._rules.config.slo_ms else self.deadline_ns
+            due_ns = max(self.started_ns, round(target_ns - keep_ns))
+            if now_ns < due_ns:
+                self.look_ns = min(self.look_ns, due_ns)
+                return []
+        return self._ask(local, "local", now_ns)
+
+    def _pause_ns(self, replica: ReplicaKey, load: Load) -> int:
+        refusals = self._pauses[replica].refusals + 1 if replica in self._pauses else 1
+        return pause_ns(refusals, load.retry_after_ns)
+
+    def _go_on(self, now_ns: int) -> list[Action]:
+        """After an answer that does not end the request."""
+        more = self.advance(now_ns)
+        live = self._rules.fleet.replicas
+        if more or self.asked or self._waits(now_ns):
+            return more
+        given = self._gather.at_end()
+        if given:
+            return self._deliver(given, now_ns)
+        if any(isinstance(error, LinkLost) for error in self.ended.values()) and not self._hopeless:
+            return []  # somebody may come back before the deadline
+        if not live and not self._hopeless:
+            return []
+        return self._fail(self._reason(), now_ns)
+
+    def _waits(self, now_ns: int) -> bool:
+        """Whether somebody may still be asked later."""
+        if self._hopeless:
+            return False
+        if any(self._pauses[key].until_ns > now_ns for key in self._pauses if key in self._rules.fleet.replicas):
+            return may_send(self._rules.config, self.attempts, 0, self._may_have_run)
+        free = any(self._free(key, now_ns) for key in self._rules.fleet.replicas)
+        return free and may_send(self._rules.config, self.attempts, 0, self._may_have_run)
+
+    def _deliver(self, given: Given, now_ns: int) -> list[Action]:
+        replica = self._rules.fleet.find(given.replica)
+        local = replica is not None and replica.local
+        took_ns = now_ns - self.started_ns
+        deliver = Deliver(self.request_id, given.replica, given.response, took_ns, local, self.attempts)
+        return [deliver, *self._close()]
+
+    def _fail(self, error: RequestError, now_ns: int) -> list[Action]:
+        return [Fail(self.request_id, error, now_ns - self.started_ns), *self._close()]
+
+    def _late(self, now_ns: int) -> list[Action]:
+        given = self._gather.at_end()
+        return self._deliver(given, now_ns) if given else self._fail(self._too_late(now_ns), now_ns)
 
     def _close(self) -> list[Action]:
         self.done = True
-        losers, self.asked = sorted(self.asked), set()
-        return [Cancel(self.request_id, replica) for replica in losers]
+        return [Cancel(self.request_id, replica) for replica in sorted(self.asked) if replica not in self.trials]
 
     def _reason(self) -> RequestError:
         """Everybody answered without a result: certain only if everybody is certain."""
-        errors = list(self.ended.values())
-        text = "; ".join(f"{replica}: {error}" for replica, error in sorted(self.ended.items()))
-        unsure = [e for e in errors if not isinstance(e, NotExecuted)]
-        if self.may_have_run and not unsure:
+        told = self.ended | {key: pause.error for key, pause in self._pauses.items()}
+        text = "; ".join(f"{replica}: {error}" for replica, error in sorted(told.items()))
+        if isinstance(self._gather, Quorum) and self._gather.disagreement:
+            return NoQuorum("; ".join(part for part in (self._gather.disagreement, text) if part))
+        if not told:
+            return NoReplica("nobody could be asked")
+        unsure = [error for error in told.values() if not isinstance(error, NotExecuted)]
+        if self._may_have_run and not unsure:
             return OutcomeUnknown(f"{text}; a process that is gone may have run it")
-        return type(unsure[0] if unsure else errors[0])(text)
+        first = unsure[0] if unsure else next(iter(told.values()))
+        return type(first)(text)
 
-    def _late(self, now_ns: int) -> RequestError:
+    def _too_late(self, now_ns: int) -> RequestError:
         waited = f"after {ns_to_ms(now_ns - self.started_ns):.0f} ms"
         if self.attempts == 0:
             return NoReplica(f"no replica was there to ask, {waited}")
-        if not self.asked and self.ended and not self.may_have_run:
+        told = self.ended | {key: pause.error for key, pause in self._pauses.items()}
+        if not self.asked and told and not self._may_have_run:
             return NoReplica(f"{self._reason()}, {waited}")
+        if isinstance(self._gather, Quorum) and self._gather.disagreement:
+            return NoQuorum(f"{self._gather.disagreement}, {waited}")
         text = [f"{replica}: no answer" for replica in sorted(self.asked)]
-        text += [f"{replica}: {error}" for replica, error in sorted(self.ended.items())]
+        text += [f"{replica}: {error}" for replica, error in sorted(told.items())]
         return DeadlineExceeded(
             f"no valid reply {waited} ({'; '.join(text) or 'who was asked is a new process since'})"
         )

@@ -1,0 +1,143 @@
+"""How many replicas a request is sent to, and when: broadcast, single, k of n, hedged. The default is in `slo`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from skyfog_core.config.router import PolicyName
+from skyfog_router.policy.actions import Why
+from skyfog_router.policy.fleet import Fleet, Replica
+from skyfog_router.policy.load_budget import LoadBudget
+
+RESCUE = 0.5  # a request more likely to miss than not may have a copy beyond the budget
+UNKNOWN_DELAY = 0.1  # of the deadline, to hedge after while no latency is known
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy under way."""
+
+    replica: Replica
+    waited_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """One request at one moment."""
+
+    now_ns: int
+    started_ns: int
+    slo_ns: int  # when the SLO is over
+    deadline_ns: int
+    copies: Sequence[Copy]  # to live replicas; those lost are not among them
+    fresh: Sequence[Replica]  # may be asked, the best first
+    least: int  # copies that the kind of answer needs at once: 1, or a quorum
+    room: int  # most copies that may be sent now
+
+    @property
+    def latest_ns(self) -> int:
+        """When the newest copy was sent; the start where there is none."""
+        return max((self.now_ns - copy.waited_ns for copy in self.copies), default=self.started_ns)
+
+
+@dataclass(slots=True)
+class Plan:
+    """Whom to ask now, and when to look again if no answer came."""
+
+    ask: list[tuple[Replica, Why]] = field(default_factory=list)
+    look_ns: int | None = None
+
+
+class FanOut(Protocol):
+    """One policy. Takes tokens for what it asks beyond a first copy."""
+
+    def plan(self, fleet: Fleet, budget: LoadBudget, at: Situation) -> Plan:
+        """What to do now."""
+        ...
+
+
+class Broadcast:
+    """Everybody at once (FogROS2-FT, arXiv 2412.05408, section IV)."""
+
+    def plan(self, _fleet: Fleet, _budget: LoadBudget, at: Situation) -> Plan:
+        return Plan([(replica, "copy" if at.copies or i else "first") for i, replica in enumerate(at.fresh[: at.room])])
+
+
+class Single:
+    """The best one; another only after an error."""
+
+    def plan(self, _fleet: Fleet, _budget: LoadBudget, at: Situation) -> Plan:
+        return diverse(at, max(1, at.least))
+
+
+class KOfN:
+    """The best k, in as many zones as there are."""
+
+    def plan(self, fleet: Fleet, _budget: LoadBudget, at: Situation) -> Plan:
+        return diverse(at, max(fleet.config.k, at.least))
+
+
+class Hedged:
+    """The best one; one more whenever a quantile of the service's latency has passed without an answer."""
+
+    def plan(self, fleet: Fleet, budget: LoadBudget, at: Situation) -> Plan:
+        plan = diverse(at, at.least)
+        delay_ns = self._delay_ns(fleet, at)
+        if not at.copies:
+            plan.look_ns = at.now_ns + delay_ns
+            return plan
+        due_ns = at.latest_ns + delay_ns
+        left = [r for r in at.fresh if r not in {asked for asked, _ in plan.ask}]
+        if at.now_ns >= due_ns and left and len(plan.ask) < at.room:
+            why = allowed(fleet, budget, at, at.deadline_ns - at.now_ns, late_ns=(at.started_ns + at.deadline_ns) // 2)
+            if why is not None:
+                plan.ask.append((left[0], why))
+            due_ns = at.now_ns + delay_ns
+        plan.look_ns = due_ns
+        return plan
+
+    def _delay_ns(self, fleet: Fleet, at: Situation) -> int:
+        known = fleet.pool.quantile(fleet.config.hedge_quantile) if fleet.known() else None
+        return max(1, known or round((at.deadline_ns - at.started_ns) * UNKNOWN_DELAY))
+
+
+def diverse(at: Situation, wanted: int) -> Plan:
+    """Up to `wanted` copies in all: the best of a zone without a copy, then of the others."""
+    zones = {copy.replica.key.zone for copy in at.copies}
+    plan, left = Plan(), list(at.fresh)
+    while left and len(plan.ask) < min(at.room, wanted - len(at.copies)):
+        replica = next((r for r in left if r.key.zone not in zones), left[0])
+        left.remove(replica)
+        zones.add(replica.key.zone)
+        plan.ask.append((replica, "copy" if at.copies or plan.ask else "first"))
+    return plan
+
+
+def misses(copies: Sequence[Copy], left_ns: float, now_ns: int) -> list[tuple[str, float]]:
+    """For each copy its zone and P(no answer within left_ns | none so far), queues in front of it counted."""
+    found = []
+    for copy in copies:
+        replica = copy.replica
+        waited = max(0.0, copy.waited_ns - (replica.wait_ns(now_ns) if not copy.waited_ns else 0.0))
+        found.append((replica.key.zone, replica.survival(waited + left_ns) / replica.survival(waited)))
+    return found
+
+
+def allowed(fleet: Fleet, budget: LoadBudget, at: Situation, left_ns: int, late_ns: int | None = None) -> Why | None:
+    """One more copy now: within the budget, or since the request would otherwise miss; None: no.
+
+    While no latency is known a request counts as missing once it is `late_ns`.
+    """
+    if budget.take():
+        return "hedge"
+    if not fleet.known():
+        return "rescue" if late_ns is None or at.now_ns >= late_ns else None
+    missing = fleet.zones.all_miss(misses(at.copies, max(0, left_ns), at.now_ns))
+    return "rescue" if missing > RESCUE else None
+
+
+def table() -> dict[PolicyName, FanOut]:
+    """The policies of this module by name."""
+    return {"broadcast": Broadcast(), "single": Single(), "k_of_n": KOfN(), "hedged": Hedged()}

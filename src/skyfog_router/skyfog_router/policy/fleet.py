@@ -1,0 +1,323 @@
+"""What one robot knows of the replicas of one service: load, latency, health, and who is fit to be asked."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from random import Random
+from statistics import median
+
+from skyfog_core.config.router import RoutingConfig
+from skyfog_core.ids import RequestId
+from skyfog_core.units import MS, S
+from skyfog_core.wire.keys import ReplicaKey
+from skyfog_core.wire.membership import Announcement
+from skyfog_router.policy.actions import Action, Eject, Load, Readmit
+from skyfog_router.policy.health import SUSPECT, Health, HealthPolicy, State
+from skyfog_router.policy.latency import LatencySketch
+from skyfog_router.policy.zones import Zones
+
+KNOWN = 8.0  # answers of the service from which on its latency counts as known
+PRIOR_ANSWERS = 4.0  # weight of the service's distribution in that of one replica
+TAU_NS = 10 * S  # of the peak-EWMA (Finagle)
+STALE_NS = 10 * S  # a replica not heard of for so long is tried on the side
+TRIAL_EVERY_NS = S
+MOST_AWAY = 256
+
+
+@dataclass(slots=True, eq=False)
+class Replica:
+    """One live replica."""
+
+    key: ReplicaKey
+    said: Announcement
+    pool: LatencySketch  # of the whole service
+    health: Health = field(default_factory=Health)
+    sketch: LatencySketch = field(default_factory=LatencySketch)
+    open: dict[RequestId, int] = field(default_factory=dict)  # asked and not over -> when asked
+    peak_ns: float = 0.0  # peak-EWMA at peak_at_ns
+    peak_at_ns: int = 0
+    service_ns: float = 0.0  # EWMA of the time in the service itself
+    ahead: float = 0.0  # requests that were at the replica when it last told, ours included
+    told_ns: int = 0
+    sent_since: int = 0
+    back_ns: int = 0  # pushed back: nothing before
+    heard_ns: int = 0
+    tried_ns: int = -TRIAL_EVERY_NS
+    asked: int = 0
+    answered: int = 0
+    won: int = 0
+    failed: int = 0
+
+    @property
+    def local(self) -> bool:
+        return self.said.local
+
+    def survival(self, ns: float) -> float:
+        """P(no answer within ns), its own distribution drawn to the service's while little is known of it."""
+        mine = self.sketch.survival(ns)
+        own = self.sketch.count
+        if own >= 10 * PRIOR_ANSWERS:
+            return mine
+        return (own * mine + PRIOR_ANSWERS * self.pool.survival(ns)) / (own + PRIOR_ANSWERS)
+
+    def quantile(self, q: float) -> int | None:
+        """The time within which a share q is answered; the service's where its own is not known."""
+        return self.sketch.quantile(q) if self.sketch.count >= PRIOR_ANSWERS else self.pool.quantile(q)
+
+    def wait_ns(self, now_ns: int) -> float:
+        """How long one more request would wait there before it runs, from what it told and what was sent since."""
+        if not self.service_ns:
+            return 0.0
+        finished = (now_ns - self.told_ns) * self.said.capacity / self.service_ns
+        load = max(0.0, self.ahead - finished) + self.sent_since
+        return max(0.0, load - self.said.capacity + 1) * self.service_ns / self.said.capacity
+
+    def peak_ewma_ns(self, now_ns: int) -> float:
+        """The peak-EWMA latency: rises at once, falls with TAU."""
+        if now_ns <= self.peak_at_ns or not self.peak_ns:
+            return self.peak_ns
+        return self.peak_ns * math.exp2(-(now_ns - self.peak_at_ns) / (8 * TAU_NS))
+
+    def overdue(self, now_ns: int) -> float:
+        """-ln S of the longest wait that still runs, by its own distribution."""
+        if not self.open or self.sketch.count < PRIOR_ANSWERS:
+            return 0.0
+        longest = now_ns - next(iter(self.open.values()))
+        return self.sketch.hazard(longest)
+
+    def suspect(self, now_ns: int) -> bool:
+        """Whether it may be frozen: silent for longer than chance explains."""
+        return self.health.failures > 0 or self.health.silence + self.overdue(now_ns) >= SUSPECT
+
+    def took(self, ns: int, now_ns: int) -> None:
+        """Peak-EWMA: a slower answer counts at once, a faster one by and by."""
+        if ns >= self.peak_ewma_ns(now_ns) or not self.peak_ns:
+            self.peak_ns = float(ns)
+        else:
+            weight = math.exp2(-max(1, now_ns - self.peak_at_ns) / TAU_NS)
+            self.peak_ns = self.peak_ns * weight + ns * (1.0 - weight)
+        self.peak_at_ns = now_ns
+
+
+class Fleet:
+    """All live replicas of one service. `on_…` methods return what should be logged: Eject, Readmit."""
+
+    def __init__(self, config: RoutingConfig, zone: str, random: Random) -> None:
+        self.config = config
+        self.zone = zone
+        self.random = random
+        self.pool = LatencySketch()
+        self.zones = Zones()
+        self.policy = HealthPolicy(config.health)
+        self.replicas: dict[ReplicaKey, Replica] = {}
+        self.last_winner: ReplicaKey | None = None
+        self._away: OrderedDict[ReplicaKey, Replica] = OrderedDict()  # left; still answering, or cut off for a while
+
+    def reconfigure(self, config: RoutingConfig) -> None:
+        self.config = config
+        self.policy.config = config.health
+
+    def join(self, key: ReplicaKey, said: Announcement, now_ns: int) -> None:
+        """A replica came, or a new process in its place, of which nothing is known."""
+        known = self.replicas.get(key) or self._away.pop(key, None)
+        if known is None or known.said.boot != said.boot:
+            known = Replica(key, said, self.pool, heard_ns=now_ns, told_ns=now_ns)
+        known.said = said
+        self.replicas[key] = known
+
+    def leave(self, key: ReplicaKey) -> None:
+        """A replica drains, died or is cut off. What it did is kept for a while: it may be back."""
+        replica = self.replicas.pop(key, None)
+        if replica is not None:
+            self._away[key] = replica
+            if len(self._away) > MOST_AWAY:
+                self._away.popitem(last=False)
+
+    def close(self) -> None:
+        """Nothing is under way any more."""
+        for replica in [*self.replicas.values(), *self._away.values()]:
+            replica.open.clear()
+
+    def find(self, key: ReplicaKey) -> Replica | None:
+        """A replica that is there, or was until lately."""
+        return self.replicas.get(key) or self._away.get(key)
+
+    def remote(self) -> list[Replica]:
+        """Those that are not on the robot."""
+        return [r for r in self.replicas.values() if not r.said.local]
+
+    def local(self) -> Replica | None:
+        """The fallback on the robot itself."""
+        return next((r for r in self.replicas.values() if r.said.local), None)
+
+    def panic(self) -> bool:
+        """Whether health is not believed at present."""
+        states = [r.health.state for r in self.replicas.values() if not r.said.local]
+        return self.policy.panic(states.count(State.HEALTHY), len(states))
+
+    def known(self) -> bool:
+        """Whether enough answers came to plan by."""
+        return self.pool.count >= KNOWN
+
+    def fit(self, now_ns: int) -> list[Replica]:
+        """Remote replicas that may be asked for an answer: not ejected, not on trial, not pushing back."""
+        found = [
+            r
+            for r in self.replicas.values()
+            if r.health.state is State.HEALTHY and r.back_ns <= now_ns and not r.said.local
+        ]
+        return self.remote() if not found or self.panic() else found
+
+    # events
+
+    def on_sent(self, key: ReplicaKey, request_id: RequestId, now_ns: int) -> None:
+        replica = self.replicas.get(key)
+        if replica is not None:
+            replica.open[request_id] = now_ns
+            replica.asked += 1
+            replica.sent_since += 1
+
+    def on_answer(self, key: ReplicaKey, request_id: RequestId, load: Load, now_ns: int) -> list[Action]:
+        """A valid answer."""
+        replica, took_ns = self._over(key, request_id, now_ns)
+        if replica is None:
+            return []
+        self._told(replica, load, now_ns)
+        net_ns = max(1, took_ns - load.queue_ns)
+        self._slow(replica, net_ns, now_ns)
+        replica.sketch.answer(net_ns, now_ns)
+        if not replica.said.local:
+            self.pool.answer(net_ns, now_ns)
+        replica.took(took_ns, now_ns)
+        replica.health.on_answer(net_ns)
+        replica.answered += 1
+        if replica.health.state is State.HEALTHY:
+            return self._judge(replica, now_ns)
+        replica.health.readmit()
+        return [Readmit(key)]
+
+    def on_refused(self, key: ReplicaKey, request_id: RequestId, load: Load, now_ns: int) -> None:
+        """It did not run: nothing is learnt but its load, and that it lives."""
+        replica, _ = self._over(key, request_id, now_ns)
+        if replica is not None:
+            self._told(replica, load, now_ns)
+            replica.back_ns = max(replica.back_ns, now_ns + load.retry_after_ns)
+            replica.health.silence = 0.0
+
+    def on_failed(self, key: ReplicaKey, request_id: RequestId, why: str, load: Load, now_ns: int) -> list[Action]:
+        """An answer that is none, a service that raised, or a link that was lost."""
+        replica, took_ns = self._over(key, request_id, now_ns)
+        if replica is None:
+            return []
+        self._told(replica, load, now_ns)
+        replica.sketch.never(now_ns)
+        self.zones.observe(key, True, now_ns)
+        replica.took(took_ns, now_ns)
+        replica.health.on_failure(why)
+        replica.failed += 1
+        return self._judge(replica, now_ns)
+
+    def on_given_up(self, key: ReplicaKey, request_id: RequestId, now_ns: int) -> list[Action]:
+        """Nobody waits for its answer any more: another was first, or time is over."""
+        replica, waited_ns = self._over(key, request_id, now_ns)
+        if replica is None:
+            return []
+        asked_ns = now_ns - waited_ns
+        if replica.sketch.count >= PRIOR_ANSWERS:
+            hazard = replica.sketch.hazard(waited_ns)
+            replica.health.on_silence(hazard, asked_ns, now_ns)
+            if hazard > 2.3:  # beyond its 90 % quantile
+                self.zones.observe(key, True, now_ns)
+        replica.sketch.censor(waited_ns, now_ns)
+        if not replica.said.local:
+            self.pool.censor(waited_ns, now_ns)
+        if waited_ns > replica.peak_ewma_ns(now_ns):
+            replica.took(waited_ns, now_ns)
+        return self._judge(replica, now_ns)
+
+    def on_deadline_missed(self, key: ReplicaKey, request_id: RequestId, now_ns: int) -> list[Action]:
+        """It had all the time there was."""
+        replica = self.find(key)
+        if replica is not None and request_id in replica.open:
+            replica.health.on_failure("no answer by the deadline")
+            replica.failed += 1
+        return self.on_given_up(key, request_id, now_ns)
+
+    def look(self, now_ns: int) -> list[Action]:
+        """Eject who is overdue, let those try again whose ejection is over."""
+        actions: list[Action] = []
+        for replica in self.replicas.values():
+            if replica.health.state is State.EJECTED and replica.health.until_ns <= now_ns:
+                if self.config.repeat == "idempotent" and self.config.extra_load:
+                    replica.health.try_again()
+                else:  # no copy on the side is allowed
+                    replica.health.readmit(probation=True)
+                    actions.append(Readmit(replica.key))
+            elif replica.open and replica.health.state is State.HEALTHY:
+                actions += self._judge(replica, now_ns)
+        return actions
+
+    def on_trial(self, now_ns: int) -> Iterator[Replica]:
+        """Whom a real request may be copied to, to see how it does: after an ejection, unknown, or long unheard."""
+        for replica in self.replicas.values():
+            if replica.said.local or replica.open or now_ns - replica.tried_ns < TRIAL_EVERY_NS:
+                continue
+            if replica.back_ns > now_ns or replica.health.state is State.EJECTED:
+                continue
+            unknown = replica.sketch.count < PRIOR_ANSWERS or now_ns - replica.heard_ns > STALE_NS
+            if replica.health.state is State.PROBING or unknown:
+                yield replica
+
+    # inside
+
+    def _over(self, key: ReplicaKey, request_id: RequestId, now_ns: int) -> tuple[Replica | None, int]:
+        replica = self.find(key)
+        if replica is None:
+            return None, 0
+        asked_ns = replica.open.pop(request_id, None)
+        return (None, 0) if asked_ns is None else (replica, max(1, now_ns - asked_ns))
+
+    def _told(self, replica: Replica, load: Load, now_ns: int) -> None:
+        replica.heard_ns = now_ns
+        if load.service_ns:
+            old = replica.service_ns or float(load.service_ns)
+            replica.service_ns = 0.8 * old + 0.2 * load.service_ns
+        replica.ahead, replica.told_ns, replica.sent_since = load.queue_depth + load.running, now_ns, 0
+
+    def _slow(self, replica: Replica, took_ns: int, now_ns: int) -> None:
+        usual = replica.sketch.quantile(0.9) if replica.sketch.count >= PRIOR_ANSWERS else None
+        if usual is not None:
+            self.zones.observe(replica.key, took_ns > usual, now_ns)
+
+    def _median_beside(self, replica: Replica) -> float | None:
+        """The median of the other replicas' median latencies."""
+        enough = self.config.health.outlier_samples
+        medians = [
+            r.health.median_ns
+            for r in self.replicas.values()
+            if r is not replica and not r.said.local and len(r.health.recent) >= enough
+        ]
+        return median(medians) if medians else None
+
+    def _judge(self, replica: Replica, now_ns: int) -> list[Action]:
+        health = replica.health
+        if replica.said.local or replica.key not in self.replicas:
+            return []
+        if health.state is State.PROBING:
+            failed = health.failures or health.silence >= SUSPECT or replica.overdue(now_ns) >= SUSPECT
+            why = f"still so on trial: {health.why}" if failed else ""
+        elif health.state is State.HEALTHY:
+            why = self.policy.verdict(health, replica.overdue(now_ns), lambda: self._median_beside(replica))
+        else:
+            return []
+        if not why:
+            return []
+        remote = self.remote()
+        out = sum(1 for r in remote if r.health.state is not State.HEALTHY and r is not replica)
+        if not self.policy.may_eject(out, len(remote)):
+            return []
+        for_ns = health.eject(self.config.health, why, now_ns)
+        return [Eject(replica.key, for_ns, f"{why} (out for {for_ns / MS:.0f} ms)")]
