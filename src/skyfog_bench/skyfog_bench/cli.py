@@ -61,6 +61,12 @@ def faults(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     _bench("faults", quick, json, seed)
 
 
+@app.command()
+def tail(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """Skyfog's policies beside gRPC, FogROS2-FT's broadcast, plain zenoh and native ROS 2, with two replicas lost."""
+    _bench("tail", quick, json, seed)
+
+
 @app.command("pick_place")
 def pick_place(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     """20 seeded tabletop scenes picked into a bin; half-way, one replica of each service is killed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ ZENOH_ROUTER = "skyfog_bench.zenoh_router"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`begin` may return what is to be done at its end instead of `Stage.heal`."""
+    """Something that is done to a stage; `Stage.heal` undoes it."""
 
     name: str
     on: str
@@ -129,8 +129,8 @@ def _stage(processes: Processes, seed: int, **more: Any) -> Stage:
     return stage
 
 
-def _judged(stage: Stage, fault: Fault, size: Size) -> tuple[Calls, str]:
-    """The calls from the fault's begin on, and what else there is to say."""
+def _judged(stage: Stage, fault: Fault, size: Size) -> tuple[Calls, dict[str, str]]:
+    """The calls from the fault's begin on, and what else there is to say, by policy."""
     lasts_s = size.fault_s if fault.lasts_s is None else fault.lasts_s
     began_ns, note = 0, ""
 
@@ -148,12 +148,16 @@ def _judged(stage: Stage, fault: Fault, size: Size) -> tuple[Calls, str]:
         stage.heal()
 
     calls = stage.call(round((LEAD_S + lasts_s + size.after_s) * size.hz), size.hz, ANSWER_LIMIT_S, during)
-    if not stage.until_healed():
-        note = note or "a policy still kept away from a replica when the next fault began"
-    return {lane: [call for call in made if call.due_ns >= began_ns] for lane, made in calls.items()}, note
+    away = stage.until_healed()
+    notes = {policy: note or ("a not yet back" if policy in away else "") for policy in POLICIES}
+    return _since(began_ns, calls), notes
 
 
-def _router_restart(processes: Processes, size: Size, seed: int) -> tuple[Calls, str]:
+def _since(began_ns: int, calls: Calls) -> Calls:
+    return {lane: [call for call in made if call.due_ns >= began_ns] for lane, made in calls.items()}
+
+
+def _router_restart(processes: Processes, size: Size, seed: int) -> tuple[Calls, dict[str, str]]:
     """A fleet whose members meet at one zenoh router, which is killed and comes back."""
     endpoint = free_endpoint()
     routers = [processes.start("zenoh_router", ZENOH_ROUTER, endpoint, domain=0)]
@@ -172,12 +176,11 @@ def _router_restart(processes: Processes, size: Size, seed: int) -> tuple[Calls,
     calls = stage.call(
         round((LEAD_S + DOWN_S + size.fault_s + size.after_s) * size.hz), size.hz, ANSWER_LIMIT_S, during
     )
-    note = f"nobody could be reached for {DOWN_S:g} s and more"
-    return {lane: [call for call in made if call.due_ns >= began_ns] for lane, made in calls.items()}, note
+    return _since(began_ns, calls), dict.fromkeys(POLICIES, f"nobody in reach for {DOWN_S:g} s")
 
 
-def _rows(fault: Fault, calls: Calls, note: str) -> list[dict[str, Any]]:
-    return [_row(fault, policy, calls[policy], note) for policy in POLICIES]
+def _rows(fault: Fault, calls: Calls, notes: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [_row(fault, policy, calls[policy], notes[policy]) for policy in POLICIES]
 
 
 def _row(fault: Fault, policy: str, calls: Sequence[Call], note: str) -> dict[str, Any]:
@@ -200,7 +203,7 @@ def _row(fault: Fault, policy: str, calls: Sequence[Call], note: str) -> dict[st
 
 
 def _not_run(fault: Fault, why: str) -> list[dict[str, Any]]:
-    return _rows(fault, {policy: [] for policy in POLICIES}, f"not run: {why}")
+    return _rows(fault, {policy: [] for policy in POLICIES}, dict.fromkeys(POLICIES, f"not run: {why}"))
 
 
 def failures(calls: Sequence[Call]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,10 +78,10 @@ class Fleet:
         """The robot's program: nodes/client.py."""
         return self._processes.start("client", CLIENT, domain=self.robot_domain, inside=self._inside(ROBOT_ZONE))
 
-    def lane(self, lane: str, service: str, routing: dict[str, Any], module: str = ROBOT, **more: Any) -> Process:
+    def lane(self, lane: str, service: str, routing: dict[str, Any], program: Sequence[str] = (ROBOT,)) -> Process:
         """A robot proxy of its own for `service`, which clients see as `lane`: all lanes ask the same replicas.
 
-        To be made before the replicas. `module` may be another proxy with the same parameters, `more` are further ones.
+        To be made before the replicas. `program`: the module and first words of another proxy with the same parameters.
         """
         if self._lanes and not self._router:
             self._endpoints.append(self._new_endpoint())
@@ -90,11 +91,9 @@ class Fleet:
             "robot": lane,
             "services": {service: {"type": ECHO, **routing}},
             "zenoh": self._robot_zenoh(),
-            **more,
         }
-        return self._start(
-            f"{self._name}_{lane}", module, {"robot_proxy": values}, self.robot_domain, ROBOT_ZONE, f"{service}:={lane}"
-        )
+        words = (*program, "--ros-args", "-r", f"{service}:={lane}")
+        return self._start(f"{self._name}_{lane}", words, {"robot_proxy": values}, self.robot_domain, ROBOT_ZONE)
 
     def server(self, name: str, service: str, *, robot_side: bool) -> Process:
         """An ordinary ROS service."""
@@ -187,17 +186,12 @@ class Fleet:
         return self._start(name, module, nodes, domain, zone)
 
     def _start(
-        self,
-        name: str,
-        module: str,
-        nodes: dict[str, dict[str, Any]],
-        domain: int,
-        zone: str = "",
-        *remaps: str,
+        self, name: str, program: str | Sequence[str], nodes: dict[str, dict[str, Any]], domain: int, zone: str = ""
     ) -> Process:
+        module, *words = [program] if isinstance(program, str) else program
         path = self._processes.folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump({node: {"ros__parameters": values} for node, values in nodes.items()}))
-        words = ["--ros-args", "--params-file", str(path), *(word for remap in remaps for word in ("-r", remap))]
+        words += ["--ros-args", "--params-file", str(path)]
         return self._processes.start(name, module, *words, domain=domain, inside=self._inside(zone))
 
     def _inside(self, zone: str) -> list[str]:

@@ -37,7 +37,7 @@ class Garbage:
                 asked = codec.decode_header(query.header)
             except WireError:
                 return
-            header = codec.encode(ReplyHeader(VERSION, asked.request_id, Status.OK))
+            header = codec.encode(ReplyHeader(VERSION, asked.request_id, Status.OK, 0, 0))
         query.answer(header, payload)
 
     def cancelled(self, request_id: RequestId) -> None:

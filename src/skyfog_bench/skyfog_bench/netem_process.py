@@ -17,7 +17,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from skyfog_bench.netem import TUN, Impairment, Link, address
@@ -125,7 +125,7 @@ class Commands:
     """Lines from standard input, as they come."""
 
     def __init__(self, switch: Switch) -> None:
-        self._does = {"shape": switch.shape, "counts": switch.counts}
+        self._does: dict[str, Callable[..., dict[str, Any]]] = {"shape": switch.shape, "counts": switch.counts}
         self._rest = b""
 
     def take(self) -> bool:

@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import psutil
 from skyfog_bench.cgroup import MemoryCap
 from skyfog_bench.draws import ServiceTimes
 from skyfog_bench.fleet import ROBOT, START_LIMIT_S, Fleet, Replica
-from skyfog_bench.messages import LONE_LANE, lane_of
+from skyfog_bench.messages import LONE_LANE, index_of, lane_of
 from skyfog_bench.netem import CLEAR, Impairment, Network
 from skyfog_bench.pace import Call
 from skyfog_bench.processes import Process, Processes
@@ -55,7 +55,6 @@ class Stage:
         self.lanes: dict[str, int] = {}
         self.replicas: dict[str, Replica] = {}
         self.all_replicas: list[Replica] = []  # the dead ones too: what they ran counts
-        self._robots: list[Process] = []
         self._times = times
         self._seed = seed
         self._burning: list[Process] = []
@@ -63,9 +62,9 @@ class Stage:
         self._stand_ins: dict[str, Process] = {}
         self._next_index = 0
 
-    def add_lane(self, lane: str, routing: dict[str, Any], module: str = ROBOT, **more: Any) -> None:
-        """To be called for every lane before `start`."""
-        self._robots.append(self.fleet.lane(lane, SERVICE, routing, module, **more))
+    def add_lane(self, lane: str, routing: dict[str, Any], program: Sequence[str] = (ROBOT,)) -> None:
+        """To be called for every lane before `start`; see Fleet.lane."""
+        self.fleet.lane(lane, SERVICE, routing, program)
         self.lanes[lane] = len(self.lanes)
 
     def start(self) -> None:
@@ -79,17 +78,20 @@ class Stage:
 
     def start_replica(self, zone: str) -> None:
         """Also in the place of one that is gone."""
+        echo = {**self.drawn(zone), "faulty": True}
+        self.replicas[zone] = self.fleet.replica(SERVICE, zone, counted=True, echo=echo, concurrency=CONCURRENCY)
+        self.all_replicas.append(self.replicas[zone])
+
+    def drawn(self, zone: str) -> dict[str, Any]:
+        """The parameters of nodes.echo.EchoConfig for the draws of a zone."""
         times = self._times[zone]
-        echo = {
+        return {
             "zone": zone,
             "seed": self._seed,
             "median_ms": times.median_ms,
             "slow_share": times.slow_share,
             "slow_ms": times.slow_ms,
-            "faulty": True,
         }
-        self.replicas[zone] = self.fleet.replica(SERVICE, zone, counted=True, echo=echo, concurrency=CONCURRENCY)
-        self.all_replicas.append(self.replicas[zone])
 
     # calling
 
@@ -102,12 +104,18 @@ class Stage:
         answer = self.client.receive(count / hz + limit_s + 10)["calls"]
         return {lane: [Call(*call) for call in calls] for lane, calls in answer.items()}
 
-    def executions(self) -> Counter[int]:
-        """Executions by lane, in all replicas that ever were."""
+    @property
+    def next_index(self) -> int:
+        """Of the next call in each lane."""
+        return self._next_index
+
+    def executions(self, first: int) -> Counter[int]:
+        """Executions of calls from index `first` on by lane, in all replicas that ever were."""
         found: Counter[int] = Counter()
         for replica in self.all_replicas:
             for numbered, times in replica.executions().items():
-                found[lane_of(numbered)] += times
+                if index_of(numbered) >= first:
+                    found[lane_of(numbered)] += times
         del found[LONE_LANE]
         return found
 
@@ -171,10 +179,10 @@ class Stage:
             cap.__exit__(None, None, None)
         self._burning, self._caps, self._stand_ins = [], [], {}
 
-    def until_healed(self, limit_s: float = HEALED_LIMIT_S) -> bool:
-        """Call until every lane has used every replica again, or `limit_s` is over; returns whether they did.
+    def until_healed(self, limit_s: float = HEALED_LIMIT_S) -> list[str]:
+        """Call until somebody has used every replica and everybody the one that faults hit, or `limit_s` is over.
 
-        Raises BenchError where a replica does not take part at all: nobody could be judged then.
+        Returns the lanes that did not. Raises BenchError where a replica does not take part at all.
         """
         before = {zone: self._by_lane(replica) for zone, replica in self.replicas.items()}
         until = time.monotonic() + limit_s
@@ -182,11 +190,10 @@ class Stage:
         while True:
             self.call(BURST, BURST_HZ, limit_s)
             used = {zone: set(self._by_lane(replica) - before[zone]) for zone, replica in self.replicas.items()}
-            if all(lanes == set(self.lanes.values()) for lanes in used.values()):
-                return True
             idle = [zone for zone, lanes in used.items() if not lanes]
-            if time.monotonic() > until and not idle:
-                return False
+            away = [name for name, lane in self.lanes.items() if lane not in used[FAULT_ZONE]]
+            if not idle and (not away or time.monotonic() > until):
+                return away
             if time.monotonic() > last:
                 raise self.replicas[idle[0]].process.fault(f"takes no calls within {START_LIMIT_S:.0f} s")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from typing import Any
 
 from skyfog_core.config.router import ZenohConfig
 from skyfog_router.transport.zenoh import open_session
@@ -13,7 +14,7 @@ def main() -> None:
     """Route."""
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before zenoh starts its threads
-    session = open_session(ZenohConfig(mode="router", listen=[sys.argv[1]]))
+    session: Any = open_session(ZenohConfig(mode="router", listen=[sys.argv[1]]))
     signal.sigwait(ends)
     session.close()
 

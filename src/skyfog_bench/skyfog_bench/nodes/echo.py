@@ -67,7 +67,11 @@ class DrawnEcho:
 
     def cancellable(self, request: Any, response: Any, cancellation: Cancellation) -> Any:
         """As skyfog_router.nodes.handlers calls it: ends early when nobody wants the answer."""
-        data = request.data[:HEAD_BYTES].tobytes()
+        self.take(request.data[:HEAD_BYTES].tobytes(), cancellation)
+        return echo(request, response)
+
+    def take(self, data: bytes, cancellation: Cancellation) -> None:
+        """Be busy with the call whose request begins with `data`."""
         if self._file >= 0:
             os.write(self._file, data[NUMBER])
         if self._leak_mb:
@@ -79,7 +83,6 @@ class DrawnEcho:
             cancellation.on_cancel(over.set)
             over.wait(wait_s)
             cancellation.forget()
-        return echo(request, response)
 
 
 def embedded(node: Node) -> Callable[[Any, Any], Any]:
