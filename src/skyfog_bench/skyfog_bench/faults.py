@@ -111,12 +111,12 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None])
             report.rows += _not_run(fault, why)
             continue
         say(f"{fault.name} …")
-        report.rows += _rows(fault, *_judged(stage, fault, size))
+        report.rows += rows_of(fault, *_judged(stage, fault, size))
     twice = stage.twice()
     if RESTART.name in size.faults:
         say(f"{RESTART.name} …")
         processes.end([replica.process for replica in stage.replicas.values()])
-        report.rows += _rows(RESTART, *_router_restart(processes, size, seed))
+        report.rows += rows_of(RESTART, *_router_restart(processes, size, seed))
     report.goals += _goals(report.rows, twice)
     return report
 
@@ -179,7 +179,8 @@ def _router_restart(processes: Processes, size: Size, seed: int) -> tuple[Calls,
     return _since(began_ns, calls), dict.fromkeys(POLICIES, f"nobody in reach for {DOWN_S:g} s")
 
 
-def _rows(fault: Fault, calls: Calls, notes: Mapping[str, str]) -> list[dict[str, Any]]:
+def rows_of(fault: Fault, calls: Calls, notes: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One row a policy. A note that begins with "not run" voids the figures."""
     return [_row(fault, policy, calls[policy], notes[policy]) for policy in POLICIES]
 
 
@@ -203,7 +204,7 @@ def _row(fault: Fault, policy: str, calls: Sequence[Call], note: str) -> dict[st
 
 
 def _not_run(fault: Fault, why: str) -> list[dict[str, Any]]:
-    return _rows(fault, {policy: [] for policy in POLICIES}, dict.fromkeys(POLICIES, f"not run: {why}"))
+    return rows_of(fault, {policy: [] for policy in POLICIES}, dict.fromkeys(POLICIES, f"not run: {why}"))
 
 
 def failures(calls: Sequence[Call]) -> int:
