@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
+
+import structlog
 
 from skyfog_core import budget
 from skyfog_core.errors import Overloaded
+
+log = structlog.get_logger()
 
 
 def echo(_node: Any) -> Any:
@@ -26,6 +31,21 @@ def slow_echo(node: Any) -> Any:
 
     def callback(request: Any, response: Any) -> Any:
         pause.wait(delay_s)
+        response.data = request.data
+        return response
+
+    return callback
+
+
+def gated_echo(_node: Any) -> Any:
+    """Echo once the file exists that the data names."""
+    tick = threading.Event()
+
+    def callback(request: Any, response: Any) -> Any:
+        path = Path(bytes(request.data).decode())
+        log.info("began", path=path.name)
+        while not path.exists():
+            tick.wait(0.01)
         response.data = request.data
         return response
 

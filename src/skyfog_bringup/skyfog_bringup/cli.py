@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -102,6 +105,51 @@ def pick_place(
     raise typer.Exit(0 if result.status.code == result.status.OK else 1)
 
 
+WithJson = Annotated[bool, typer.Option("--json", help="as JSON; what is unknown is null")]
+Watch = Annotated[bool, typer.Option("--watch", help="again every second, until Ctrl-C")]
+Wait = Annotated[float, typer.Option("--wait", min=0.1, max=600, help="seconds to look for robots")]
+
+
+@app.command()
+def status(as_json: WithJson = False, watch: Watch = False, wait: Wait = 5.0) -> None:
+    """Services of the robots in this ROS domain: policy, failures, latencies, SLO, extra load, who is not well."""
+    _observe("status", lambda observe, console: observe.status(console, as_json, watch, wait))
+
+
+@app.command()
+def replicas(as_json: WithJson = False, watch: Watch = False, wait: Wait = 5.0) -> None:
+    """Replicas as the robots in this ROS domain see them: state and why, load, price, latencies."""
+    _observe("replicas", lambda observe, console: observe.replicas(console, as_json, watch, wait))
+
+
+@app.command()
+def trace(
+    file: Annotated[Path, typer.Argument(help="what a robot_proxy wrote, named by its parameter `trace`")],
+    request_id: Annotated[str, typer.Option("--id", metavar="HEX", help="the request whose id begins so")] = "",
+    slowest: Annotated[int, typer.Option(min=0, max=10_000, help="this many, slowest first")] = 0,
+    failed: Annotated[bool, typer.Option("--failed", help="only requests that failed")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="each request as it ends, until Ctrl-C")] = False,
+) -> None:
+    """Who was asked when and why, who answered, who was withdrawn; and a summary. Without options the newest few."""
+    wanted = {"id_prefix": request_id.lower(), "failed_only": failed}
+    _observe("trace", lambda observe, console: observe.trace(console, file, wanted, slowest, follow))
+
+
+def _observe(verb: str, run: Callable[[ModuleType, Console], None]) -> None:
+    """Run one of the verbs that only look, each a function of skyfog_bringup.observe."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    try:
+        run(importlib.import_module("skyfog_bringup.observe"), console)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+    except SkyfogError as error:
+        text = f"skyfog {verb}: {error}"
+        Console(stderr=True, soft_wrap=True).print(text, markup=False, highlight=False)
+        raise typer.Exit(EXIT_OPTIONS if isinstance(error, ConfigError) else EXIT_FLEET) from None
+
+
 @app.command(context_settings=PASS_ON)
 def bench(context: typer.Context) -> None:
     """Experiments beside their peers; `skyfog bench --help` lists them."""
@@ -114,10 +162,28 @@ def models(context: typer.Context) -> None:
     _pass_on("models", "skyfog_perception", context.args)
 
 
-def _pass_on(verb: str, package: str, arguments: list[str]) -> None:
-    """Run another package's command, which is imported only now."""
+@app.command(context_settings=PASS_ON)
+def sim(context: typer.Context) -> None:
+    """Simulated fleets under faults, played from seeds; `skyfog sim --help` lists what can be done."""
+    _pass_on("sim", "skyfog_sim", context.args)
+
+
+@app.command(context_settings=PASS_ON)
+def certs(context: typer.Context) -> None:
+    """Certificates of a fleet; `skyfog certs --help` lists what can be done with them."""
+    _pass_on("certs", "skyfog_router", context.args, "certs")
+
+
+@app.command(context_settings=PASS_ON)
+def zenohd(context: typer.Context) -> None:
+    """A router of the fleet's zenoh network; `skyfog zenohd --help` lists its options."""
+    _pass_on("zenohd", "skyfog_router", context.args, "router")
+
+
+def _pass_on(verb: str, package: str, arguments: list[str], name: str = "app") -> None:
+    """Run another package's command, which is imported only now: `name` in its `cli`."""
     try:
-        command = importlib.import_module(f"{package}.cli").app
+        command = getattr(importlib.import_module(f"{package}.cli"), name)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != package:
             raise

@@ -1,9 +1,14 @@
-"""How running work is told that nobody wants its result any more."""
+"""How running work is told that nobody wants its result any more.
+
+Whoever runs a request hands its Cancellation on, or puts it where code far below finds it, as with its budget.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 
 class Cancellation:
@@ -40,3 +45,21 @@ class Cancellation:
         """The work has ended: nothing is called any more."""
         with self._lock:
             self._stops.clear()
+
+
+_current: ContextVar[Cancellation | None] = ContextVar("cancellation", default=None)
+
+
+def current() -> Cancellation | None:
+    """What cancels the request at hand; None: nothing does."""
+    return _current.get()
+
+
+@contextmanager
+def by(cancellation: Cancellation) -> Iterator[None]:
+    """Inside the block the request at hand is cancelled by `cancellation`."""
+    token = _current.set(cancellation)
+    try:
+        yield
+    finally:
+        _current.reset(token)

@@ -7,7 +7,9 @@ bench, demo) only read; nothing flows back.
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -77,3 +79,39 @@ class FileTrace:
             self._file.close()
         except OSError as error:
             self.failed = self.failed or error
+
+
+class Follower:
+    """Reads the new whole lines of a JSON-lines file that another process writes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._lines = 0
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """What was added since the last call, all of it again where the file was begun anew; nothing without a file.
+
+        Raises ConfigError, naming the line, for one that is no JSON object.
+        """
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            if file.seek(0, os.SEEK_END) < self._offset:
+                self._offset = self._lines = 0
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return  # its writer is not done with it
+                self._offset += len(line)
+                self._lines += 1
+                yield self._parsed(line)
+
+    def _parsed(self, line: bytes) -> dict[str, Any]:
+        try:
+            found = json.loads(line)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise ConfigError(f"{self._path}:{self._lines}: no JSON object: {line[:60]!r}")
+        return found

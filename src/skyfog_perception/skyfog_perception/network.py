@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from skyfog_core import budget
+from skyfog_core import budget, cancel
+from skyfog_core.cancel import Cancellation
 from skyfog_core.clock import SteadyClock
 from skyfog_core.config.base import nearest
-from skyfog_core.errors import ConfigError, InvalidRequest, NotExecuted
-from skyfog_perception.batch import Batcher, Outputs, Tensor
+from skyfog_core.errors import ConfigError, InvalidRequest
+from skyfog_perception.batch import Batcher, Item, Outputs, Tensor
 from skyfog_perception.decode import make_decoder
 from skyfog_perception.decode.boxes import BoxDecoder, Ids
 from skyfog_perception.decode.deeplab import DeepLab
@@ -95,8 +96,8 @@ class Network:
     def infer(self, rgb: Rgb) -> tuple[Outputs, Placement, list[float]]:
         """An image, uint8 RGB [H, W, 3] -> the decoder's outputs, and the times before and after preparing, and now.
 
-        Raises NotExecuted where the request's budget ran out before the model was free, Overloaded where too many wait,
-        ConfigError where the model says something else than its manifest.
+        Raises NotExecuted where the request's budget ran out, or it was withdrawn, before the model was free,
+        Overloaded where too many wait, ConfigError where the model says something else than its manifest.
         """
         times = [time.perf_counter()]
         tensor, placement = to_tensor(rgb, self._input)
@@ -108,11 +109,12 @@ class Network:
         return outputs, placement, times
 
     def _in_turn(self, tensor: Tensor) -> Outputs:
-        deadline_ns = budget.deadline_ns()
+        item = Item(tensor, budget.deadline_ns(), cancel.current() or Cancellation())
         if self._batcher is not None:
-            return self._batcher.submit(tensor, deadline_ns)
-        if deadline_ns is not None and deadline_ns <= self._clock.now_ns():
-            raise NotExecuted("its time ran out before the model could start")
+            return self._batcher.submit(item)
+        item.refuse_if_in_vain(self._clock.now_ns())
+        if item.error is not None:
+            raise item.error
         return self._run(tensor)
 
     def _run(self, tensor: Tensor) -> Outputs:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TypeVar
 
 import structlog
@@ -22,6 +23,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 CLOSE_LIMIT_S = 5.0
+SNAPSHOT_LIMIT_S = 0.5  # for who looks on: a driver that is silent for longer is in trouble
 IDLE_NS = S  # a wake-up a second, so that a clock that was suspended is noticed
 
 
@@ -51,6 +53,30 @@ class Owner:
     def post(self, call: Callable[[int], None]) -> None:
         """Queue what belongs to work already accepted: bounded by that work, never refused."""
         self._inbox.put(call)
+
+    def ask(self, call: Callable[[int], T], limit_s: float) -> T:
+        """What `call` returns, or raises, in the owner's thread; for the few who look on, from other threads.
+
+        Not refused when the inbox is full, since that is when people look. Raises Overloaded where the answer does
+        not come within `limit_s`, or the owner is closing; `call` is then not begun any more.
+        """
+        answer: Future[T] = Future()
+
+        def run(now_ns: int) -> None:
+            if answer.set_running_or_notify_cancel():
+                try:
+                    answer.set_result(call(now_ns))
+                except Exception as error:  # noqa: BLE001  # for whoever asked
+                    answer.set_exception(error)
+
+        if self._closing:
+            raise Overloaded("shutting down")
+        self._inbox.put(run)
+        try:
+            return answer.result(limit_s)
+        except TimeoutError:
+            answer.cancel()
+            raise Overloaded(f"{self._thread.name} did not answer within {limit_s} s") from None
 
     def close(self, last: Callable[[int], None]) -> None:
         """Run what is queued, then `last`, then end the thread. Waits at most CLOSE_LIMIT_S."""

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skyfog_core import budget
+from skyfog_core import budget, cancel
+from skyfog_core.cancel import Cancellation
 from skyfog_core.clock import ManualClock
 from skyfog_core.errors import ConfigError, NotExecuted, Overloaded
 from skyfog_perception import network
-from skyfog_perception.batch import Batcher, Outputs, Tensor
+from skyfog_perception.batch import Batcher, Item, Outputs, Tensor
 from skyfog_perception.detector import DetectionResult, Detector
 from skyfog_perception.session import Session
 from support.onnx_models import COLOURS, SIDE, colour_folder
@@ -121,18 +122,50 @@ def test_a_request_whose_time_ran_out_while_it_waited_is_not_executed() -> None:
     batcher = Batcher(gate, clock, 4, 4)
     tensor = np.ones((1, 3), np.float32)
     with ThreadPoolExecutor(3) as pool:
-        first = pool.submit(batcher.submit, tensor, None)
+        first = pool.submit(batcher.submit, Item(tensor))
         assert gate.entered.wait(LIMIT_S)
-        late = pool.submit(batcher.submit, tensor, 5)
-        patient = pool.submit(batcher.submit, tensor, 50)
+        late = pool.submit(batcher.submit, Item(tensor, 5))
+        patient = pool.submit(batcher.submit, Item(tensor, 50))
         wait_until("both wait", lambda: len(batcher._waiting.items) == 2)
         clock.advance(10)
-        gate.open()
         with pytest.raises(NotExecuted, match="time ran out"):
             late.result(LIMIT_S)
+        gate.open()
         assert patient.result(LIMIT_S)[0].shape == (1, 3)
         first.result(LIMIT_S)
     assert gate.lengths == [1, 1]
+
+
+def test_a_request_that_is_withdrawn_while_it_waits_leaves_at_once_and_never_runs() -> None:
+    gate = Gate(lambda tensor: [tensor])
+    batcher = Batcher(gate, ManualClock(), 4, 4)
+    tensor = np.ones((1, 3), np.float32)
+    loser = Item(tensor)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(batcher.submit, Item(tensor))
+        assert gate.entered.wait(LIMIT_S)
+        lost = pool.submit(batcher.submit, loser)
+        wanted = pool.submit(batcher.submit, Item(tensor))
+        wait_until("both wait", lambda: len(batcher._waiting.items) == 2)
+        loser.cancellation.cancel()
+        with pytest.raises(NotExecuted, match="withdrawn"):
+            lost.result(LIMIT_S)
+        assert not wanted.done()
+        gate.open()
+        assert wanted.result(LIMIT_S)[0].shape == first.result(LIMIT_S)[0].shape == (1, 3)
+    assert gate.lengths == [1, 1]
+
+
+def test_what_runs_already_is_not_stopped() -> None:
+    gate = Gate(lambda tensor: [tensor])
+    batcher = Batcher(gate, ManualClock(), 4, 4)
+    item = Item(np.ones((1, 3), np.float32))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(batcher.submit, item)
+        assert gate.entered.wait(LIMIT_S)
+        item.cancellation.cancel()
+        gate.open()
+        assert running.result(LIMIT_S)[0].shape == (1, 3)
 
 
 def test_more_than_may_wait_are_refused_at_once() -> None:
@@ -140,20 +173,24 @@ def test_more_than_may_wait_are_refused_at_once() -> None:
     batcher = Batcher(gate, ManualClock(), 2, 2)
     tensor = np.ones((1, 3), np.float32)
     with ThreadPoolExecutor(3) as pool:
-        futures = [pool.submit(batcher.submit, tensor, None)]
+        futures = [pool.submit(batcher.submit, Item(tensor))]
         assert gate.entered.wait(LIMIT_S)
-        futures += [pool.submit(batcher.submit, tensor, None) for _ in range(2)]
+        futures += [pool.submit(batcher.submit, Item(tensor)) for _ in range(2)]
         wait_until("both wait", lambda: len(batcher._waiting.items) == 2)
         with pytest.raises(Overloaded):
-            batcher.submit(tensor, None)
+            batcher.submit(Item(tensor))
         gate.open()
         assert all(future.result(LIMIT_S)[0].shape == (1, 3) for future in futures)
 
 
 @pytest.mark.parametrize("batch", [1, "batch"])
-def test_a_detector_starts_nothing_without_budget(tmp_path: Path, batch: int | str) -> None:
+def test_a_detector_starts_nothing_without_budget_or_once_it_is_withdrawn(tmp_path: Path, batch: int | str) -> None:
     detector = Detector(colour_folder(tmp_path / "colours", batch))
     with budget.until(0), pytest.raises(NotExecuted, match="time ran out"):
+        detector.detect(IMAGES[0])
+    withdrawn = Cancellation()
+    withdrawn.cancel()
+    with cancel.by(withdrawn), pytest.raises(NotExecuted, match="withdrawn"):
         detector.detect(IMAGES[0])
     assert detector.detect(IMAGES[0], 0.0).detections
 

@@ -18,6 +18,8 @@ from integration.skyfog_router.ends import (
     open_router_transport,
 )
 
+from skyfog_core.config.router import ZenohConfig
+
 
 class Net:
     """Starts ends on one endpoint and waits until the robot sees them."""
@@ -31,11 +33,11 @@ class Net:
         self._stack.enter_context(closing(end))
         return end
 
-    def robot(self, deadline_ms: int = 15_000) -> TracedDriver:
-        return self.keep(TracedDriver(open_router_transport(self.endpoint), deadline_ms))
+    def robot(self, deadline_ms: int = 15_000, link: ZenohConfig | None = None, **settings: Any) -> TracedDriver:
+        return self.keep(TracedDriver(open_router_transport(link or self.endpoint), deadline_ms, **settings))
 
-    def local(self, name: str, **settings: Any) -> LocalReplica:
-        return self.keep(LocalReplica(self.endpoint, name, **settings))
+    def local(self, name: str, link: ZenohConfig | None = None, **settings: Any) -> LocalReplica:
+        return self.keep(LocalReplica(link or self.endpoint, name, **settings))
 
     def remote(self, name: str, kind: str) -> RemoteReplica:
         return self.keep(RemoteReplica(self.endpoint, name, kind))

@@ -18,8 +18,11 @@ from skyfog_core.errors import RequestError, Status
 from skyfog_core.ids import RequestId
 from skyfog_core.trace import NoTrace
 from skyfog_core.units import S
+from skyfog_core.wire.envelope import Encoding
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_core.wire.membership import Announcement
+from skyfog_router.acl import Member
+from skyfog_router.policy.actions import Deliver
 from skyfog_router.policy.admission import Admission
 from skyfog_router.policy.router import Router
 from skyfog_router.replica import ReplicaDriver, Result
@@ -31,6 +34,8 @@ HASH = bytes(32)
 SERVICE = "/echo"
 KEYS = ServiceKeys("test", SERVICE)
 SAID = Announcement()
+ROBOT = Member("robot", "test", (SERVICE,))
+REPLICA = Member("replica", "test", (SERVICE,))
 
 
 def free_endpoint() -> str:
@@ -45,8 +50,8 @@ class Caller:
     def __init__(self) -> None:
         self._heard: queue.SimpleQueue[bytes | RequestError] = queue.SimpleQueue()
 
-    def deliver(self, response: bytes) -> None:
-        self._heard.put(response)
+    def deliver(self, answer: Deliver) -> None:
+        self._heard.put(answer.response)
 
     def fail(self, error: RequestError) -> None:
         self._heard.put(error)
@@ -86,12 +91,11 @@ class Watched:
 class TracedDriver(RouterDriver):
     """A RouterDriver whose transport events can be waited for."""
 
-    def __init__(self, transport: ZenohRouterTransport, deadline_ms: int) -> None:
+    def __init__(self, transport: ZenohRouterTransport, deadline_ms: int, encoding: Encoding = Encoding.PLAIN) -> None:
         super().__init__(transport, SteadyClock(), NoTrace(), 1_000)
         self.watched = Watched()
-        self.start(
-            [Endpoint(SERVICE, KEYS, HASH, bytes, Router(RoutingConfig(policy="broadcast", deadline_ms=deadline_ms)))]
-        )
+        router = Router(RoutingConfig(policy="broadcast", deadline_ms=deadline_ms))
+        self.start([Endpoint(SERVICE, KEYS, HASH, bytes, router, encoding=encoding)])
 
     def ended(self, service: str, request_id: RequestId, replica: ReplicaKey) -> None:
         super().ended(service, request_id, replica)
@@ -139,12 +143,22 @@ class HeldService:
 class LocalReplica:
     """A replica with a session of its own in this process. `cancels` counts the cancellations it has dealt with."""
 
-    def __init__(self, endpoint: str, name: str, echoes: bool = True, concurrency: int = 64) -> None:
+    def __init__(
+        self,
+        link: str | ZenohConfig,
+        name: str,
+        echoes: bool = True,
+        concurrency: int = 64,
+        encoding: Encoding = Encoding.PLAIN,
+    ) -> None:
+        config = link if isinstance(link, ZenohConfig) else ZenohConfig(connect=[link])
         self.who = ReplicaKey("local", name)
         self.service = HeldService(echoes)
         self.admission = Admission(HASH, concurrency, 64, 300 * S, can_abandon=False)
-        transport = ZenohReplicaTransport(open_session(ZenohConfig(connect=[endpoint])))
-        self.driver = _NotingDriver(transport, self.service, self.admission, SteadyClock(), NoTrace())
+        transport = ZenohReplicaTransport(open_session(config, REPLICA))
+        self.driver = _NotingDriver(
+            transport, self.service, self.admission, SteadyClock(), NoTrace(), encoding=encoding
+        )
         self.driver.start(KEYS, self.who)
         self.driver.announce(SAID)
 
@@ -208,5 +222,6 @@ class RemoteReplica:
         self._reader.join(LIMIT_S)
 
 
-def open_router_transport(endpoint: str, lease_ms: int = 10_000) -> ZenohRouterTransport:
-    return ZenohRouterTransport(open_session(ZenohConfig(listen=[endpoint], lease_ms=lease_ms)))
+def open_router_transport(link: str | ZenohConfig) -> ZenohRouterTransport:
+    config = link if isinstance(link, ZenohConfig) else ZenohConfig(listen=[link])
+    return ZenohRouterTransport(open_session(config, ROBOT))

@@ -137,3 +137,46 @@ def test_close_waits_no_longer_than_its_limit(monkeypatch: pytest.MonkeyPatch) -
     hold.set()
     owner._thread.join(LIMIT_S)
     assert not owner._thread.is_alive()
+
+
+def test_another_thread_is_told_what_the_owner_knows_even_when_the_inbox_is_full() -> None:
+    hold, holding = threading.Event(), threading.Event()
+
+    def wait(_now_ns: int) -> None:
+        holding.set()
+        hold.wait(LIMIT_S)
+
+    with running(Owner("own", SteadyClock(), no_timer, 1)) as owner:
+        owner.submit(wait)
+        assert holding.wait(LIMIT_S)
+        owner.submit(no_timer)
+        threading.Timer(0.05, hold.set).start()
+        assert owner.ask(lambda _now_ns: threading.current_thread().name, LIMIT_S) == "own"
+
+
+def test_what_the_owner_raises_reaches_who_asked_and_the_owner_goes_on() -> None:
+    def fail(_now_ns: int) -> None:
+        raise KeyError("x")
+
+    with running(Owner("own", SteadyClock(), no_timer, 1)) as owner:
+        with pytest.raises(KeyError):
+            owner.ask(fail, LIMIT_S)
+        assert owner.ask(lambda now_ns: now_ns, LIMIT_S) > 0
+
+
+def test_an_owner_that_is_busy_is_given_up_on_and_does_not_run_it_later() -> None:
+    hold, ran = threading.Event(), threading.Event()
+    with running(Owner("own", SteadyClock(), no_timer, 10)) as owner:
+        owner.submit(lambda _now_ns: hold.wait(LIMIT_S))
+        with pytest.raises(Overloaded, match=r"own did not answer within 0\.02 s"):
+            owner.ask(lambda _now_ns: ran.set(), 0.02)
+        hold.set()
+        owner.ask(no_timer, LIMIT_S)
+        assert not ran.is_set()
+
+
+def test_a_closed_owner_is_not_waited_for() -> None:
+    with running(Owner("own", SteadyClock(), no_timer, 10)) as owner:
+        pass
+    with pytest.raises(Overloaded, match="shutting down"):
+        owner.ask(no_timer, LIMIT_S)

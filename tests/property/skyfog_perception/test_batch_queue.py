@@ -9,18 +9,29 @@ from hypothesis import strategies as st
 from skyfog_core.errors import Overloaded
 from skyfog_perception.batch import Item, Waiting
 
-# An addition with a deadline (or none), or None: the model is free and takes a batch.
-EVENTS = st.lists(st.one_of(st.none(), st.tuples(st.one_of(st.none(), st.integers(0, 60)))), max_size=60)
+# An addition with a deadline (or none); a number: that one of those that wait is withdrawn, and looks; or None: the
+# model is free and takes a batch.
+EVENTS = st.lists(
+    st.one_of(st.none(), st.integers(0, 5), st.tuples(st.one_of(st.none(), st.integers(0, 60)))), max_size=60
+)
 
 
 @given(events=EVENTS, max_batch=st.integers(1, 6), max_queue=st.integers(1, 6))
 def test_each_request_is_run_once_or_refused_once_in_order(
-    events: list[tuple[int | None] | None], max_batch: int, max_queue: int
+    events: list[tuple[int | None] | int | None], max_batch: int, max_queue: int
 ) -> None:
     queue = Waiting(max_batch, max_queue)
     added: list[Item] = []
     run: list[Item] = []
     for now_ns, event in enumerate(events):
+        if isinstance(event, int):
+            if event < len(queue.items):
+                left = queue.items[event]
+                left.cancellation.cancel()
+                queue.leave(left, now_ns)
+                assert left.error is not None
+                assert left not in queue.items
+            continue
         if event is not None:
             item = Item(np.zeros((1, 1)), event[0])
             try:

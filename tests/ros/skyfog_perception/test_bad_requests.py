@@ -11,6 +11,7 @@ import pytest
 from sensor_msgs.msg import CompressedImage, Image
 
 from skyfog_core import budget
+from skyfog_core.cancel import Cancellation
 from skyfog_core.errors import ConfigError, NotExecuted
 from skyfog_interfaces.msg import Status
 from skyfog_perception.nodes.detect import DetectService
@@ -69,15 +70,24 @@ def test_room_for_no_result_is_refused(service: Any) -> None:
 
 
 def test_what_cannot_begin_in_time_is_not_executed(service: Any) -> None:
-    """Inside a replica, which set a budget, the fleet hears of it by an error."""
-    with budget.until(0), pytest.raises(NotExecuted, match="time ran out"):
-        ask(service, image=raw(photograph()))
+    with budget.until(0):
+        response = ask(service, image=raw(photograph()))
+    assert response.status.code == Status.NOT_EXECUTED
+    assert "time ran out" in response.status.message
     assert ask(service, image=raw(photograph())).status.code == Status.OK
 
 
-def test_without_a_replica_a_full_queue_is_answered_as_not_executed(
-    service: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_withdrawn_before_the_model_is_free_is_not_executed(service: Any) -> None:
+    cancellation = Cancellation()
+    cancellation.cancel()
+    request = service.srv_type.Request(image=raw(photograph()))
+    response = service.cancellable(request, service.srv_type.Response(), cancellation)
+    assert response.status.code == Status.NOT_EXECUTED
+    assert "withdrawn" in response.status.message
+    assert ask(service, image=raw(photograph())).status.code == Status.OK
+
+
+def test_a_full_queue_is_answered_as_not_executed(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise NotExecuted("64 requests wait")
 

@@ -67,6 +67,18 @@ CASES: list[tuple[str, str, dict[str, Any], list[str]]] = [
         {**ROBOT, "zenoh": {"connect": ["nonsense"]}},
         ["zenoh.connect", "nonsense", "<protocol>/<address>"],
     ),
+    (
+        "metrics address",
+        "robot_proxy",
+        {**ROBOT, "metrics_listen": "9464"},
+        ["metrics_listen", "'9464': not HOST:PORT", "127.0.0.1:9464"],
+    ),
+    (
+        "metrics address elsewhere",
+        "robot_proxy",
+        {**ROBOT, "metrics_listen": "192.0.2.1:0"},
+        ["metrics_listen", "'192.0.2.1:0': cannot listen there"],
+    ),
     ("zone with a star", "replica_proxy", {**REPLICA, "zone": "*"}, ["zone", "'*'"]),
     ("no such module", "replica_proxy", {**REPLICA, "embedded": "no_such:thing"}, ["embedded", "cannot import"]),
     ("no such factory", "replica_proxy", {**REPLICA, "embedded": "json:thing"}, ["embedded", "no 'thing'"]),

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from skyfog_bringup.demo.ledger import Follower, Ledger
+from skyfog_bringup.demo.ledger import Ledger
 from skyfog_core.units import MS
 
 
@@ -93,22 +89,3 @@ def test_complete_only_when_nothing_before_can_be_open() -> None:
     assert ledger.complete_until(300 * MS)
     assert not ledger.complete_until(500 * MS), "another may have been sent before then"
     assert [request.index for request in ledger.between(0, 300 * MS)] == [0, 1]
-
-
-def test_a_half_written_line_waits_for_its_rest(tmp_path: Path) -> None:
-    path = tmp_path / "trace.jsonl"
-    follower = Follower(path)
-    assert list(follower.lines()) == []
-    path.write_text(json.dumps({"event": "joined"}) + "\n" + '{"event": "le')
-    assert list(follower.lines()) == [{"event": "joined"}]
-    with path.open("a") as file:
-        file.write('ft"}\n')
-    assert list(follower.lines()) == [{"event": "left"}]
-    assert list(follower.lines()) == []
-
-
-def test_a_broken_line_is_an_error_not_a_hole(tmp_path: Path) -> None:
-    path = tmp_path / "trace.jsonl"
-    path.write_text("no json\n")
-    with pytest.raises(json.JSONDecodeError):
-        list(Follower(path).lines())

@@ -49,7 +49,9 @@ def test_help_gives_the_bounds_of_the_schema() -> None:
     assert str(DemoConfig().seconds) in output
 
 
-@pytest.mark.parametrize(("verb", "package"), [("bench", "skyfog_bench"), ("models", "skyfog_perception")])
+@pytest.mark.parametrize(
+    ("verb", "package"), [("bench", "skyfog_bench"), ("models", "skyfog_perception"), ("sim", "skyfog_sim")]
+)
 def test_a_verb_says_when_its_package_is_not_installed(
     verb: str, package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from skyfog_core import cancel
 from skyfog_core.cancel import Cancellation
 
 
@@ -24,3 +25,13 @@ def test_work_that_has_ended_is_not_called() -> None:
     cancellation.forget()
     cancellation.cancel()
     assert heard == []
+
+
+def test_a_cancellation_is_found_inside_its_block_only() -> None:
+    outer, inner = Cancellation(), Cancellation()
+    assert cancel.current() is None
+    with cancel.by(outer):
+        with cancel.by(inner):
+            assert cancel.current() is inner
+        assert cancel.current() is outer
+    assert cancel.current() is None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from skyfog_core.errors import ConfigError
-from skyfog_core.trace import FileTrace, MemoryTrace, NoTrace
+from skyfog_core.trace import FileTrace, Follower, MemoryTrace, NoTrace
 
 FULL = Path("/dev/full")
 
@@ -54,3 +54,39 @@ def test_no_trace_takes_what_is_no_json_and_keeps_nothing() -> None:
     trace.event("e", 0, anything=object())
     trace.close()
     assert not vars(trace)
+
+
+def test_a_half_written_line_waits_for_its_rest(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    follower = Follower(path)
+    assert list(follower.lines()) == []
+    path.write_text(json.dumps({"event": "joined"}) + "\n" + '{"event": "le')
+    assert list(follower.lines()) == [{"event": "joined"}]
+    with path.open("a") as file:
+        file.write('ft"}\n')
+    assert list(follower.lines()) == [{"event": "left"}]
+    assert list(follower.lines()) == []
+
+
+def test_a_broken_line_is_an_error_not_a_hole(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_text('{"event": "sent"}\nno json\n')
+    with pytest.raises(ConfigError, match=r"trace\.jsonl:2: no JSON object: b'no json"):
+        list(Follower(path).lines())
+
+
+@pytest.mark.parametrize("line", ["[1]", "3", '"x"', "\x00"])
+def test_json_that_is_no_object_is_an_error_too(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_text(line + "\n")
+    with pytest.raises(ConfigError, match="no JSON object"):
+        list(Follower(path).lines())
+
+
+def test_a_file_that_was_begun_anew_is_read_from_its_start(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    follower = Follower(path)
+    path.write_text('{"event": "joined"}\n{"event": "left"}\n')
+    assert len(list(follower.lines())) == 2
+    path.write_text('{"event": "sent"}\n')
+    assert list(follower.lines()) == [{"event": "sent"}]

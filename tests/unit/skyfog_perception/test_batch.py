@@ -86,7 +86,7 @@ def test_a_lone_request_runs_at_once_as_it_is() -> None:
         return doubled_and_sum(tensor)
 
     tensor = np.ones((1, 2), np.float32)
-    assert Batcher(run, ManualClock(), 4, 4).submit(tensor, None)[0].tolist() == [[2.0, 2.0]]
+    assert Batcher(run, ManualClock(), 4, 4).submit(Item(tensor))[0].tolist() == [[2.0, 2.0]]
     assert len(seen) == 1
     assert seen[0] is tensor
 
@@ -96,7 +96,21 @@ def test_a_request_that_comes_too_late_never_runs() -> None:
         raise AssertionError("ran")
 
     with pytest.raises(NotExecuted, match="time ran out"):
-        Batcher(never, ManualClock(10), 4, 4).submit(np.ones((1, 2), np.float32), 10)
+        Batcher(never, ManualClock(10), 4, 4).submit(item(1.0, 10))
+
+
+def test_what_is_withdrawn_leaves_its_place_and_does_not_run() -> None:
+    first, second, third = items = [item(), item(), item()]
+    queue = waiting(items)
+    second.cancellation.cancel()
+    queue.leave(second, 0)
+    queue.leave(third, 0)
+    assert list(queue.items) == [first, third]
+    third.cancellation.cancel()
+    assert queue.take(0) == [first]
+    for one in (second, third):
+        assert isinstance(one.error, NotExecuted)
+        assert "withdrawn" in str(one.error)
 
 
 def test_after_a_fault_the_next_request_is_served() -> None:
@@ -111,8 +125,8 @@ def test_after_a_fault_the_next_request_is_served() -> None:
     batcher = Batcher(run, ManualClock(), 4, 4)
     tensor = np.ones((1, 2), np.float32)
     with pytest.raises(RuntimeError, match="once"):
-        batcher.submit(tensor, None)
-    assert batcher.submit(tensor, None)[0].tolist() == [[1.0, 1.0]]
+        batcher.submit(Item(tensor))
+    assert batcher.submit(Item(tensor))[0].tolist() == [[1.0, 1.0]]
 
 
 def test_a_budget_holds_inside_its_block_only() -> None:

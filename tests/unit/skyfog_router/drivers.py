@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from skyfog_core import budget
 from skyfog_core.clock import Clock, ManualClock
@@ -13,13 +14,17 @@ from skyfog_core.errors import Overloaded, RequestError
 from skyfog_core.ids import RequestId
 from skyfog_core.trace import MemoryTrace
 from skyfog_core.units import S
+from skyfog_core.wire.envelope import Encoding
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_core.wire.membership import Announcement
+from skyfog_router.policy.actions import Deliver
 from skyfog_router.policy.admission import Admission
 from skyfog_router.policy.router import Router
 from skyfog_router.replica import ReplicaDriver, Result
 from skyfog_router.robot import Endpoint, RouterDriver
 from skyfog_router.transport.base import ReplicaEvents, RouterEvents
+
+T = TypeVar("T")
 
 HASH = bytes(32)
 SERVICE = "/echo"
@@ -48,6 +53,10 @@ class StepOwner:
     def post(self, call: Callable[[int], None]) -> None:
         self._inbox.append(call)
 
+    def ask(self, call: Callable[[int], T], limit_s: float) -> T:
+        self.step()
+        return call(self._clock.now_ns())
+
     def close(self, last: Callable[[int], None]) -> None:
         self._inbox.append(last)
         self.step()
@@ -67,6 +76,7 @@ class FakeQuery:
 
     header: bytes
     payload: bytes
+    accepts: Encoding = Encoding.PLAIN
     on_answer: Callable[[bytes, bytes], None] = lambda _header, _payload: None
     answers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
@@ -105,7 +115,7 @@ class FakeRouterTransport:
                 events.reply(service, request_id, replica, reply, result)
                 events.ended(service, request_id, replica)
 
-            peer.arrive(FakeQuery(header, payload, on_answer))
+            peer.arrive(FakeQuery(header, payload, on_answer=on_answer))
 
     def cancel(self, service: str, replica: ReplicaKey, request_id: RequestId) -> None:
         self.cancelled.append((replica, request_id))
@@ -130,6 +140,9 @@ class FakeReplicaTransport:
 
     def announce(self, announcement: Announcement | None) -> None:
         self.announced.append(announcement)
+
+    def links(self) -> int:
+        return 1
 
     def arrive(self, query: FakeQuery) -> None:
         assert self.events is not None
@@ -172,8 +185,8 @@ class FakeCaller:
 
     heard: list[object] = field(default_factory=list)
 
-    def deliver(self, response: object) -> None:
-        self.heard.append(response)
+    def deliver(self, answer: Deliver) -> None:
+        self.heard.append(answer.response)
 
     def fail(self, error: RequestError) -> None:
         self.heard.append(error)
@@ -182,12 +195,18 @@ class FakeCaller:
 class Robot:
     """A RouterDriver with its transport, clock and trace."""
 
-    def __init__(self, clock: ManualClock, decode: Callable[[bytes], object] = bytes, max_in_flight: int = 8) -> None:
+    def __init__(
+        self,
+        clock: ManualClock,
+        decode: Callable[[bytes], object] = bytes,
+        max_in_flight: int = 8,
+        encoding: Encoding = Encoding.PLAIN,
+    ) -> None:
         self.transport, self.trace, self.clock = FakeRouterTransport(), MemoryTrace(), clock
         self.router = Router(RoutingConfig(policy="broadcast", deadline_ms=100, max_in_flight=max_in_flight))
         self.driver = RouterDriver(self.transport, clock, self.trace, max_in_flight)
         self.owner = StepOwner.made[-1]
-        self.driver.start([Endpoint(SERVICE, KEYS, HASH, decode, self.router)])
+        self.driver.start([Endpoint(SERVICE, KEYS, HASH, decode, self.router, encoding=encoding)])
 
     def call(self, payload: bytes = b"request") -> FakeCaller:
         caller = FakeCaller()
@@ -218,10 +237,13 @@ class Replica:
         inbox_limit: int = 16,
         abandon: bool = False,
         stop: bool = False,
+        encoding: Encoding = Encoding.PLAIN,
     ) -> None:
         self.transport, self.handler, self.trace = FakeReplicaTransport(), HeldHandler(abandon, stop), MemoryTrace()
         self.admission = Admission(HASH, concurrency, max_queue, 10 * S, abandon, stop)
-        self.driver = ReplicaDriver(self.transport, self.handler, self.admission, clock, self.trace, inbox_limit)
+        self.driver = ReplicaDriver(
+            self.transport, self.handler, self.admission, clock, self.trace, inbox_limit, encoding
+        )
         self.owner = StepOwner.made[-1]
         self.driver.start(KEYS, ReplicaKey("a", "0"))
 

@@ -12,6 +12,7 @@ from skyfog_core.units import MS
 from skyfog_core.wire import codec
 from skyfog_core.wire.envelope import VERSION, Header, ReplyHeader
 from skyfog_core.wire.keys import ReplicaKey
+from skyfog_router.policy.admission import UNDER_WAY_NS
 from skyfog_router.replica import NO_REQUEST, Result
 
 A, B = ReplicaKey("a", "0"), ReplicaKey("b", "0")
@@ -46,6 +47,35 @@ def test_a_query_runs_and_its_result_is_answered_with_its_service_time(clock: Ma
     replica.handler.finish(DONE)
     assert one.answers[0][1] == b"result"
     assert reply(one) == ReplyHeader(VERSION, X, Status.OK, 42, 0)
+
+
+def test_a_reply_tells_how_long_it_waited_and_how_busy_the_replica_is(clock: ManualClock) -> None:
+    replica, one, two, three = Replica(clock, max_queue=2), query(X), query(Y), query(b"z" * 16)
+    arrive(replica, one, two, three)
+    clock.advance(30 * MS)
+    replica.handler.finish(DONE)
+    replica.owner.step()
+    assert reply(one) == ReplyHeader(VERSION, X, Status.OK, 42, 2)
+    replica.handler.finish(DONE)
+    assert reply(two) == ReplyHeader(VERSION, Y, Status.OK, 42, 1, queue_us=30_000)
+
+
+def test_a_refusal_for_want_of_room_tells_when_to_come_again(clock: ManualClock) -> None:
+    replica, two = Replica(clock, max_queue=0), query(Y)
+    arrive(replica, query(X))
+    clock.advance(30 * MS)
+    arrive(replica, two)
+    assert (reply(two).status, reply(two).running, reply(two).retry_after_ms) == (Status.NOT_EXECUTED, 1, 30)
+
+
+def test_what_the_service_refused_runs_when_it_comes_again(clock: ManualClock) -> None:
+    replica, one, again = Replica(clock), query(X), query(X)
+    arrive(replica, one)
+    replica.handler.finish(Result(Status.NOT_EXECUTED, message="no room"))
+    assert reply(one).status is Status.NOT_EXECUTED
+    arrive(replica, again)
+    replica.handler.finish(DONE)
+    assert reply(again).status is Status.OK
 
 
 def test_an_answer_does_not_wait_for_the_drivers_thread(clock: ManualClock) -> None:
@@ -170,6 +200,62 @@ def test_close_drops_the_token_before_it_leaves(clock: ManualClock) -> None:
     assert replica.handler.closed
 
 
+def test_finishing_drops_the_token_and_finishes_what_runs_and_waits(clock: ManualClock) -> None:
+    replica, running, waiting, late = Replica(clock), query(X), query(Y), query(b"z" * 16)
+    replica.driver.announce(SAID)
+    arrive(replica, running, waiting)
+    finished: list[str] = []
+    replica.driver.finish(1_000, lambda: finished.append("done"))
+    assert replica.transport.announced == [SAID, None]
+    replica.driver.announce(SAID)
+    assert replica.transport.announced == [SAID, None], "nobody announces it again"
+    arrive(replica, late)
+    assert reply(late).status is Status.NOT_EXECUTED
+    for _ in range(2):
+        assert not finished
+        replica.handler.finish(DONE)
+        replica.owner.step()
+    assert [reply(one).status for one in (running, waiting)] == [Status.OK, Status.OK]
+    replica.owner.step()
+    assert finished == ["done"]
+
+
+def test_an_idle_replica_has_finished_at_once(clock: ManualClock) -> None:
+    replica = Replica(clock)
+    finished: list[str] = []
+    replica.driver.finish(1_000, lambda: finished.append("done"))
+    replica.owner.step()
+    assert finished == ["done"]
+
+
+def test_finishing_ends_at_its_limit_and_everyone_is_told(clock: ManualClock) -> None:
+    replica, running, waiting = Replica(clock, stop=True), query(X, 10_000), query(Y, 10_000)
+    arrive(replica, running, waiting)
+    finished: list[str] = []
+    replica.driver.finish(500, lambda: finished.append("done"))
+    replica.owner.step()
+    assert replica.driver._on_timer(clock.now_ns()) == 500 * MS
+    clock.advance(500 * MS)
+    replica.owner.step()
+    assert finished == ["done"]
+    assert running.answers == waiting.answers == []
+    replica.driver.close()
+    assert (reply(running).status, reply(waiting).status) == (Status.OUTCOME_UNKNOWN, Status.NOT_EXECUTED)
+    assert replica.handler.stopped == [X]
+
+
+def test_draining_and_back(clock: ManualClock) -> None:
+    replica, one, two = Replica(clock), query(X), query(Y)
+    replica.driver.drain(True)
+    replica.owner.step()
+    clock.advance(UNDER_WAY_NS)
+    arrive(replica, one)
+    assert reply(one).status is Status.NOT_EXECUTED
+    replica.driver.drain(False)
+    arrive(replica, two)
+    assert list(replica.handler.running) == [Y]
+
+
 def joined(clock: ManualClock, **settings: int) -> tuple[Robot, Replica, Replica]:
     robot, a, b = Robot(clock), Replica(clock, **settings), Replica(clock, **settings)
     robot.transport.replicas = {A: a.transport, B: b.transport}
@@ -208,3 +294,31 @@ def test_joined_a_service_that_fails_everywhere_is_told_as_failed(clock: ManualC
     settle(robot, a, b)
     assert [type(e).__name__ for e in caller.heard] == ["ServiceFailed"]
     assert "b/0: ValueError: no camera" in str(caller.heard[0])
+
+
+def test_a_snapshot_counts_runs_and_refusals_by_reason(clock: ManualClock) -> None:
+    replica = Replica(clock, max_queue=1)
+    arrive(replica, query(X), query(Y), query(b"z" * 16), query(b"w" * 16, type_hash=bytes(31) + b"1"))
+    arrive(replica, query(X), FakeQuery(b"garbage", b""))
+    now = replica.driver.snapshot()
+    assert (now.concurrency, now.max_queue, now.running, now.waiting) == (1, 1, 1, 1)
+    assert (now.started, now.finished, now.repeated) == (1, 0, 1)
+    assert now.refused == {"full": 1, "type": 1, "unreadable": 1}
+    replica.transport.events.cancelled(Y)
+    replica.handler.finish(Result(Status.FAILED, message="no"))
+    now = replica.driver.snapshot()
+    assert (now.running, now.waiting, now.finished, now.failed) == (0, 0, 1, 1)
+    assert now.refused["withdrawn"] == 1
+
+
+def test_reasons_tell_late_from_hopeless_and_from_a_replica_that_leaves(clock: ManualClock) -> None:
+    replica = Replica(clock)
+    arrive(replica, query(X, 0), query(Y, 50), query(b"z" * 16, 20))
+    clock.advance(30 * MS)
+    replica.owner.step()
+    replica.admission.close()
+    arrive(replica, query(b"w" * 16))
+    assert replica.driver.snapshot().refused == {"late": 2, "leaving": 1}
+    clock.advance(30 * MS)
+    replica.owner.step()
+    assert replica.driver.snapshot().refused["unanswered"] == 1

@@ -6,6 +6,7 @@ import pytest
 from unit.skyfog_router.drivers import HASH, SAID, SERVICE, FakeCaller, Robot
 
 from skyfog_core.clock import ManualClock
+from skyfog_core.config.router import RoutingConfig
 from skyfog_core.errors import (
     DeadlineExceeded,
     InvalidReply,
@@ -200,3 +201,33 @@ def test_the_trace_tells_what_was_sent_and_what_came_of_it(robot: Robot) -> None
     assert events[-1]["replica"] == "b/0"
     assert events[-1]["ms"] == 3.0
     assert len({e["id"] for e in events}) == 1
+
+
+def test_the_trace_says_of_which_service_a_copy_was_why_it_was_sent_and_how_long_it_all_took(robot: Robot) -> None:
+    robot.call()
+    robot.reply(A, b"garbage")
+    robot.clock.advance(100 * MS)
+    robot.owner.step()
+    events = {event["event"]: event for event in robot.trace.events if "id" in event}
+    assert {event["service"] for event in events.values()} == {SERVICE}
+    assert next(e["why"] for e in robot.trace.events if e["event"] == "sent") == "first"
+    assert events["failed"]["ms"] == 100
+
+
+def test_the_trace_tells_of_an_answer_that_is_kept_until_others_agree(robot: Robot) -> None:
+    robot.driver.reconfigure({SERVICE: RoutingConfig(policy="broadcast", answer="quorum", deadline_ms=100)})
+    robot.owner.step()
+    caller = robot.call()
+    robot.reply(B, ok(robot), b"same")
+    assert robot.trace.events[-1]["event"] == "answered"
+    assert (robot.trace.events[-1]["replica"], robot.trace.events[-1]["service"]) == ("b/0", SERVICE)
+    robot.reply(A, ok(robot), b"same")
+    assert [e["event"] for e in robot.trace.events][-2:] == ["answered", "delivered"]
+    assert len(caller.heard) == 1
+
+
+def test_snapshots_are_of_each_service(robot: Robot) -> None:
+    robot.call()
+    (found,) = robot.driver.snapshots().items()
+    assert found[0] == SERVICE
+    assert (found[1].policy, found[1].called, found[1].in_flight, len(found[1].replicas)) == ("broadcast", 1, 1, 2)

@@ -8,10 +8,8 @@ order in which they were sent.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from skyfog_core.units import S, ms_to_ns
@@ -55,26 +53,6 @@ class Membership:
     t_ns: int
     replica: str
     there: bool
-
-
-class Follower:
-    """Reads the new whole lines of a JSON-lines file that another process writes."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def lines(self) -> Iterator[dict[str, Any]]:
-        """What was added since the last call; nothing while there is no file."""
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            data = file.read()
-        end = data.rfind(b"\n") + 1
-        self._offset += end
-        for line in data[:end].splitlines():
-            yield json.loads(line)
 
 
 @dataclass(slots=True)

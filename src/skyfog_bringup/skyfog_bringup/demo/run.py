@@ -17,7 +17,7 @@ from rich.console import Console
 
 from skyfog_bringup.demo import summary
 from skyfog_bringup.demo.fleet import Fleet, FleetError
-from skyfog_bringup.demo.ledger import Follower, Ledger, Request
+from skyfog_bringup.demo.ledger import Ledger, Request
 from skyfog_bringup.demo.machine import commit, machine, versions
 from skyfog_bringup.demo.schedule import Fault, faults, victim
 from skyfog_bringup.demo.summary import Injected, zone_of
@@ -25,6 +25,7 @@ from skyfog_bringup.demo.view import LiveView, PlainView, Progress, View, Zone, 
 from skyfog_bringup.images import Images, open_images
 from skyfog_core.config.demo import CameraConfig, DemoConfig, ZoneConfig
 from skyfog_core.errors import ConfigError
+from skyfog_core.trace import Follower
 from skyfog_core.units import S, ns_to_ms
 
 EASY_PER_CORE = 15  # detections a second, each some 30 ms of a core

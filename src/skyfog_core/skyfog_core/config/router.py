@@ -41,6 +41,7 @@ class ZenohConfig(Strict):
     lease_ms: Annotated[int, Field(ge=500, le=600_000, description="silence after which a peer counts as gone")] = (
         10_000
     )
+    shared_memory: Annotated[bool, Field(description="for large payloads between processes of one machine")] = True
     tls: TlsConfig = TlsConfig()
 
 
@@ -91,7 +92,7 @@ class RoutingConfig(Strict):
     deadline_ms: Annotated[int, live(ge=1, le=3_600_000, description="valid reply or a failure by then")] = 2_000
     slo_ms: Annotated[
         int,
-        live(ge=0, le=3_600_000, description="latency wanted; 0: what broadcasting would reach"),
+        live(ge=0, le=3_600_000, description="latency wanted; 0: the shortest that extra_load can pay for"),
     ] = 0
     slo_target: Annotated[float, live(ge=0.5, le=0.9999, description="share of requests within the SLO")] = 0.99
     extra_load: Annotated[
@@ -102,7 +103,9 @@ class RoutingConfig(Strict):
         0.95
     )
     k: Annotated[int, live(ge=1, le=64, description="`k_of_n`: replicas asked at once")] = 2
-    fan_out: Annotated[int, live(ge=1, le=64, description="most replicas busy with one request")] = 8
+    fan_out: Annotated[
+        int, live(ge=1, le=64, description="most replicas busy with one request, the fallback apart")
+    ] = 8
     max_attempts: Annotated[int, live(ge=1, le=1_000, description="most sends of one request")] = 16
     max_in_flight: Annotated[int, live(ge=1, le=100_000, description="more is refused as NOT_EXECUTED")] = 1_000
     priority: Annotated[int, live(ge=-128, le=127, description="higher goes first at a busy replica")] = 0
@@ -141,6 +144,9 @@ class ServiceConfig(RoutingConfig):
 
     name: Annotated[str, Field(description="ROS service name as clients call it; empty: the key of this entry")] = ""
     type: Annotated[str, Field(min_length=1, description="ROS service type, e.g. skyfog_interfaces/srv/Detect")]
+    affinity_field: Annotated[
+        str, Field(description="`rank: sticky`: field of the request that keeps to a replica; empty: the robot")
+    ] = ""
     compress: Annotated[
         Literal["none", "zstd"], Field(description="of large payloads, both ways, where it makes them smaller")
     ] = "none"

@@ -17,6 +17,7 @@ from rclpy.node import Node
 
 from skyfog_core.config.parameters import check_files
 from skyfog_core.errors import SkyfogError, plain_reason
+from skyfog_core.nodes.ending import CanFinish, finished_first
 from skyfog_core.nodes.parameters import params_files
 
 EXIT_CONFIG = 2
@@ -74,6 +75,8 @@ def run(
 ) -> int:
     """Make the nodes, spin them until a signal, destroy them. Returns the exit status: 2 where the set-up is wrong.
 
+    Nodes that can (ending.CanFinish) first finish what is under way.
+
     `threads` is for nodes whose callbacks take long: how many may run at once.
     """
     configure_logs(name)
@@ -95,7 +98,8 @@ def run(
     for node in nodes:
         executor.add_node(node)
     try:
-        executor.spin()
+        with finished_first([node for node in nodes if isinstance(node, CanFinish)]):
+            executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except RCLError:

@@ -28,6 +28,9 @@ class Encoding(IntEnum):
     ZSTD = 1
 
 
+ENCODING = {"none": Encoding.PLAIN, "zstd": Encoding.ZSTD}  # by its name in a config
+
+
 class Header(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Sent beside a request."""
 

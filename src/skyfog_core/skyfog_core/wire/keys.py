@@ -59,9 +59,18 @@ class ServiceKeys:
     def cancel(self, who: ReplicaKey) -> str:
         return f"{self.prefix}/cancel/{who}"
 
+    def all_of(self, part: str) -> str:
+        """The keys of all replicas below `replica`, `cancel` or `live`."""
+        return f"{self.prefix}/{part}/**"
+
     @property
     def all_live(self) -> str:
         return f"{self.prefix}/live/*/*/*"
+
+
+def all_of_fleet(fleet: str) -> str:
+    """Every key of a fleet. Raises ConfigError."""
+    return f"{ROOT}/{chunk('fleet', fleet)}/**"
 
 
 def replica_key(zone: str, replica: str) -> ReplicaKey:

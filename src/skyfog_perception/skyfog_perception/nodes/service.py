@@ -12,7 +12,8 @@ import cv2
 import structlog
 from rclpy.node import Node
 
-from skyfog_core import budget
+from skyfog_core import cancel
+from skyfog_core.cancel import Cancellation
 from skyfog_core.config.perception import ImageServiceConfig
 from skyfog_core.errors import InvalidRequest, NotExecuted, Status
 from skyfog_core.nodes.main import run
@@ -30,8 +31,8 @@ C = TypeVar("C", bound=ImageServiceConfig)
 class ImageService(ABC, Generic[C]):
     """A service callback, to be embedded in a replica or offered by a node. Stateless; any thread may call it.
 
-    It answers whatever happens, but for one thing: inside a replica a request that could not begin in time raises
-    NotExecuted, so that the fleet knows that another replica may be asked.
+    It answers whatever happens. `cancellable` is what a replica calls: a request that lost while it waits for the
+    model does not run.
     """
 
     srv_type: Any
@@ -65,13 +66,16 @@ class ImageService(ABC, Generic[C]):
         except InvalidRequest as error:
             return self._without_result(Status.INVALID_REQUEST, str(error))
         except NotExecuted as error:
-            if budget.deadline_ns() is not None:
-                raise
             return self._without_result(Status.NOT_EXECUTED, str(error))
         except Exception as error:  # the robot must hear of it, and the next request must be served
             log.exception("request_failed", service=self.name)
             return self._without_result(Status.FAILED, f"{type(error).__name__}: {error}")
         return response
+
+    def cancellable(self, request: Any, response: Any, cancellation: Cancellation) -> Any:
+        """Answer as ever; NOT_EXECUTED where `cancellation` is set before the model is free."""
+        with cancel.by(cancellation):
+            return self(request, response)
 
     def _without_result(self, status: Status, message: str) -> Any:
         """A response of its own: nothing of a half-filled one may be taken for a result."""

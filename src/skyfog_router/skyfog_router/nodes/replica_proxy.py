@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,15 @@ from rclpy.node import Node
 from skyfog_core.clock import SteadyClock
 from skyfog_core.config.router import ReplicaProxyConfig
 from skyfog_core.nodes.main import run
-from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare, params_files
+from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare, follow, params_files
 from skyfog_core.trace import FileTrace, NoTrace
 from skyfog_core.units import S, ms_to_ns
+from skyfog_core.wire.envelope import ENCODING
 from skyfog_core.wire.keys import ServiceKeys, chunk, replica_key, service_chunk
 from skyfog_core.wire.membership import Announcement
+from skyfog_router.acl import Member
 from skyfog_router.nodes.handlers import EmbeddedHandler, ForwardHandler, load_embedded
+from skyfog_router.nodes.watch import ReplicaWatch
 from skyfog_router.policy.admission import Admission
 from skyfog_router.relay.types import service_type, type_hash
 from skyfog_router.replica import ReplicaDriver
@@ -32,7 +37,7 @@ log = structlog.get_logger()
 
 
 class ReplicaProxy(Node):
-    """Parameters in, a driver out. Announced as soon as the service behind it can be called."""
+    """Parameters in, a driver out. Announced while the service behind it can be called, and it is not draining."""
 
     def __init__(self) -> None:
         super().__init__("replica_proxy", **NODE_OPTIONS)
@@ -48,9 +53,10 @@ class ReplicaProxy(Node):
             who = replica_key(config.zone, config.replica)
         with blame("service"):
             keys = ServiceKeys(config.fleet, config.service)
+        self._watch = ReplicaWatch(config)
         self._handler = self._make_handler(config, srv_type)
-        with blame("zenoh.connect" if config.zenoh.connect else "zenoh.listen"):
-            session = open_session(config.zenoh)
+        with blame("zenoh.tls" if config.zenoh.tls.ca else "zenoh.connect" if config.zenoh.connect else "zenoh.listen"):
+            session = open_session(config.zenoh, Member("replica", config.fleet, (config.service,)))
         trace = FileTrace(Path(config.trace)) if config.trace else NoTrace()
         admission = Admission(
             hashed,
@@ -63,21 +69,38 @@ class ReplicaProxy(Node):
         transport: ReplicaTransport = ZenohReplicaTransport(session)
         if config.added_latency_ms:
             transport = DelayedReplicaTransport(transport, ms_to_ns(config.added_latency_ms))
-        self._driver = ReplicaDriver(transport, self._handler, admission, SteadyClock(), trace)
+        encoding = ENCODING[config.compress]
+        noted = self._watch.noting(trace)
+        self._driver = ReplicaDriver(transport, self._handler, admission, SteadyClock(), noted, encoding=encoding)
         self._driver.start(keys, who)
         log.info("replica_ready", service=config.service, type=config.type, replica=str(who))
         self._announced = False
+        self._draining, self._drain_ms = config.draining, config.drain_ms
+        self._driver.drain(config.draining)
         self._announcement = Announcement(
             boot=secrets.randbits(32),
             price_per_hour=config.price_per_hour,
             capacity=config.concurrency,
             local=config.local,
         )
+        follow(self, config, self._apply)
+        self._watch.begin(self, who, self._driver, self._absent)
         self._announce_when_ready()
         if isinstance(self._handler, ForwardHandler):
             self.create_timer(CHECK_TARGET_S, self._announce_when_ready)
 
+    def finish(self, done: Callable[[], None]) -> None:
+        """Finish what runs and waits within `drain_ms`, before ROS goes down (ending.CanFinish)."""
+        log.info("finishing", limit_ms=self._drain_ms)
+        self._driver.finish(self._drain_ms, done)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread of the service would keep this process from ending."""
+        return isinstance(self._handler, EmbeddedHandler) and self._handler.is_busy
+
     def destroy_node(self) -> None:
+        self._watch.close()
         self._driver.close()
         super().destroy_node()
 
@@ -102,18 +125,45 @@ class ReplicaProxy(Node):
         self.nodes.append(node)
         return node
 
+    def _apply(self, config: ReplicaProxyConfig) -> None:
+        """The live parameters were set."""
+        self._drain_ms = config.drain_ms
+        if config.draining != self._draining:
+            self._draining = config.draining
+            self._driver.drain(config.draining)
+            log.info("draining" if config.draining else "draining_ended")
+            self._announce_when_ready()
+
     def _announce_when_ready(self) -> None:
         ready = not isinstance(self._handler, ForwardHandler) or self._handler.is_ready()
-        if ready != self._announced:
-            self._announced = ready
-            self._driver.announce(self._announcement if ready else None)
+        announced = ready and not self._draining
+        if announced != self._announced:
+            self._announced = announced
+            self._driver.announce(self._announcement if announced else None)
             if not ready:
                 log.warning("withdrawn", why="the service behind this replica is gone; back when it is")
+
+    def _absent(self) -> str:
+        """Why no robot is told of this replica; empty while one is."""
+        if self._draining:
+            return "it drains"
+        return "" if self._announced else "the service behind it is not there"
 
 
 def main() -> None:
     """Entry point of `ros2 run skyfog_router replica_proxy`."""
-    sys.exit(run("replica_proxy", lambda: ReplicaProxy().nodes))
+    proxies: list[ReplicaProxy] = []
+
+    def nodes() -> list[Node]:
+        proxies.append(ReplicaProxy())
+        return proxies[0].nodes
+
+    status = run("replica_proxy", nodes)
+    if any(proxy.is_busy for proxy in proxies):
+        log.warning("service_left_running", why="it cannot be stopped, and its time to finish is over")
+        sys.stderr.flush()
+        os._exit(status)  # Python would wait for its thread
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -12,13 +13,18 @@ from rclpy._rclpy_pybind11 import InvalidHandle, RCLError
 from rclpy.node import Node
 
 from skyfog_core.clock import SteadyClock
-from skyfog_core.config.router import RobotProxyConfig
+from skyfog_core.config.router import RobotProxyConfig, ServiceConfig
 from skyfog_core.errors import ConfigError, Overloaded, RequestError, plain_reason
 from skyfog_core.nodes.main import run
-from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare
+from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare, follow
 from skyfog_core.trace import FileTrace, NoTrace
+from skyfog_core.wire.envelope import ENCODING
 from skyfog_core.wire.keys import ServiceKeys, service_chunk
+from skyfog_router.acl import Member
 from skyfog_router.nodes.relay import DeferredService, decoder, to_cdr
+from skyfog_router.nodes.watch import RouterWatch
+from skyfog_router.policy.actions import Deliver
+from skyfog_router.policy.gather import field_of
 from skyfog_router.policy.router import Router
 from skyfog_router.relay.types import has_status, service_type, type_hash
 from skyfog_router.robot import Endpoint, RouterDriver
@@ -37,20 +43,27 @@ class RobotProxy(Node):
         super().__init__("robot_proxy", **NODE_OPTIONS)
         config = declare(self, RobotProxyConfig)
         names = _service_names(config)
+        self._watch = RouterWatch(config, names)
         endpoints = [self._endpoint(config, key, names[key]) for key in config.services]
-        with blame("zenoh.listen" if config.zenoh.listen else "zenoh.connect"):
-            transport = ZenohRouterTransport(open_session(config.zenoh))
+        member = Member("robot", config.fleet, tuple(names.values()))
+        with blame("zenoh.tls" if config.zenoh.tls.ca else "zenoh.listen" if config.zenoh.listen else "zenoh.connect"):
+            transport = ZenohRouterTransport(open_session(config.zenoh, member))
         trace = FileTrace(Path(config.trace)) if config.trace else NoTrace()
-        self._driver = RouterDriver(transport, SteadyClock(), trace, config.max_in_flight)
+        robot = config.robot or f"robot-{secrets.token_hex(4)}"
+        noted = self._watch.noting(trace)
+        self._driver = RouterDriver(transport, SteadyClock(), noted, config.max_in_flight, robot)
         self._driver.start(endpoints)
+        self._watch.begin(self, robot, self._driver.snapshots)
         self._proxied = [
-            _ProxiedService(self, self._driver, names[key], entry.type) for key, entry in config.services.items()
+            _ProxiedService(self, self._driver, names[key], entry, robot) for key, entry in config.services.items()
         ]
         self._told: set[str] = set()
         log.info("robot_proxy_ready", services=[service.name for service in self._proxied], fleet=config.fleet)
         self.create_timer(CHECK_NAMES_S, self._check_names)
+        follow(self, config, lambda new: self._driver.reconfigure({names[key]: new.services[key] for key in names}))
 
     def destroy_node(self) -> None:
+        self._watch.close()
         if self._driver.close():
             time.sleep(LINGER_S)
         super().destroy_node()
@@ -63,8 +76,17 @@ class RobotProxy(Node):
             service_chunk(name)
         with blame("fleet"):
             keys = ServiceKeys(config.fleet, name)
-        router = Router(entry)
-        return Endpoint(name, keys, hashed, decoder(found.Response), router, lambda: self._clients_of(name))
+        _check_fields(key, entry, found)
+        router = Router(entry, config.zone, seed=secrets.randbits(32))
+        return Endpoint(
+            name,
+            keys,
+            hashed,
+            decoder(found.Response),
+            router,
+            lambda: self._clients_of(name),
+            encoding=ENCODING[entry.compress],
+        )
 
     def _clients_of(self, name: str) -> int:
         """How many clients share a service's answers; one where ROS shuts down and can no longer tell."""
@@ -86,6 +108,21 @@ class RobotProxy(Node):
                 )
 
 
+def _check_fields(key: str, entry: ServiceConfig, found: Any) -> None:
+    """Raises ConfigError where a field that is named in the config is not in the service's type."""
+    response, request = found.Response(), found.Request()
+    with blame(f"services.{key}.affinity_field"):
+        if entry.affinity_field:
+            field_of(request, entry.affinity_field)
+    with blame(f"services.{key}.quorum_fields"):
+        for path in entry.quorum_fields:
+            field_of(response, path)
+    with blame(f"services.{key}.quality_field"):
+        value = field_of(response, entry.quality_field) if entry.quality_field else 0.0
+        if not isinstance(value, int | float):
+            raise ConfigError(f"{entry.quality_field!r} is a {type(value).__name__}, not a number")
+
+
 def _service_names(config: RobotProxyConfig) -> dict[str, str]:
     """Each entry's ROS name, leading slash included. Raises ConfigError where two entries share one."""
     names: dict[str, str] = {}
@@ -102,12 +139,15 @@ def _service_names(config: RobotProxyConfig) -> dict[str, str]:
 class _ProxiedService:
     """One service: requests to the driver, answers back to whoever called."""
 
-    def __init__(self, node: Node, driver: RouterDriver, name: str, type_name: str) -> None:
+    def __init__(self, node: Node, driver: RouterDriver, name: str, entry: ServiceConfig, robot: str) -> None:
+        found = service_type(entry.type)
         self._driver = driver
         self._key = name
-        self._response_type = service_type(type_name).Response
-        self._has_status = has_status(service_type(type_name))
-        self._service = DeferredService(node, service_type(type_name), name, self._on_request)
+        self._robot = robot.encode()
+        self._affinity_field = entry.affinity_field
+        self._response_type = found.Response
+        self._has_status = has_status(found)
+        self._service = DeferredService(node, found, name, self._on_request)
 
     @property
     def name(self) -> str:
@@ -115,9 +155,18 @@ class _ProxiedService:
 
     def _on_request(self, request: Any, header: Any) -> None:
         try:
-            self._driver.call(self._key, to_cdr(request), _Answer(self, header))
+            field = self._affinity_field
+            affinity = str(field_of(request, field)).encode() if field else self._robot
+            self._driver.call(self._key, to_cdr(request), _Answer(self, header), affinity)
         except Overloaded as error:
             self.fail(error, header)
+
+    def deliver(self, answer: Deliver, header: Any) -> None:
+        """Give the client a replica's response, with who it was where the type can say so."""
+        if self._has_status:
+            status = answer.response.status
+            status.replica, status.local, status.asked = str(answer.replica), answer.local, min(answer.asked, 65_535)
+        self.respond(answer.response, header)
 
     def respond(self, response: Any, header: Any) -> None:
         try:
@@ -145,8 +194,8 @@ class _Answer:
         self._service = service
         self._header = header
 
-    def deliver(self, response: Any) -> None:
-        self._service.respond(response, self._header)
+    def deliver(self, answer: Deliver) -> None:
+        self._service.deliver(answer, self._header)
 
     def fail(self, error: RequestError) -> None:
         self._service.fail(error, self._header)

@@ -1,8 +1,9 @@
 """The replica's end: what runs now, what waits, what is refused, and that nothing runs twice.
 
     query --free slot--> RUNNING --done--> REMEMBERED (for remember_ns)
-          --busy-------> WAITING --slot, time left--> RUNNING
-          --full, late, known, wrong type--> refused
+                                 --done, the service says that it did not run--> forgotten
+          --busy-------> WAITING --its turn (fairness.py), time left--> RUNNING
+          --full, late, hopeless, known, wrong type, leaving--> refused
     cancel: WAITING -> refused; RUNNING is told to stop, where the service can be, and stays until it is done
     late:   RUNNING past its budget is told the same
 
@@ -10,20 +11,28 @@ Plain callbacks cannot be stopped: they go on, and keep their slot.
 
 A query that comes again while the first one runs gets the same answer; one that comes after it is refused as
 OUTCOME_UNKNOWN, since its answer is gone.
+
+Hopeless is what, as far as service_time.py can tell, has almost no chance to be done within its budget: it is refused
+on arrival, or as soon as that shows in the queue, so that the robot may still ask elsewhere. A request that finds a
+free slot always runs. A refusal for want of room says when to come again.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from skyfog_core.errors import Status
 from skyfog_core.ids import RequestId
-from skyfog_core.units import MS
+from skyfog_core.units import MS, S
 from skyfog_core.wire.envelope import Header
+from skyfog_router.policy.fairness import Job, Turns
+from skyfog_router.policy.service_time import ServiceTime
 
 MAX_REMEMBERED = 100_000
+MAX_RETRY_AFTER_MS = 10_000
+UNDER_WAY_NS = S // 2  # what was sent before the token was seen to be gone may still arrive
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,7 @@ class Start:
     request_id: RequestId
     ticket: Any
     budget_ms: int
+    queued_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,13 @@ class Answer:
     request_id: RequestId
     ticket: Any
     result: Any
+    queued_ns: int = 0
+
+
+# Why a ticket is answered without a result. type: another service type; repeated: it ran here already; leaving: the
+# replica takes no more; late: its time was over; hopeless: it will be before it can be done; full: no room; withdrawn:
+# the robot wants it no more; unanswered: the service did not answer in time, or the process ends.
+Reason = Literal["type", "repeated", "leaving", "late", "hopeless", "full", "withdrawn", "unanswered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +68,9 @@ class Refuse:
     request_id: RequestId
     ticket: Any
     status: Status
+    reason: Reason
     message: str
+    retry_after_ms: int = 0  # 0: nothing is said
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +81,6 @@ class Stop:
 
 
 AdmissionAction = Start | Answer | Refuse | Stop
-
-
-@dataclass(slots=True)
-class _Job:
-    request_id: RequestId
-    deadline_ns: int
-    priority: int
-    order: int
-    tickets: list[Any] = field(default_factory=list)
 
 
 class Admission:
@@ -91,12 +101,14 @@ class Admission:
         self._remember_ns = remember_ns
         self._can_abandon = can_abandon  # a forwarded call is given up; a thread runs to its end
         self._can_stop = can_stop
-        self._running: dict[RequestId, _Job] = {}
+        self._running: dict[RequestId, Job] = {}
         self._stopped: set[RequestId] = set()
         self._overdue: set[RequestId] = set()
-        self._waiting: dict[RequestId, _Job] = {}
+        self._waiting = Turns()
+        self._times = ServiceTime()
         self._remembered: OrderedDict[RequestId, int] = OrderedDict()
-        self._order = 0
+        self._draining_since_ns: int | None = None
+        self._closing = False
         self.started = 0
         self.duplicates = 0
 
@@ -105,61 +117,83 @@ class Admission:
         """Requests waiting."""
         return len(self._waiting)
 
+    @property
+    def running(self) -> int:
+        """Requests running."""
+        return len(self._running)
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """How many may run, and how many may wait."""
+        return self._concurrency, self._max_queue
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs and nothing waits."""
+        return not self._running and not self._waiting
+
+    def running_beside(self, request_id: RequestId) -> int:
+        """Requests running, this one not counted. Any thread."""
+        return max(0, len(self._running) - (request_id in self._running))
+
     def on_query(self, header: Header, ticket: Any, now_ns: int) -> list[AdmissionAction]:
         """A request arrived."""
         request_id = header.request_id
         if header.type_hash != self._type_hash:
             text = f"type hash {header.type_hash.hex()[:12]}… here {self._type_hash.hex()[:12]}…: rebuild one end"
-            return [Refuse(request_id, ticket, Status.NOT_EXECUTED, text)]
-        job = self._running.get(request_id) or self._waiting.get(request_id)
-        if job is not None:
+            return [Refuse(request_id, ticket, Status.NOT_EXECUTED, "type", text)]
+        known = self._running.get(request_id) or self._waiting.get(request_id)
+        if known is not None:
             self.duplicates += 1
-            job.tickets.append(ticket)
+            known.tickets.append(ticket)
             return []
         if request_id in self._remembered:
             self.duplicates += 1
-            return [Refuse(request_id, ticket, Status.OUTCOME_UNKNOWN, "ran here already; its answer is gone")]
+            return [
+                Refuse(request_id, ticket, Status.OUTCOME_UNKNOWN, "repeated", "ran here already; its answer is gone")
+            ]
+        if self._takes_no_more(now_ns):
+            return [Refuse(request_id, ticket, Status.NOT_EXECUTED, "leaving", "this replica is leaving")]
         if header.budget_ms <= 0:
-            return [Refuse(request_id, ticket, Status.NOT_EXECUTED, "no time left on arrival")]
-        job = _Job(request_id, now_ns + header.budget_ms * MS, header.priority, self._order, [ticket])
-        self._order += 1
-        actions: list[AdmissionAction] = []
-        if len(self._running) >= self._concurrency and len(self._waiting) >= self._max_queue:
-            actions = self._drop_late(now_ns)
-            if len(self._waiting) >= self._max_queue:
-                text = f"{len(self._waiting)} requests wait already (max_queue {self._max_queue})"
-                return [*actions, Refuse(request_id, ticket, Status.NOT_EXECUTED, text)]
-        self._waiting[request_id] = job
-        return [*actions, *self._fill(now_ns)]
+            return [Refuse(request_id, ticket, Status.NOT_EXECUTED, "late", "no time left on arrival")]
+        deadline_ns = now_ns + header.budget_ms * MS
+        job = Job(request_id, header.robot, header.priority, now_ns, deadline_ns, [ticket])
+        if len(self._running) < self._concurrency:
+            return [self._start(job, now_ns)]
+        return self._queue(job, now_ns)
 
     def on_cancel(self, request_id: RequestId) -> list[AdmissionAction]:
         """The robot has its answer: forget the request if it waits, stop it if it runs."""
-        job = self._waiting.pop(request_id, None)
-        return self._refuse(job, Status.NOT_EXECUTED, "withdrawn") if job else self._stop(request_id)
+        job = self._waiting.get(request_id)
+        return self._turn_away(job, "withdrawn", "withdrawn") if job else self._stop(request_id)
 
-    def on_done(self, request_id: RequestId, result: Any, now_ns: int) -> list[AdmissionAction]:
-        """The service returned; `result` goes to everyone who asked for it."""
-        job = self._running.pop(request_id, None)
-        self._overdue.discard(request_id)
-        self._stopped.discard(request_id)
-        if job is None:
-            return []  # given up on before
-        self._remember(request_id, now_ns)
-        return [*(Answer(request_id, t, result) for t in job.tickets), *self._fill(now_ns)]
+    def on_done(self, request_id: RequestId, result: Any, now_ns: int, ran: bool = True) -> list[AdmissionAction]:
+        """The service returned; `result` goes to everyone who asked for it. Not `ran`: it may be asked again."""
+        job = self._running.get(request_id)
+        if job is None:  # given up on before
+            if not ran:
+                self._remembered.pop(request_id, None)
+            return []
+        if ran and request_id not in self._stopped:
+            self._times.ran(now_ns - job.started_ns, now_ns)
+        self._end(job, now_ns)
+        if ran:
+            self._remember(request_id, now_ns)
+        return [*(Answer(request_id, t, result, job.queued_ns) for t in job.tickets), *self._fill(now_ns)]
 
     def on_timer(self, now_ns: int) -> list[AdmissionAction]:
-        """Give up on what runs past its budget, refuse what waited past it, forget old ids."""
+        """Give up on what runs past its budget, refuse what waited too long, forget old ids."""
+        self._times.forget(now_ns)
         actions = self._drop_late(now_ns)
         for request_id, job in list(self._running.items()):
             if job.deadline_ns <= now_ns and request_id not in self._overdue:
-                actions += self._refuse(job, Status.OUTCOME_UNKNOWN, "no answer from the service within the budget")
+                text = "no answer from the service within the budget"
+                actions += self._refuse(job, Status.OUTCOME_UNKNOWN, "unanswered", text)
                 job.tickets.clear()
                 self._overdue.add(request_id)
                 actions += self._stop(request_id)
                 if self._can_abandon:
-                    del self._running[request_id]
-                    self._overdue.discard(request_id)
-                    self._stopped.discard(request_id)
+                    self._end(job, now_ns)
                     self._remember(request_id, now_ns)
         while self._remembered and next(iter(self._remembered.values())) + self._remember_ns <= now_ns:
             self._remembered.popitem(last=False)
@@ -167,29 +201,103 @@ class Admission:
 
     def next_timer_ns(self) -> int | None:
         """When `on_timer` is due next."""
-        due = [job.deadline_ns for job in self._waiting.values()]
+        due = [job.deadline_ns - self._times.low_ns for job in self._waiting]
         due += [job.deadline_ns for i, job in self._running.items() if i not in self._overdue]
         if self._remembered:
             due.append(next(iter(self._remembered.values())) + self._remember_ns)
         return min(due, default=None)
 
+    def drain(self, draining: bool, now_ns: int) -> None:
+        """Finish what is here and what was under way to here, and then take no more; or take requests again."""
+        if not draining:
+            self._draining_since_ns = None
+        elif self._draining_since_ns is None:
+            self._draining_since_ns = now_ns
+
+    def close(self) -> None:
+        """The process is about to end: take no more."""
+        self._closing = True
+
+    def end(self) -> list[AdmissionAction]:
+        """The process ends now: tell everyone who still waits for an answer."""
+        self._closing = True
+        text = "this replica is leaving"
+        actions = [action for job in list(self._waiting) for action in self._turn_away(job, "leaving", text)]
+        for job in self._running.values():
+            actions += self._refuse(job, Status.OUTCOME_UNKNOWN, "unanswered", "this replica ended while it ran")
+            job.tickets.clear()
+            actions += self._stop(job.request_id)
+        return actions
+
     def check(self) -> None:
         """Raise AssertionError if a bound is broken or a request is in two places."""
         assert len(self._running) <= self._concurrency
-        assert len(self._waiting) <= self._max_queue or len(self._running) < self._concurrency
-        assert not self._running.keys() & self._waiting.keys()
-        assert not self._remembered.keys() & (self._running.keys() | self._waiting.keys())
+        assert len(self._waiting) <= self._max_queue
+        waiting = {job.request_id for job in self._waiting}
+        assert not self._running.keys() & waiting
+        assert not self._remembered.keys() & (self._running.keys() | waiting)
         assert self._overdue <= self._running.keys()
         assert self._stopped <= self._running.keys()
         assert len(self._remembered) <= MAX_REMEMBERED
+        self._waiting.check()
+        self._times.check()
+
+    def _takes_no_more(self, now_ns: int) -> bool:
+        if self._draining_since_ns is None or self._closing:
+            return self._closing
+        return self.is_idle and now_ns - self._draining_since_ns >= UNDER_WAY_NS
+
+    def _queue(self, job: Job, now_ns: int) -> list[AdmissionAction]:
+        """Let it wait, unless that is hopeless or there is no room; somebody else may have to go for it."""
+        self._times.forget(now_ns)
+        actions = self._drop_late(now_ns)
+        low_ns, left_ns = self._times.low_ns, job.deadline_ns - now_ns
+        wait_ns = self._wait_ns(job, now_ns)
+        if low_ns and wait_ns + low_ns > left_ns:
+            text = (
+                f"no time for it: a wait of about {wait_ns // MS} ms, work of {low_ns // MS} ms or more, "
+                f"{left_ns // MS} ms left"
+            )
+            again_ms = _in_ms(wait_ns + low_ns - left_ns)
+            return [*actions, *self._refuse(job, Status.NOT_EXECUTED, "hopeless", text, again_ms)]
+        if len(self._waiting) >= self._max_queue:
+            full = f"{len(self._waiting)} requests wait already (max_queue {self._max_queue})"
+            retry_after_ms = self._retry_after_ms(now_ns)
+            victim = self._waiting.victim(job.robot, job.priority)
+            if victim is None:
+                return [*actions, *self._refuse(job, Status.NOT_EXECUTED, "full", full, retry_after_ms)]
+            actions += self._turn_away(victim, "full", f"made room for another: {full}", retry_after_ms)
+        self._waiting.add(job)
+        return actions
+
+    def _wait_ns(self, job: Job, now_ns: int) -> int:
+        """About how long a newcomer would wait, rather too little than too much."""
+        low_ns, slot_ns = self._times.low_ns, self._times.slot_ns
+        rest_ns = min((low_ns - (now_ns - other.started_ns) for other in self._running.values()), default=0)
+        ahead = self._waiting.ahead_of(job.robot, job.priority, self._times.typical_ns)
+        return max(0, rest_ns) + ahead * slot_ns // self._concurrency
+
+    def _retry_after_ms(self, now_ns: int) -> int:
+        """Until about half of the queue, or one slot, is free; while no run has ended, as long as the oldest runs."""
+        oldest_ns = now_ns - min((job.started_ns for job in self._running.values()), default=now_ns)
+        each_ns = self._times.slot_ns or oldest_ns
+        return _in_ms(max(1, len(self._waiting) // 2) * each_ns // self._concurrency)
 
     def _remember(self, request_id: RequestId, now_ns: int) -> None:
         self._remembered[request_id] = now_ns
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
 
-    def _refuse(self, job: _Job, status: Status, message: str) -> list[AdmissionAction]:
-        return [Refuse(job.request_id, ticket, status, message) for ticket in job.tickets]
+    def _refuse(
+        self, job: Job, status: Status, reason: Reason, message: str, retry_after_ms: int = 0
+    ) -> list[AdmissionAction]:
+        return [Refuse(job.request_id, ticket, status, reason, message, retry_after_ms) for ticket in job.tickets]
+
+    def _turn_away(self, job: Job, reason: Reason, message: str, retry_after_ms: int = 0) -> list[AdmissionAction]:
+        """It waits no more, and never ran."""
+        self._waiting.remove(job.request_id)
+        self._times.left(0)
+        return self._refuse(job, Status.NOT_EXECUTED, reason, message, retry_after_ms)
 
     def _stop(self, request_id: RequestId) -> list[AdmissionAction]:
         """Once, and only what runs."""
@@ -198,23 +306,35 @@ class Admission:
         self._stopped.add(request_id)
         return [Stop(request_id)]
 
+    def _start(self, job: Job, now_ns: int) -> Start:
+        self._waiting.start(job, self._times.typical_ns)
+        job.started_ns = now_ns
+        self._running[job.request_id] = job
+        self.started += 1
+        return Start(job.request_id, job.tickets[0], (job.deadline_ns - now_ns) // MS, job.queued_ns)
+
+    def _end(self, job: Job, now_ns: int) -> None:
+        """Its slot is free."""
+        del self._running[job.request_id]
+        self._overdue.discard(job.request_id)
+        self._stopped.discard(job.request_id)
+        self._waiting.end(job, now_ns - job.started_ns)
+        self._times.left(now_ns - job.started_ns)
+
     def _drop_late(self, now_ns: int) -> list[AdmissionAction]:
-        late = [job for job in self._waiting.values() if job.deadline_ns <= now_ns]
-        actions: list[AdmissionAction] = []
-        for job in late:
-            del self._waiting[job.request_id]
-            actions += self._refuse(job, Status.NOT_EXECUTED, "its time ran out in the queue")
-        return actions
+        hopeless_ns = now_ns + self._times.low_ns
+        late = [job for job in self._waiting if job.deadline_ns <= hopeless_ns]
+        return [action for job in late for action in self._turn_away(job, "late", "its time ran out in the queue")]
 
     def _fill(self, now_ns: int) -> list[AdmissionAction]:
-        actions: list[AdmissionAction] = []
+        if not self._waiting or len(self._running) >= self._concurrency:
+            return []
+        actions = self._drop_late(now_ns)
         while self._waiting and len(self._running) < self._concurrency:
-            job = min(self._waiting.values(), key=lambda j: (-j.priority, j.order))
-            del self._waiting[job.request_id]
-            if job.deadline_ns <= now_ns:
-                actions += self._refuse(job, Status.NOT_EXECUTED, "its time ran out in the queue")
-                continue
-            self._running[job.request_id] = job
-            self.started += 1
-            actions.append(Start(job.request_id, job.tickets[0], (job.deadline_ns - now_ns) // MS))
+            actions.append(self._start(self._waiting.next(), now_ns))
         return actions
+
+
+def _in_ms(duration_ns: int) -> int:
+    """Rounded up, at least 1, bounded."""
+    return min(MAX_RETRY_AFTER_MS, max(1, -(-duration_ns // MS)))

@@ -90,11 +90,13 @@ class Hedged:
             return plan
         due_ns = at.latest_ns + delay_ns
         left = [r for r in at.fresh if r not in {asked for asked, _ in plan.ask}]
-        if at.now_ns >= due_ns and left and len(plan.ask) < at.room:
-            why = allowed(fleet, budget, at, at.deadline_ns - at.now_ns, late_ns=(at.started_ns + at.deadline_ns) // 2)
-            if why is not None:
-                plan.ask.append((left[0], why))
-            due_ns = at.now_ns + delay_ns
+        if at.now_ns >= due_ns:
+            if left and len(plan.ask) < at.room:
+                left_ns, late_ns = at.deadline_ns - at.now_ns, (at.started_ns + at.deadline_ns) // 2
+                why = allowed(fleet, budget, at, left_ns, late_ns)
+                if why is not None:
+                    plan.ask.append((left[0], why))
+            due_ns = at.now_ns + delay_ns  # also where nobody is left: somebody may become fit to be asked
         plan.look_ns = due_ns
         return plan
 

@@ -78,7 +78,7 @@ class LatencySketch:
             between = curve[-1]
         else:
             between = curve[low] + (curve[low + 1] - curve[low]) * (place - low)
-        return between if between > self._floor else self._floor
+        return max(self._floor, between)
 
     def hazard(self, ns: float) -> float:
         """-ln S(t): over many requests to a sound replica it is exponential with mean 1 at the moment of the answer."""

@@ -88,11 +88,6 @@ class Request:
         self._hopeless = False  # the request itself is at fault
         self._slo_told = rules.config.answer == "first"
 
-    @property
-    def at_risk(self) -> bool:
-        """Whether it may have run somewhere already."""
-        return self._may_have_run
-
     def advance(self, now_ns: int) -> list[Action]:
         """Ask whom the policy wants asked now, and decide when to look again."""
         if self.done or now_ns >= self.deadline_ns:
@@ -115,8 +110,10 @@ class Request:
         """One more copy to a replica on trial, whose answer is heard to the end."""
         if self.done or replica.key in self.asked or replica.key in self.ended or not self.attempts:
             return []
-        self.trials.add(replica.key)
-        return self._ask(replica, "probe", now_ns)
+        actions = self._ask(replica, "probe", now_ns)
+        if actions:
+            self.trials.add(replica.key)
+        return actions
 
     def on_reply(self, replica: ReplicaKey, response: Any, now_ns: int) -> list[Action]:
         """A valid reply. Late and unknown ones are nothing."""
@@ -166,6 +163,15 @@ class Request:
                 return self._deliver(given, now_ns)
         return self.advance(now_ns)
 
+    def close(self, error: RequestError, now_ns: int) -> list[Action]:
+        """The service shuts down: the best answer so far, or a failure that is no more certain than it may be."""
+        given = self._gather.at_end()
+        self.trials.clear()  # nobody is there to hear them
+        if given:
+            return self._deliver(given, now_ns)
+        ran = self._may_have_run or self.asked or self._gave
+        return self._fail(OutcomeUnknown(str(error)) if ran else error, now_ns)
+
     # inside
 
     def _plan(self, now_ns: int) -> Plan:
@@ -204,6 +210,7 @@ class Request:
         if why == "first" and self.attempts:
             why = "retry"
         self.asked[replica.key] = now_ns
+        self.trials.discard(replica.key)  # of an earlier copy
         budget_ms = max(1, (self.deadline_ns - now_ns) // MS)
         self._rules.fleet.on_sent(replica.key, self.request_id, now_ns)
         self.attempts += 1
@@ -278,6 +285,8 @@ class Request:
         if isinstance(self._gather, Quorum) and self._gather.disagreement:
             return NoQuorum("; ".join(part for part in (self._gather.disagreement, text) if part))
         if not told:
+            if self._may_have_run:
+                return OutcomeUnknown("a process that is gone may have run it")
             return NoReplica("nobody could be asked")
         unsure = [error for error in told.values() if not isinstance(error, NotExecuted)]
         if self._may_have_run and not unsure:

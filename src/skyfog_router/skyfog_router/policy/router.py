@@ -155,12 +155,12 @@ class Router:
         return request_id in self._open or request_id in self._trials
 
     def close(self, error: RequestError, now_ns: int) -> list[Action]:
-        """Shut down: fail everything that is open."""
+        """Shut down: end everything that is open; `error` tells those requests that certainly did not run."""
         actions: list[Action] = []
-        for request_id, request in list(self._open.items()):
-            ending = [Fail(request_id, error, now_ns - request.started_ns)]
-            request.done = True
-            actions += self._count([*ending])
+        for request in self._open.values():
+            actions += self._count(request.close(error, now_ns))
+        for request_id, request in self._trials.items():
+            actions += [Cancel(request_id, replica) for replica in request.asked]
         self._open.clear()
         self._trials.clear()
         self._set_ns.clear()
@@ -201,6 +201,11 @@ class Router:
             failures=dict(books.failures),
             replicas=tuple(replica_snapshot(self._fleet.replicas[key], now_ns) for key in self.membership.live()),
         )
+
+    @property
+    def priority(self) -> int:
+        """Of this service's requests at a busy replica."""
+        return self._config.priority
 
     @property
     def budget(self) -> LoadBudget:

@@ -15,8 +15,8 @@ is asked at the last moment at which it would still be in time, which almost nev
 With nothing known of the latencies, or in panic, everybody is asked. Without `slo_ms` the SLO is the shortest one for
 which the cheapest schedule fits into the extra-load budget. A request that missed its SLO starts over with the next.
 
-What is learnt is never exact, so only a part of 1 - target, the caution, is planned for, and that part follows what comes
-of it: it shrinks with a miss and grows with a request in time, such that it stands still just when the target is kept
+What is learnt is never exact, so only a part of 1 - target, the caution, is planned for, and that part follows what
+comes of it: it shrinks with a miss and grows with a request in time, such that it stands still where the target is kept
 (adaptive conformal inference, Gibbs and Candes, NeurIPS 2021, on a logarithmic scale).
 """
 

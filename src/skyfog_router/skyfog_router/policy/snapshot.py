@@ -54,3 +54,18 @@ class ServiceSnapshot:
     panic: bool
     failures: Mapping[str, int] = field(default_factory=dict)  # by the error's name
     replicas: tuple[ReplicaSnapshot, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionSnapshot:
+    """What a replica does: totals since its start."""
+
+    concurrency: int  # requests that run at once
+    max_queue: int
+    running: int
+    waiting: int
+    started: int
+    finished: int
+    failed: int  # of these, without a result
+    repeated: int  # queries for a request that was here already
+    refused: Mapping[str, int] = field(default_factory=dict)  # by reason

@@ -68,7 +68,7 @@ class Zones:
         for zone, miss in misses:
             result *= miss
             product, least = together.get(zone, (1.0, 1.0))
-            together[zone] = (product * miss, miss if miss < least else least)
+            together[zone] = (product * miss, min(least, miss))
         for zone, (product, least) in together.items():
             if product < least:  # more than one copy there
                 rho = self.rho(zone)

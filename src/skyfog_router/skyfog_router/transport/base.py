@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from skyfog_core.ids import RequestId
+from skyfog_core.wire.envelope import Encoding
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_core.wire.membership import Announcement
 
@@ -47,7 +48,8 @@ class Query(Protocol):
     """One request at a replica, until it is answered or dropped."""
 
     header: bytes
-    payload: bytes
+    payload: bytes  # packed as it came, until the driver has unpacked it
+    accepts: Encoding  # PLAIN until the driver has read it in the header
 
     def answer(self, header: bytes, payload: bytes) -> None:
         """Reply and end the query; the first answer counts, any further one is nothing. Any thread.
@@ -74,6 +76,9 @@ class ReplicaTransport(Protocol):
 
     def announce(self, announcement: Announcement | None) -> None:
         """Hold a liveliness token that says this, or none. Idempotent; the new token is held before an old one goes."""
+
+    def links(self) -> int:
+        """How many processes of the network this one is connected with now. Any thread."""
 
     def close(self) -> None:
         """Drop the token, take no more, leave the network. Returns within seconds."""

@@ -39,6 +39,9 @@ class DelayedReplicaTransport:
     def announce(self, announcement: Announcement | None) -> None:
         self._transport.announce(announcement)
 
+    def links(self) -> int:
+        return self._transport.links()
+
     def close(self) -> None:
         self._closing.set()
         with contextlib.suppress(queue.Full):

@@ -13,6 +13,7 @@ import json
 import queue
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -21,9 +22,12 @@ import zenoh
 from skyfog_core.config.router import ZenohConfig
 from skyfog_core.errors import ConfigError, NotExecuted, Overloaded, WireError, plain_reason
 from skyfog_core.ids import RequestId
+from skyfog_core.wire.envelope import Encoding
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys, parse_live
 from skyfog_core.wire.membership import Announcement, from_chunk, to_chunk
+from skyfog_router.acl import Member
 from skyfog_router.transport.base import ReplicaEvents, RouterEvents
+from skyfog_router.transport.settings import zenoh_settings
 
 log = structlog.get_logger()
 
@@ -32,18 +36,9 @@ DIRECT_BYTES = 64 * 1024  # unread bytes that a socket buffer takes for certain
 CLOSE_LIMIT_S = 2.0
 
 
-def open_session(config: ZenohConfig) -> zenoh.Session:
-    """Join the network. Raises ConfigError that names the endpoint at fault."""
-    settings: dict[str, Any] = {
-        "mode": config.mode,
-        "connect/endpoints": config.connect,
-        "listen/endpoints": config.listen,
-        "scouting/multicast/enabled": False,
-        "transport/link/tx/lease": config.lease_ms,
-        "connect/exit_on_failure": False,
-        "connect/timeout_ms": -1,  # keep trying in the background; 0 would try once, and whoever starts first is lost
-        "connect/retry": {"period_init_ms": 100, "period_max_ms": 1000, "period_increase_factor": 2},
-    }
+def open_session(config: ZenohConfig, member: Member | None = None) -> zenoh.Session:
+    """Join the network as `member`. Raises ConfigError that names the endpoint or the certificate's file at fault."""
+    settings = zenoh_settings(config, member, datetime.now(UTC))
     zenoh.init_log_from_env_or("error")
     made = zenoh.Config()
     for key, value in settings.items():
@@ -193,7 +188,7 @@ class ZenohRouterTransport:
             link.close()
         for link in links:
             link.join(CLOSE_LIMIT_S / len(links))
-        _close_session(self._session)
+        close_session(self._session)
 
     def _link(self, service: str, replica: ReplicaKey) -> _Link:
         link = self._links.get((service, replica))
@@ -218,10 +213,13 @@ class ZenohRouterTransport:
         position: int,
     ) -> None:
         events = self._events[service]
+        heard = False
 
         def on_reply(reply: zenoh.Reply) -> None:
+            nonlocal heard
             link.read(position)
-            if reply.ok is not None:
+            if reply.ok is not None and not heard:
+                heard = True  # the same reply comes once by each router on the way
                 attachment = reply.ok.attachment
                 beside = b"" if attachment is None else attachment.to_bytes()
                 events.reply(service, request_id, replica, beside, reply.ok.payload.to_bytes())
@@ -258,13 +256,14 @@ class ZenohRouterTransport:
 
 
 class ZenohQuery:
-    """A zenoh query as transport.base.Query."""
+    """A zenoh query as transport.base.Query. Where two routers lead here, the same request comes as two of them."""
 
     def __init__(self, query: zenoh.Query) -> None:
         self._query: zenoh.Query | None = query
         self._lock = threading.Lock()
         self.header = b"" if query.attachment is None else query.attachment.to_bytes()
         self.payload = b"" if query.payload is None else query.payload.to_bytes()
+        self.accepts = Encoding.PLAIN
 
     def answer(self, header: bytes, payload: bytes) -> None:
         with self._lock:
@@ -318,15 +317,21 @@ class ZenohReplicaTransport:
             if old is not None:
                 _quietly(old.undeclare)
 
+    def links(self) -> int:
+        try:
+            return len(self._session.info.peers_zid()) + len(self._session.info.routers_zid())
+        except zenoh.ZError:  # closed
+            return 0
+
     def close(self) -> None:
         self.announce(None)
         self._closed = True
         for declared in self._declared:
             _quietly(declared.undeclare)
-        _close_session(self._session)
+        close_session(self._session)
 
 
-def _close_session(session: zenoh.Session) -> None:
+def close_session(session: zenoh.Session) -> None:
     """Close within CLOSE_LIMIT_S: a frozen peer must not hold up the end of this process."""
     closing = threading.Thread(target=lambda: _quietly(session.close), daemon=True)
     closing.start()

@@ -1,0 +1,97 @@
+"""Who may do what on the fleet's network, as zenoh's access control by the common names of certificates.
+
+Zenoh compares common names as a whole, so that a name says the role and what the role is about, never the machine:
+
+    robot/<fleet>               asks replicas and withdraws, watches who is live
+    replica/<fleet>/<service>   answers for its one service, says that it is live, hears what is withdrawn
+    router/<fleet>              passes on whatever belongs to the fleet
+
+What is not allowed here is denied, and a peer of any other name, or of none, may do nothing. Every process with
+certificates applies the same table to every link, whichever end dialled: `ingress` is what the peer says to us,
+`egress` what we tell the peer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from skyfog_core.errors import ConfigError
+from skyfog_core.wire.keys import ServiceKeys, all_of_fleet, chunk, service_chunk
+
+Role = Literal["robot", "replica", "router"]
+ROLES: tuple[Role, ...] = get_args(Role)
+MAX_NAME_CHARS = 64  # X.509's limit for a common name
+
+# Zenoh's message kinds by the keys that they travel on: what a robot says, and what a replica says. The tokens that are
+# there already come as the answer to a query of their own.
+SAYS = {
+    "replica": (["query"], ["reply", "declare_queryable"]),
+    "cancel": (["put"], ["declare_subscriber"]),
+    "live": (["declare_liveliness_subscriber", "liveliness_query"], ["liveliness_token"]),
+}
+EVERYTHING = ["delete", *(kind for ends in SAYS.values() for says in ends for kind in says)]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A process of a fleet: its role, and the services that it asks, answers or passes on."""
+
+    role: Role
+    fleet: str
+    services: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The common name that its certificate must bear. Raises ConfigError."""
+        return common_name(self.role, self.fleet, self.services[0] if self.role == "replica" else "")
+
+
+def common_name(role: str, fleet: str, service: str = "") -> str:
+    """The common name of a role; `service` for a replica only. Raises ConfigError for names that make none."""
+    if role not in ROLES:
+        raise ConfigError(f"role {role!r}: one of {', '.join(ROLES)}")
+    if (role == "replica") != bool(service):
+        raise ConfigError(f"a {role}'s certificate names {'its service' if role == 'replica' else 'no service'}")
+    parts = [role, chunk("fleet", fleet)]
+    if service:
+        parts.append(service_chunk(service))
+    name = "/".join(parts)
+    if len(name) > MAX_NAME_CHARS:
+        raise ConfigError(f"{name!r}: {len(name)} characters; a certificate's name holds {MAX_NAME_CHARS}")
+    return name
+
+
+def access_control(fleet: str, services: Sequence[str]) -> dict[str, Any]:
+    """Zenoh's `access_control` for any process that has to do with `services`. Raises ConfigError."""
+    services = list({service_chunk(service): service for service in services}.values())  # `/detect` is `detect`
+    keys = {service: ServiceKeys(fleet, service) for service in services}
+    rules: list[dict[str, Any]] = []
+    policies: list[dict[str, Any]] = []
+
+    def allow(who: str, flow: str, messages: list[str], on: list[str]) -> None:
+        rules.append(
+            {"id": str(len(rules)), "permission": "allow", "flows": [flow], "messages": messages, "key_exprs": on}
+        )
+        policies.append({"rules": [rules[-1]["id"]], "subjects": [who]})
+
+    robot, router = common_name("robot", fleet), common_name("router", fleet)
+    replicas = {service: common_name("replica", fleet, service) for service in services}
+    for part, (asking, answering) in SAYS.items():
+        everywhere = [keys[service].all_of(part) for service in services]
+        allow(robot, "ingress", asking, everywhere)
+        allow(robot, "egress", answering, everywhere)
+        for service, replica in replicas.items():
+            allow(replica, "ingress", answering, [keys[service].all_of(part)])
+            allow(replica, "egress", asking, [keys[service].all_of(part)])
+    for flow in ("ingress", "egress"):
+        allow(router, flow, EVERYTHING, [all_of_fleet(fleet)])
+    subjects = [{"id": name, "cert_common_names": [name]} for name in (robot, *replicas.values(), router)]
+    return {
+        "enabled": True,
+        "default_permission": "deny",
+        "rules": rules,
+        "subjects": subjects,
+        "policies": policies,
+    }

@@ -1,0 +1,1 @@
+"""Deterministic simulation of a fleet: the production policies, with time, links and machines modelled."""

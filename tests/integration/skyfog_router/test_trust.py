@@ -1,0 +1,247 @@
+"""Certificates on real links: the right ones work, and nobody else gets or spoils anything."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import zenoh
+from integration.skyfog_router.conftest import Net
+from integration.skyfog_router.ends import KEYS, LIMIT_S, SAID, SERVICE, LocalReplica, TracedDriver
+
+from skyfog_core.config.router import TlsConfig, ZenohConfig
+from skyfog_core.ports import free_tcp_port
+from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+from skyfog_core.wire.membership import to_chunk
+from skyfog_router import certs
+from skyfog_router.acl import Member
+from skyfog_router.transport.zenoh import open_session
+
+OTHER = "/other"
+ROUTER = Member("router", "test", (SERVICE, OTHER))
+FAKE = ReplicaKey("strange", "0")
+CONNECT_MS = 3_000
+DAY = timedelta(days=1)
+
+
+class Authority:
+    """A CA, and certificates of one day for whom it likes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._count = folder, 0
+        certs.make_ca("test", folder, datetime.now(UTC) - 10 * DAY)
+
+    def tls(self, role: str, service: str = "", expires: timedelta = DAY) -> TlsConfig:
+        """`expires` is from now."""
+        self._count += 1
+        made = datetime.now(UTC) + expires - DAY
+        issued = certs.issue(role, f"m{self._count}", self.folder, made, service, days=1)
+        return TlsConfig(ca=str(self.folder / "ca.pem"), certificate=str(issued.certificate), key=str(issued.key))
+
+
+def raw_session(endpoint: str, tls: TlsConfig, region: str, shows: bool = True) -> zenoh.Session:
+    """A session that keeps no rule of ours, linked when this returns. Raises ZError where it is not let in."""
+    settings = {
+        "mode": "client",
+        "connect/endpoints": [endpoint],
+        "connect/timeout_ms": CONNECT_MS,
+        "connect/exit_on_failure": True,
+        "scouting/multicast/enabled": False,
+        "region_name": region,
+        "transport/link/tls/root_ca_certificate": tls.ca,
+    }
+    if shows:
+        settings |= {
+            "transport/link/tls/enable_mtls": True,
+            "transport/link/tls/connect_certificate": tls.certificate,
+            "transport/link/tls/connect_private_key": tls.key,
+        }
+    config = zenoh.Config()
+    for key, value in settings.items():
+        config.insert_json5(key, json.dumps(value))
+    return zenoh.open(config)
+
+
+def replies(session: zenoh.Session, key: str) -> list[bytes]:
+    """What a query gets before it ends."""
+    found = session.get(key, target=zenoh.QueryTarget.ALL, payload=b"?", attachment=b"?", timeout=LIMIT_S)
+    return [reply.ok.payload.to_bytes() for reply in found if reply.ok is not None]
+
+
+def tokens(session: zenoh.Session) -> set[str]:
+    """Who is live, as far as the session may know."""
+    found = session.liveliness().get("skyfog/**", timeout=LIMIT_S)
+    live = session.liveliness().get(KEYS.all_live, timeout=LIMIT_S)
+    return {str(reply.ok.key_expr) for replies in (found, live) for reply in replies if reply.ok is not None}
+
+
+class Fleet:
+    """A robot and a replica that a router joins, all with certificates."""
+
+    def __init__(self, net: Net, authority: Authority, protocol: str) -> None:
+        self.endpoint = f"{protocol}/127.0.0.1:{free_tcp_port()}"
+        self.authority = authority
+        self.net = net
+        net.keep(open_session(ZenohConfig(mode="router", listen=[self.endpoint], tls=authority.tls("router")), ROUTER))
+        self.robot: TracedDriver = net.robot(link=self.link(authority.tls("robot")))
+        self.replica = self.another("0")
+
+    def link(self, tls: TlsConfig) -> ZenohConfig:
+        return ZenohConfig(connect=[self.endpoint], tls=tls)
+
+    def another(self, name: str) -> LocalReplica:
+        """One more replica, known to the robot when this returns, before whom nobody strange has joined."""
+        replica: LocalReplica = self.net.local(name, self.link(self.authority.tls("replica", SERVICE)))
+        assert self.robot.watched.joins.get(timeout=LIMIT_S) == replica.who
+        return replica
+
+    def works(self) -> bool:
+        return self.robot.ask(b"hello").wait() == b"hello"
+
+    def enter(self, tls: TlsConfig, region: str) -> zenoh.Session:
+        return self.net.keep(raw_session(self.endpoint, tls, region))
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "pki")
+
+
+@pytest.fixture(params=["tls", "quic"])
+def fleet(net: Net, authority: Authority, request: pytest.FixtureRequest) -> Fleet:
+    return Fleet(net, authority, request.param)
+
+
+def test_those_with_the_right_certificates_meet_at_a_router(fleet: Fleet) -> None:
+    assert fleet.works()
+
+
+@pytest.mark.parametrize("protocol", ["tls", "quic"])
+def test_those_with_the_right_certificates_need_no_router(net: Net, authority: Authority, protocol: str) -> None:
+    endpoint = f"{protocol}/127.0.0.1:{free_tcp_port()}"
+    robot = net.robot(link=ZenohConfig(listen=[endpoint], tls=authority.tls("robot")))
+    replica = net.local("0", ZenohConfig(connect=[endpoint], tls=authority.tls("replica", SERVICE)))
+    robot.watched.wait_for(replica.who)
+    assert robot.ask(b"hello").wait() == b"hello"
+
+
+def test_a_robot_may_dial_its_replicas(net: Net, authority: Authority) -> None:
+    endpoint = f"tls/127.0.0.1:{free_tcp_port()}"
+    replica = net.local("0", ZenohConfig(listen=[endpoint], tls=authority.tls("replica", SERVICE)))
+    robot = net.robot(link=ZenohConfig(connect=[endpoint], tls=authority.tls("robot")))
+    robot.watched.wait_for(replica.who)
+    assert robot.ask(b"hello").wait() == b"hello"
+
+
+def test_a_withdrawal_passes(fleet: Fleet) -> None:
+    slow = fleet.net.local("slow", fleet.link(fleet.authority.tls("replica", SERVICE)), echoes=False)
+    fleet.robot.watched.wait_for(slow.who)
+    assert fleet.works()
+    slow.driver.cancels.get(timeout=LIMIT_S)
+
+
+@pytest.mark.parametrize("who", ["nobody", "a stranger", "one whose time is over", "one who trusts another CA"])
+def test_who_has_no_good_certificate_is_not_let_in(fleet: Fleet, tmp_path: Path, who: str) -> None:
+    good, strange = fleet.authority.tls("robot"), Authority(tmp_path / "strange").tls("robot")
+    shown = {
+        "nobody": good,
+        "a stranger": strange.model_copy(update={"ca": good.ca}),
+        "one whose time is over": fleet.authority.tls("robot", expires=timedelta(minutes=-1)),
+        "one who trusts another CA": good.model_copy(update={"ca": strange.ca}),
+    }[who]
+    fleet.enter(good, "robots")  # so that it is not for another reason
+    with pytest.raises(zenoh.ZError):
+        fleet.enter(shown, "robots") if who != "nobody" else raw_session(fleet.endpoint, shown, "robots", shows=False)
+    assert fleet.works()
+
+
+def test_a_link_ends_when_its_certificate_does(net: Net, authority: Authority) -> None:
+    fleet = Fleet(net, authority, "tls")
+    passing = net.local("passing", fleet.link(authority.tls("replica", SERVICE, expires=timedelta(seconds=4))))
+    fleet.robot.watched.wait_for(passing.who)
+    assert fleet.robot.watched.leaves.get(timeout=LIMIT_S) == passing.who
+    assert fleet.works()
+
+
+@pytest.fixture
+def poses() -> Iterator[Callable[[zenoh.Session, ServiceKeys], None]]:
+    kept: list[object] = []
+
+    def act(session: zenoh.Session, keys: ServiceKeys) -> None:
+        def on_query(query: zenoh.Query) -> None:
+            with query:
+                query.reply(query.key_expr, b"false")
+
+        handler = zenoh.handlers.Callback(on_query, indirect=False)
+        kept.append(session.declare_queryable(keys.query(FAKE), handler, complete=True))
+        kept.append(session.liveliness().declare_token(keys.live(FAKE, to_chunk(SAID))))
+
+    yield act
+    kept.clear()
+
+
+Pose = Callable[[zenoh.Session, ServiceKeys], None]
+
+
+def live(keys: ServiceKeys, replica: ReplicaKey) -> str:
+    return keys.live(replica, to_chunk(SAID))
+
+
+def test_a_replica_in_its_place_is_seen_and_answers(fleet: Fleet, poses: Pose) -> None:
+    # the other tests of this file show nothing unless this one passes
+    watcher = fleet.enter(fleet.authority.tls("robot"), "robots")
+    poses(fleet.enter(fleet.authority.tls("replica", SERVICE), "replicas"), KEYS)
+    fleet.robot.watched.wait_for(FAKE)
+    assert tokens(watcher) == {live(KEYS, FAKE), live(KEYS, fleet.replica.who)}
+    assert replies(watcher, KEYS.query(FAKE)) == [b"false"]
+
+
+def test_a_robot_cannot_answer(fleet: Fleet, poses: Pose) -> None:
+    watcher = fleet.enter(fleet.authority.tls("robot"), "robots")
+    wrong = fleet.enter(fleet.authority.tls("robot"), "replicas")
+    poses(wrong, KEYS)
+    assert live(KEYS, fleet.replica.who) in tokens(wrong), "what it may do works, after what it may not"
+    fleet.another("1")
+    assert live(KEYS, FAKE) not in tokens(watcher)
+    assert replies(watcher, KEYS.query(FAKE)) == []
+    assert fleet.works()
+
+
+def test_a_replica_cannot_ask(fleet: Fleet) -> None:
+    wrong = fleet.enter(fleet.authority.tls("replica", SERVICE), "robots")
+    assert replies(wrong, KEYS.query(fleet.replica.who)) == []
+    assert tokens(wrong) == set()
+    right = fleet.enter(fleet.authority.tls("robot"), "robots")
+    assert replies(right, KEYS.query(fleet.replica.who)) != []
+    assert fleet.works()
+
+
+def test_a_replica_cannot_answer_for_another_service(fleet: Fleet, poses: Pose) -> None:
+    watcher = fleet.enter(fleet.authority.tls("robot"), "robots")
+    wrong = fleet.enter(fleet.authority.tls("replica", OTHER), "replicas")
+    poses(wrong, KEYS)
+    poses(wrong, ServiceKeys("test", OTHER))
+    assert replies(watcher, ServiceKeys("test", OTHER).query(FAKE)) == [b"false"], "its own it may"
+    fleet.another("1")
+    assert live(KEYS, FAKE) not in tokens(watcher)
+    assert replies(watcher, KEYS.query(FAKE)) == []
+    assert fleet.works()
+
+
+def test_a_robot_that_listens_keeps_others_out_by_itself(net: Net, authority: Authority, poses: Pose) -> None:
+    endpoint = f"tls/127.0.0.1:{free_tcp_port()}"
+    robot = net.robot(link=ZenohConfig(listen=[endpoint], tls=authority.tls("robot")))
+    for tls in (authority.tls("robot"), authority.tls("replica", OTHER)):
+        poses(net.keep(raw_session(endpoint, tls, "replicas")), KEYS)
+    replica = net.local("0", ZenohConfig(connect=[endpoint], tls=authority.tls("replica", SERVICE)))
+    assert robot.watched.joins.get(timeout=LIMIT_S) == replica.who
+    assert robot.ask(b"hello").wait() == b"hello"
+
+
+def test_a_large_payload_passes(fleet: Fleet) -> None:
+    payload = os.urandom(64 << 20)
+    assert fleet.robot.ask(payload).wait() == payload

@@ -1,0 +1,29 @@
+"""2,000 fixed seeds and 100 fresh ones: whole fleets under faults, every invariant after every event."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from skyfog_sim.replay import run
+
+FIXED = 2_000
+FRESH = 100
+CHUNK = 50  # seeds a test
+BASE = 1_000_000 + int.from_bytes(os.urandom(4), "big")  # another one in each run
+
+
+def assert_all_hold(first: int) -> None:
+    failures = run(range(first, first + CHUNK)).failures
+    assert not failures, "\n".join(["see it again with", *map(str, failures)])
+
+
+@pytest.mark.parametrize("first", range(0, FIXED, CHUNK))
+def test_fixed_seeds(first: int) -> None:
+    assert_all_hold(first)
+
+
+@pytest.mark.parametrize("first", range(BASE, BASE + FRESH, CHUNK))  # the seeds stand in the names of the tests
+def test_fresh_seeds(first: int) -> None:
+    assert_all_hold(first)

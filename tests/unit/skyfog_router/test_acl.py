@@ -1,0 +1,107 @@
+"""The table of who may do what: everything that is needed, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from skyfog_core.errors import ConfigError
+from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+from skyfog_router.acl import Member, access_control, common_name
+
+DETECT, PLAN = ServiceKeys("f", "/arm/detect"), ServiceKeys("f", "/plan")
+WHO = ReplicaKey("z", "0")
+TABLE = access_control("f", ["/arm/detect", "/plan"])
+
+
+def includes(rule: str, key: str) -> bool:
+    """Whether a key expression that may end in `/**` includes a key."""
+    return key.startswith(rule.removesuffix("**")) if rule.endswith("/**") else key == rule
+
+
+def allowed(name: str, flow: str, message: str, key: str, table: dict[str, Any] = TABLE) -> bool:
+    subjects = {s["id"] for s in table["subjects"] if name in s["cert_common_names"]}
+    ids = {rule for policy in table["policies"] if subjects & set(policy["subjects"]) for rule in policy["rules"]}
+    return any(
+        rule["id"] in ids
+        and flow in rule["flows"]
+        and message in rule["messages"]
+        and any(includes(allow, key) for allow in rule["key_exprs"])
+        for rule in table["rules"]
+    )
+
+
+ASKS = [("query", DETECT.query(WHO)), ("put", DETECT.cancel(WHO)), ("declare_liveliness_subscriber", DETECT.all_live)]
+ANSWERS = [
+    ("declare_queryable", DETECT.query(WHO)),
+    ("reply", DETECT.query(WHO)),
+    ("declare_subscriber", DETECT.cancel(WHO)),
+    ("liveliness_token", DETECT.live(WHO, "A")),
+]
+ASKING = pytest.mark.parametrize(("message", "key"), ASKS)
+ANSWERING = pytest.mark.parametrize(("message", "key"), ANSWERS)
+
+
+def test_what_is_not_allowed_is_denied() -> None:
+    assert TABLE["enabled"] is True
+    assert TABLE["default_permission"] == "deny"
+    assert {rule["permission"] for rule in TABLE["rules"]} == {"allow"}
+
+
+@ASKING
+def test_a_robot_asks_and_a_replica_does_not(message: str, key: str) -> None:
+    assert allowed("robot/f", "ingress", message, key)
+    assert not allowed("robot/f", "egress", message, key)
+    assert allowed("replica/f/arm.detect", "egress", message, key)
+    assert not allowed("replica/f/arm.detect", "ingress", message, key)
+
+
+@ANSWERING
+def test_a_replica_answers_and_a_robot_does_not(message: str, key: str) -> None:
+    assert allowed("replica/f/arm.detect", "ingress", message, key)
+    assert not allowed("replica/f/arm.detect", "egress", message, key)
+    assert allowed("robot/f", "egress", message, key)
+    assert not allowed("robot/f", "ingress", message, key)
+
+
+@pytest.mark.parametrize(("message", "key"), ASKS + ANSWERS)
+@pytest.mark.parametrize("flow", ["ingress", "egress"])
+def test_another_service_another_fleet_and_a_stranger_have_nothing_of_it(message: str, key: str, flow: str) -> None:
+    for name in ("replica/f/plan", "replica/f/arm", "replica/f", "robot/g", "router/g", "replica/g/arm.detect", "ca/f"):
+        assert not allowed(name, flow, message, key), name
+
+
+@pytest.mark.parametrize(("message", "key"), ASKS + ANSWERS)
+def test_a_router_passes_on_all_of_its_fleet_and_nothing_else(message: str, key: str) -> None:
+    for flow in ("ingress", "egress"):
+        assert allowed("router/f", flow, message, key)
+        assert not allowed("router/f", flow, message, key.replace("/f/", "/g/"))
+
+
+def test_a_service_is_the_same_however_it_is_spelt() -> None:
+    assert access_control("f", ["detect", "/detect"]) == access_control("f", ["/detect"])
+
+
+def test_names_that_could_be_mistaken_for_another_do_not_exist() -> None:
+    # fleet a.b with service c, and fleet a with service b/c
+    assert common_name("replica", "a.b", "c") != common_name("replica", "a", "b/c")
+    assert Member("replica", "f", ("/arm/detect",)).name == "replica/f/arm.detect"
+    assert Member("robot", "f", ("/arm/detect",)).name == "robot/f"
+
+
+@pytest.mark.parametrize(
+    ("role", "fleet", "service", "why"),
+    [
+        ("rabbit", "f", "", "robot, replica, router"),
+        ("robot", "f", "/detect", "names no service"),
+        ("replica", "f", "", "names its service"),
+        ("robot", "a/b", "", "fleet 'a/b'"),
+        ("robot", "", "", "not empty"),
+        ("replica", "f", "a b", "'a b'"),
+        ("replica", "f" * 30, "/" + "s" * 30, "64"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused(role: str, fleet: str, service: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        common_name(role, fleet, service)
