@@ -1,22 +1,18 @@
-"""A zenoh router by itself: `python -m skyfog_bench.zenoh_router ENDPOINT`, until SIGTERM."""
+"""`skyfog zenohd` without its command line: `python -m skyfog_bench.zenoh_router FLEET ENDPOINT`, until SIGTERM."""
 
 from __future__ import annotations
 
-import signal
 import sys
-from typing import Any
 
 from skyfog_core.config.router import ZenohConfig
-from skyfog_router.transport.zenoh import open_session
+from skyfog_router import zenohd
+from skyfog_router.acl import Member
 
 
 def main() -> None:
     """Route."""
-    ends = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before zenoh starts its threads
-    session: Any = open_session(ZenohConfig(mode="router", listen=[sys.argv[1]]))
-    signal.sigwait(ends)
-    session.close()
+    fleet, endpoint = sys.argv[1:]
+    zenohd.run(ZenohConfig(mode="router", listen=[endpoint]), Member("router", fleet, ()), lambda: None)
 
 
 if __name__ == "__main__":

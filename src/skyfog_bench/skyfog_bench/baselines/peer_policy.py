@@ -18,6 +18,7 @@ class PeerPolicy:
     """Membership and books; what happens to a request is the peer's."""
 
     name = "peer"
+    priority = 0  # of its requests at a replica
 
     def __init__(self) -> None:
         self.membership = Membership()
