@@ -6,7 +6,6 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from types import TracebackType
 
 from skyfog_bench.processes import BenchError
 
@@ -16,7 +15,7 @@ RETRY_S = 0.05
 
 
 class MemoryCap:
-    """A context manager: leaving it removes the group, once nobody is in it any more."""
+    """The limit of one process, until it is removed."""
 
     def __init__(self, pid: int, limit_bytes: int) -> None:
         """Raises BenchError that says why where this machine does not permit it."""
@@ -31,12 +30,8 @@ class MemoryCap:
                 self._folder.rmdir()
             raise BenchError(f"no memory limit for a process: {error}") from None
 
-    def __enter__(self) -> MemoryCap:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def remove(self) -> None:
+        """Remove the group of a process that has ended, or is about to."""
         until = time.monotonic() + REMOVE_LIMIT_S
         while self._folder.exists() and time.monotonic() < until:
             try:

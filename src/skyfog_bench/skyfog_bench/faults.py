@@ -106,18 +106,20 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None])
             why = str(error).splitlines()[0]
     say(f"starting three robots with {', '.join(POLICIES)}, and three replicas …")
     stage = _stage(processes, seed, network=network)
-    for fault in FAULTS:
-        if fault.name not in size.faults:
-            continue
-        if fault.link and network is None:
-            report.rows += _not_run(fault, why)
-            continue
-        say(f"{fault.name} …")
-        report.rows += rows_of(fault, *_judged(stage, fault, size))
+    try:
+        for fault in FAULTS:
+            if fault.name not in size.faults:
+                continue
+            if fault.link and network is None:
+                report.rows += _not_run(fault, why)
+                continue
+            say(f"{fault.name} …")
+            report.rows += rows_of(fault, *_judged(stage, fault, size))
+    finally:
+        stage.end()
     twice = stage.twice()
     if RESTART.name in size.faults:
         say(f"{RESTART.name} …")
-        processes.end([replica.process for replica in stage.replicas.values()])
         report.rows += rows_of(RESTART, *_router_restart(processes, size, seed))
     report.goals += _goals(report.rows, twice)
     return report

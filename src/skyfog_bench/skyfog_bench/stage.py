@@ -58,13 +58,14 @@ class Stage:
         self._times = times
         self._seed = seed
         self._burning: list[Process] = []
-        self._caps: list[MemoryCap] = []
+        self._caps: dict[str, MemoryCap] = {}
         self._stand_ins: dict[str, Process] = {}
         self._next_index = 0
+        self._others: list[Process] = []  # robots and their client
 
     def add_lane(self, lane: str, routing: dict[str, Any], program: Sequence[str] = (ROBOT,)) -> None:
         """To be called for every lane before `start`; see Fleet.lane."""
-        self.fleet.lane(lane, SERVICE, routing, program)
+        self._others.append(self.fleet.lane(lane, SERVICE, routing, program))
         self.lanes[lane] = len(self.lanes)
 
     def start(self) -> None:
@@ -72,6 +73,7 @@ class Stage:
         for zone in self._times:
             self.start_replica(zone)
         self.client = self.fleet.client()
+        self._others.append(self.client)
         for lane in self.lanes:
             self.client.ask(START_LIMIT_S + 5, do="wait", service=lane, limit_s=START_LIMIT_S)
         self.until_healed(START_LIMIT_S)
@@ -145,7 +147,7 @@ class Stage:
         """Let a replica leak until the kernel kills it. Raises BenchError where no limit can be set."""
         pid = self.replicas[zone].process.pid
         room = psutil.Process(pid).memory_info().rss + round(room_mb * 1e6)
-        self._caps.append(MemoryCap(pid, room))
+        self._caps[zone] = MemoryCap(pid, room)
         self.be(zone, leak_mb=mb_per_call)
 
     def go_mad(self, zone: str = FAULT_ZONE) -> None:
@@ -168,6 +170,7 @@ class Stage:
             self.shape(CLEAR, *self.replicas)
         self.processes.end(self._burning)
         self.processes.end(list(self._stand_ins.values()))
+        self._uncap()
         for zone, replica in list(self.replicas.items()):
             if not replica.process.alive() or zone in self._stand_ins:
                 self.start_replica(zone)
@@ -175,9 +178,20 @@ class Stage:
             replica.process.signal(signal.SIGCONT)
             _pin(replica.process.pid, os.sched_getaffinity(0))
             self.be(zone)
-        for cap in self._caps:
-            cap.__exit__(None, None, None)
-        self._burning, self._caps, self._stand_ins = [], [], {}
+        self._burning, self._stand_ins = [], {}
+
+    def end(self) -> None:
+        """End everything that was started here; what the replicas ran can still be counted."""
+        self._uncap()
+        replicas = [replica.process for replica in self.replicas.values()]
+        self.processes.end([*self._others, *self._burning, *self._stand_ins.values(), *replicas])
+
+    def _uncap(self) -> None:
+        """Take memory limits away, and the replicas below them, which may not have come to their end."""
+        for zone, cap in self._caps.items():
+            self.processes.end([self.replicas[zone].process])
+            cap.remove()
+        self._caps = {}
 
     def until_healed(self, limit_s: float = HEALED_LIMIT_S) -> list[str]:
         """Call until somebody has used every replica and everybody the one that faults hit, or `limit_s` is over.

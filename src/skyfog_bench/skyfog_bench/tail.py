@@ -1,9 +1,9 @@
-"""Tail latency beside peers, live: the same drawn service times for all, one replica killed and one frozen on the way.
+"""Tail latency beside peers, live: the same drawn service times for all, while a replica is killed and one frozen.
 
 Every lane calls side by side at one rate. Skyfog's policies, gRPC's hedging rules and FogROS2-FT's broadcast go through
 the same driver, transport and replicas, so that only decisions differ; grpcio, plain zenoh and native ROS 2 have
-servers of their own beside each replica, which die and freeze with it. A call without a right answer counts as one that
-took the whole deadline.
+servers of their own beside each replica, which die, come back and freeze with it. A call without a right answer counts
+as one that took the whole deadline.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ PEER_REPLICA = "skyfog_bench.nodes.peer_replica"
 PEER_CLIENT = "skyfog_bench.nodes.peer_client"
 GRPC = "skyfog_bench.baselines.grpc_echo"
 PROBE_LIMIT_S = 30.0
+KILL_AT, BACK_AT, FREEZE_AT = 0.2, 0.4, 0.7  # of the time; two of three replicas are always sound
 OVERHEAD_MS = 5.0  # of a call beside its service time, on a quiet machine
 TRY_MS = 250  # native ROS 2: above nearly all calls, below the slow ones
 
@@ -87,9 +88,18 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None])
 
 
 @dataclass(frozen=True, slots=True)
+class _Served:
+    """Where the peers' servers are found: an endpoint, and a port for each zone (0: no gRPC)."""
+
+    zenoh: str
+    grpc: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class _Peers:
     client: Process
     replicas: dict[str, Process]
+    served: _Served
     lanes: dict[str, int]
 
 
@@ -101,35 +111,37 @@ def _start(processes: Processes, stage: Stage, hedging_delay_ms: float, *, with_
     stage.add_lane("grpc_a6", {}, (PEER_PROXY, "grpc_a6", json.dumps(rules)))
     stage.add_lane("fogros2_ft", {}, (PEER_PROXY, "fogros2_ft", "{}"))
     stage.start()
-    endpoint, domain = free_endpoint(), stage.fleet.robot_domain
-    ports = {zone: free_tcp_port() if with_grpc else 0 for zone in ZONES}
+    served = _Served(free_endpoint(), {zone: free_tcp_port() if with_grpc else 0 for zone in ZONES})
     config = {
         "deadline_ms": DEADLINE_MS,
-        "zenoh": endpoint,
-        "grpc": list(ports.values()) if with_grpc else [],
+        "zenoh": served.zenoh,
+        "grpc": list(served.grpc.values()) if with_grpc else [],
         "services": [f"native_{zone}" for zone in ZONES],
         "try_ms": TRY_MS,
     }
-    client = processes.start("peer_client", PEER_CLIENT, json.dumps(config), domain=domain)
-    replicas = {}
-    for zone in ZONES:
-        executed = processes.folder / f"peer_{zone}.executed"
-        served = {"service": f"native_{zone}", "zenoh": endpoint, "grpc": ports[zone]}
-        echo = {**stage.drawn(zone), "executed": str(executed)}
-        words = json.dumps({**served, "echo": echo})
-        replicas[zone] = processes.start(f"peer_{zone}", PEER_REPLICA, words, domain=domain)
-        stage.all_replicas.append(Replica(replicas[zone], executed))
+    client = processes.start("peer_client", PEER_CLIENT, json.dumps(config), domain=stage.fleet.robot_domain)
+    replicas = {zone: _peer_replica(processes, stage, served, zone) for zone in ZONES}
     processes.wait_until(
         lambda: bool(client.ask(START_LIMIT_S, do="ready")["ready"]), client, "finds no servers", START_LIMIT_S
     )
     names = ["native", "zenoh", *(["grpc"] if with_grpc else [])]
-    peers = _Peers(client, replicas, {name: len(stage.lanes) + i for i, name in enumerate(names)})
+    peers = _Peers(client, replicas, served, {name: len(stage.lanes) + i for i, name in enumerate(names)})
     _paced(peers, 3, 10.0, stage.next_index)
     warm = client.receive(START_LIMIT_S)["calls"]
     for name in names:
         if all(call[3] != 0 for call in warm[name]):
             raise client.fault(f"{name}: no call is answered")
     return peers
+
+
+def _peer_replica(processes: Processes, stage: Stage, served: _Served, zone: str) -> Process:
+    """The peers' servers beside a replica; what they run counts in the stage's books."""
+    executed = processes.folder / f"peer_{zone}.{len(stage.all_replicas)}.executed"
+    echo = {**stage.drawn(zone), "executed": str(executed)}
+    config = {"service": f"native_{zone}", "zenoh": served.zenoh, "grpc": served.grpc[zone], "echo": echo}
+    started = processes.start(f"peer_{zone}", PEER_REPLICA, json.dumps(config), domain=stage.fleet.robot_domain)
+    stage.all_replicas.append(Replica(started, executed))
+    return started
 
 
 def _paced(peers: _Peers, count: int, hz: float, first: int) -> None:
@@ -141,11 +153,16 @@ def _called(processes: Processes, stage: Stage, peers: _Peers, size: Size, say: 
     seconds = size.calls / size.hz
 
     def during() -> None:
-        time.sleep(seconds / 3)
+        began = time.monotonic()
+        _sleep_until(began + KILL_AT * seconds)
         say("a is killed")
         stage.kill("a")
         processes.kill(peers.replicas["a"])
-        time.sleep(seconds / 3)
+        _sleep_until(began + BACK_AT * seconds)
+        say("a is back")
+        stage.start_replica("a")
+        peers.replicas["a"] = _peer_replica(processes, stage, peers.served, "a")
+        _sleep_until(began + FREEZE_AT * seconds)
         say("b is frozen")
         stage.freeze("b")
         peers.replicas["b"].signal(signal.SIGSTOP)
@@ -154,6 +171,10 @@ def _called(processes: Processes, stage: Stage, peers: _Peers, size: Size, say: 
     calls = stage.call(size.calls, size.hz, ANSWER_LIMIT_S, during)
     answer = peers.client.receive(ANSWER_LIMIT_S + 10)["calls"]
     return calls | {lane: [Call(*call) for call in made] for lane, made in answer.items()}
+
+
+def _sleep_until(when_s: float) -> None:
+    time.sleep(max(0.0, when_s - time.monotonic()))
 
 
 def _p95(seed: int) -> float:

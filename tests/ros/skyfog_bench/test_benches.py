@@ -98,7 +98,7 @@ def test_tail_lays_policies_and_peers_side_by_side() -> None:
         assert row["requests"] == 30
         assert row["executions_per_request"] > 0
     assert all(rows[lane]["failed"] == rows[lane]["wrong"] == 0 for lane in ("slo", "hedged", "broadcast", "grpc_a6"))
-    assert rows["broadcast"]["executions_per_request"] > 1.4  # three, then two, then one that still answers
+    assert rows["broadcast"]["executions_per_request"] > 1.6  # two or three at any time
     assert len(report["goals"]) == 4
 
 
