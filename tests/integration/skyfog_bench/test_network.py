@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -119,12 +119,13 @@ def test_a_one_way_partition_lets_requests_through_and_no_answers(pair: Pair) ->
 
 def test_nothing_is_left_when_the_bench_is_killed() -> None:
     code = (
-        "import sys, time\n"
+        "import os, time\n"
         "from skyfog_bench.netem import Network\n"
         "from skyfog_bench.processes import Processes\n"
         "with Processes({}) as processes:\n"
         "    network = Network(processes, ['robot', 'a'])\n"
-        "    inside = processes.start('one', 'http.server', '0', domain=0, inside=network.inside('a'))\n"
+        "    core = str(min(os.sched_getaffinity(0)))\n"
+        "    inside = processes.start('one', 'skyfog_bench.burn', core, domain=0, inside=network.inside('a'))\n"
         "    print('ready', network._process.pid, inside.pid, flush=True)\n"
         "    time.sleep(60)\n"
     )
@@ -136,7 +137,12 @@ def test_nothing_is_left_when_the_bench_is_killed() -> None:
         ours = Path("/proc/self/ns/net").readlink()
         wait_until("it is inside", lambda: Path(f"/proc/{pids[1]}/ns/net").readlink() != ours, LIMIT_S)
         bench.send_signal(signal.SIGKILL)
-    wait_until("its processes end", lambda: not any(_alive(pid) for pid in pids), LIMIT_S)
+    try:
+        wait_until("its processes end", lambda: not any(_alive(pid) for pid in pids), LIMIT_S)
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
     assert set(Path("/run/netns").glob("*")) == named
     assert not Path("/sys/class/net/skyfog0").exists()
 
