@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+from skyfog_core.wire.membership import Announcement, to_chunk
 from skyfog_interfaces.msg import Status
 from skyfog_interfaces.srv import Echo
 from support import stranger
@@ -30,7 +31,7 @@ def start_stranger(fleet: Fleet, how: str) -> None:
         "stranger",
         str(Path(stranger.__file__)),
         fleet.endpoint,
-        keys.live(who),
+        keys.live(who, to_chunk(Announcement())),
         keys.query(who),
         how,
         env={"PYTHONPATH": str(source)},

@@ -178,7 +178,7 @@ def test_more_calls_than_may_be_in_flight_fail_as_overloaded() -> None:
 def test_close_fails_open_calls_and_leaves_the_network(robot: Robot) -> None:
     caller = robot.call()
     robot.driver.close()
-    assert isinstance(only_failure(caller), NotExecuted)
+    assert isinstance(only_failure(caller), OutcomeUnknown), "it was asked, and may run"
     assert robot.transport.closed
 
 

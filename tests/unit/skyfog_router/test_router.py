@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skyfog_core.config.router import RoutingConfig
-from skyfog_core.errors import DeadlineExceeded, NoReplica, NotExecuted, Overloaded
+from skyfog_core.errors import DeadlineExceeded, NoReplica, NotExecuted, OutcomeUnknown, Overloaded
 from skyfog_core.units import MS
 from skyfog_core.wire.keys import ReplicaKey
 from skyfog_core.wire.membership import Announcement
@@ -107,19 +107,29 @@ def test_without_anybody_a_call_waits_and_fails_as_no_replica() -> None:
     assert type(fail.error) is NoReplica
 
 
-def test_close_fails_everything_open_once() -> None:
+def test_close_fails_everything_open_once_and_claims_no_more_than_is_certain() -> None:
     made = router(live=(A,))
     made.on_call(X, 0)
     made.on_call(Y, 0)
     made.on_reply(Y, A, "y", 1)
     error = NotExecuted("shutting down")
-    assert made.close(error, 9) == [Fail(X, error, 9)]
+    fail, cancel = made.close(error, 9)
+    assert isinstance(fail, Fail)
+    assert (fail.request_id, type(fail.error), str(fail.error)) == (X, OutcomeUnknown, "shutting down")
+    assert cancel == Cancel(X, A)
     assert made.close(error, 9) == []
     assert made.on_reply(X, A, "x", 10) == []
     assert made.on_timer(200 * MS) == []
     books = made.books
     assert (books.called, books.delivered, books.failed, books.late) == (2, 1, 1, 1)
     made.check()
+
+
+def test_close_is_certain_of_what_nobody_was_asked() -> None:
+    made = router()
+    made.on_call(X, 0)
+    error = NotExecuted("shutting down")
+    assert made.close(error, 9) == [Fail(X, error, 9)]
 
 
 def test_check_notices_a_lost_and_an_undying_request() -> None:

@@ -18,7 +18,7 @@ from skyfog_router.report import ServiceReport
 
 TYPE = "skyfog_interfaces/msg/RouterState"
 DEPTH = 1_000
-SETTLE_S = 0.5  # after the newest service was first heard of: discovery brings robots one after the other
+SETTLE_S = 2.0  # after the newest service was first heard of: discovery brings robots one after the other
 GONE_AFTER_S = 5 * PERIOD_S
 SPIN_S = 0.05
 
@@ -50,9 +50,14 @@ class Listener:
         end = time.monotonic() + limit_s
         while time.monotonic() < end:
             self.listen(SPIN_S)
-            if self._heard and time.monotonic() - self._newest_s >= SETTLE_S:
+            if self._heard and time.monotonic() - self._newest_s >= SETTLE_S and not self._awaited():
                 break
         return self.reports()
+
+    def _awaited(self) -> bool:
+        """Whether somebody is known to publish who was not heard yet."""
+        robots = {topic: {robot for on, robot, _ in self._heard if on == topic} for topic in self._topics}
+        return any(self._node.count_publishers(topic) > len(heard) for topic, heard in robots.items())
 
     def _find(self) -> None:
         for topic, types in self._node.get_topic_names_and_types():

@@ -11,8 +11,8 @@ from skyfog_core.wire.keys import ReplicaKey
 
 # first: the first copy; copy: beside the first at once; hedge: later, since no answer came; retry: after an error;
 # probe: a second copy to a replica on trial; rescue: beyond the extra-load budget, since the request would miss
-# otherwise; local: the fallback on the robot; newcomer: a replica that came while nobody was there to ask.
-Why = Literal["first", "copy", "hedge", "retry", "probe", "rescue", "local", "newcomer"]
+# otherwise; local: the fallback on the robot.
+Why = Literal["first", "copy", "hedge", "retry", "probe", "rescue", "local"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,12 @@ class Copy:
 
     replica: Replica
     waited_ns: int
+    queue_ns: float = 0.0  # of these, for those in front of it there, as far as was known when it was sent
+
+    @property
+    def served_ns(self) -> float:
+        """How long it has been worked on; less than 0: its turn is still to come."""
+        return self.waited_ns - self.queue_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,7 @@ class Hedged:
             plan.look_ns = at.now_ns + delay_ns
             return plan
         due_ns = at.latest_ns + delay_ns
-        left = [r for r in at.fresh if r not in {asked for asked, _ in plan.ask}]
+        left = without(at.fresh, plan)
         if at.now_ns >= due_ns:
             if left and len(plan.ask) < at.room:
                 left_ns, late_ns = at.deadline_ns - at.now_ns, (at.started_ns + at.deadline_ns) // 2
@@ -117,13 +123,18 @@ def diverse(at: Situation, wanted: int) -> Plan:
     return plan
 
 
-def misses(copies: Sequence[Copy], left_ns: float, now_ns: int) -> list[tuple[str, float]]:
+def without(replicas: Sequence[Replica], plan: Plan) -> list[Replica]:
+    """`replicas` but for those asked in `plan`."""
+    asked = {id(replica) for replica, _ in plan.ask}
+    return [replica for replica in replicas if id(replica) not in asked]
+
+
+def misses(copies: Sequence[Copy], left_ns: float) -> list[tuple[str, float]]:
     """For each copy its zone and P(no answer within left_ns | none so far), queues in front of it counted."""
     found = []
     for copy in copies:
-        replica = copy.replica
-        waited = max(0.0, copy.waited_ns - (replica.wait_ns(now_ns) if not copy.waited_ns else 0.0))
-        found.append((replica.key.zone, replica.survival(waited + left_ns) / replica.survival(waited)))
+        replica, served_ns = copy.replica, copy.served_ns
+        found.append((replica.key.zone, replica.survival(served_ns + left_ns) / replica.survival(served_ns)))
     return found
 
 
@@ -136,7 +147,7 @@ def allowed(fleet: Fleet, budget: LoadBudget, at: Situation, left_ns: int, late_
         return "hedge"
     if not fleet.known():
         return "rescue" if late_ns is None or at.now_ns >= late_ns else None
-    missing = fleet.zones.all_miss(misses(at.copies, max(0, left_ns), at.now_ns))
+    missing = fleet.zones.all_miss(misses(at.copies, max(0, left_ns)))
     return "rescue" if missing > RESCUE else None
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
-from statistics import median
 
 from skyfog_core.config.router import RoutingConfig
 from skyfog_core.ids import RequestId
@@ -15,8 +15,8 @@ from skyfog_core.units import MS, S
 from skyfog_core.wire.keys import ReplicaKey
 from skyfog_core.wire.membership import Announcement
 from skyfog_router.policy.actions import Action, Eject, Load, Readmit
-from skyfog_router.policy.health import SUSPECT, Health, HealthPolicy, State
-from skyfog_router.policy.latency import LatencySketch
+from skyfog_router.policy.health import FROZEN, SUSPECT, Health, HealthPolicy, Medians, State
+from skyfog_router.policy.latency import LEAST_NS, LatencySketch
 from skyfog_router.policy.zones import Zones
 
 KNOWN = 8.0  # answers of the service from which on its latency counts as known
@@ -34,6 +34,8 @@ class Replica:
     key: ReplicaKey
     said: Announcement
     pool: LatencySketch  # of the whole service
+    number: int = 0  # in the order of their coming
+    weight: int = 0  # of 64 bits, drawn from its name: for rendezvous hashing
     health: Health = field(default_factory=Health)
     sketch: LatencySketch = field(default_factory=LatencySketch)
     open: dict[RequestId, int] = field(default_factory=dict)  # asked and not over -> when asked
@@ -57,6 +59,8 @@ class Replica:
 
     def survival(self, ns: float) -> float:
         """P(no answer within ns), its own distribution drawn to the service's while little is known of it."""
+        if ns <= LEAST_NS:
+            return 1.0
         mine = self.sketch.survival(ns)
         own = self.sketch.count
         if own >= 10 * PRIOR_ANSWERS:
@@ -81,16 +85,16 @@ class Replica:
             return self.peak_ns
         return self.peak_ns * math.exp2(-(now_ns - self.peak_at_ns) / (8 * TAU_NS))
 
-    def overdue(self, now_ns: int) -> float:
-        """-ln S of the longest wait that still runs, by its own distribution."""
+    def silence(self, now_ns: int) -> float:
+        """-ln P(a sound replica is silent as long), the longest wait that still runs included."""
         if not self.open or self.sketch.count < PRIOR_ANSWERS:
-            return 0.0
-        longest = now_ns - next(iter(self.open.values()))
-        return self.sketch.hazard(longest)
+            return self.health.silence
+        asked_ns = next(iter(self.open.values()))
+        return self.health.silence_with(self.sketch.hazard(now_ns - asked_ns), asked_ns, now_ns)
 
     def suspect(self, now_ns: int) -> bool:
         """Whether it may be frozen: silent for longer than chance explains."""
-        return self.health.failures > 0 or self.health.silence + self.overdue(now_ns) >= SUSPECT
+        return self.health.failures > 0 or self.silence(now_ns) >= SUSPECT
 
     def took(self, ns: int, now_ns: int) -> None:
         """Peak-EWMA: a slower answer counts at once, a faster one by and by."""
@@ -115,23 +119,41 @@ class Fleet:
         self.replicas: dict[ReplicaKey, Replica] = {}
         self.last_winner: ReplicaKey | None = None
         self._away: OrderedDict[ReplicaKey, Replica] = OrderedDict()  # left; still answering, or cut off for a while
+        self._came = 0
+        # What the questions below need of `replicas`, kept by event, since there may be a hundred of them.
+        self._remote: list[Replica] = []
+        self._local: Replica | None = None
+        self._busy: dict[ReplicaKey, Replica] = {}  # with open requests
+        self._sick: dict[ReplicaKey, Replica] = {}  # remote ones that are not healthy
+        self._medians = Medians()  # of remote ones
+        self._back_ns = 0  # nobody pushes back after
+        self._no_trial_ns = 0  # nobody is on trial before, but for what resets this
 
     def reconfigure(self, config: RoutingConfig) -> None:
         self.config = config
         self.policy.config = config.health
+        self._no_trial_ns = 0
+        for replica in self._remote:
+            self._tell_median(replica)
 
     def join(self, key: ReplicaKey, said: Announcement, now_ns: int) -> None:
         """A replica came, or a new process in its place, of which nothing is known."""
         known = self.replicas.get(key) or self._away.pop(key, None)
         if known is None or known.said.boot != said.boot:
-            known = Replica(key, said, self.pool, heard_ns=now_ns, told_ns=now_ns)
+            weight = int.from_bytes(hashlib.blake2b(str(key).encode(), digest_size=8).digest())
+            known = Replica(key, said, self.pool, weight=weight, heard_ns=now_ns, told_ns=now_ns)
         known.said = said
+        if key not in self.replicas:
+            self._came += 1
+        known.number = self.replicas[key].number if key in self.replicas else self._came
         self.replicas[key] = known
+        self._members_changed()
 
     def leave(self, key: ReplicaKey) -> None:
         """A replica drains, died or is cut off. What it did is kept for a while: it may be back."""
         replica = self.replicas.pop(key, None)
         if replica is not None:
+            self._members_changed()
             self._away[key] = replica
             if len(self._away) > MOST_AWAY:
                 self._away.popitem(last=False)
@@ -140,23 +162,24 @@ class Fleet:
         """Nothing is under way any more."""
         for replica in [*self.replicas.values(), *self._away.values()]:
             replica.open.clear()
+        self._busy.clear()
+        self._no_trial_ns = 0
 
     def find(self, key: ReplicaKey) -> Replica | None:
         """A replica that is there, or was until lately."""
         return self.replicas.get(key) or self._away.get(key)
 
     def remote(self) -> list[Replica]:
-        """Those that are not on the robot."""
-        return [r for r in self.replicas.values() if not r.said.local]
+        """Those that are not on the robot. Not to be changed by the caller."""
+        return self._remote
 
     def local(self) -> Replica | None:
         """The fallback on the robot itself."""
-        return next((r for r in self.replicas.values() if r.said.local), None)
+        return self._local
 
     def panic(self) -> bool:
         """Whether health is not believed at present."""
-        states = [r.health.state for r in self.replicas.values() if not r.said.local]
-        return self.policy.panic(states.count(State.HEALTHY), len(states))
+        return self.policy.panic(len(self._remote) - len(self._sick), len(self._remote))
 
     def known(self) -> bool:
         """Whether enough answers came to plan by."""
@@ -164,12 +187,9 @@ class Fleet:
 
     def fit(self, now_ns: int) -> list[Replica]:
         """Remote replicas that may be asked for an answer: not ejected, not on trial, not pushing back."""
-        found = [
-            r
-            for r in self.replicas.values()
-            if r.health.state is State.HEALTHY and r.back_ns <= now_ns and not r.said.local
-        ]
-        return self.remote() if not found or self.panic() else found
+        if (not self._sick and self._back_ns <= now_ns) or self.panic():
+            return self._remote
+        return [r for r in self._remote if r.health.state is State.HEALTHY and r.back_ns <= now_ns] or self._remote
 
     # events
 
@@ -177,6 +197,7 @@ class Fleet:
         replica = self.replicas.get(key)
         if replica is not None:
             replica.open[request_id] = now_ns
+            self._busy[key] = replica
             replica.asked += 1
             replica.sent_since += 1
 
@@ -192,11 +213,17 @@ class Fleet:
         if not replica.said.local:
             self.pool.answer(net_ns, now_ns)
         replica.took(took_ns, now_ns)
-        replica.health.on_answer(net_ns)
+        health = replica.health
+        health.on_answer(self.config.health, net_ns, now_ns)
+        self._tell_median(replica)
         replica.answered += 1
-        if replica.health.state is State.HEALTHY:
-            return self._judge(replica, now_ns)
-        replica.health.readmit()
+        ejected = self._judge(replica, now_ns)
+        if ejected or health.state is State.HEALTHY:
+            return ejected
+        if health.state is State.EJECTED and health.why != FROZEN:
+            return []  # to what it was asked before; only to silence an answer is the cure
+        health.readmit()
+        self._state_changed(replica)
         return [Readmit(key)]
 
     def on_refused(self, key: ReplicaKey, request_id: RequestId, load: Load, now_ns: int) -> None:
@@ -205,7 +232,8 @@ class Fleet:
         if replica is not None:
             self._told(replica, load, now_ns)
             replica.back_ns = max(replica.back_ns, now_ns + load.retry_after_ns)
-            replica.health.silence = 0.0
+            self._back_ns = max(self._back_ns, replica.back_ns)
+            replica.health.on_sign_of_life(now_ns)
 
     def on_failed(self, key: ReplicaKey, request_id: RequestId, why: str, load: Load, now_ns: int) -> list[Action]:
         """An answer that is none, a service that raised, or a link that was lost."""
@@ -226,6 +254,8 @@ class Fleet:
         if replica is None:
             return []
         asked_ns = now_ns - waited_ns
+        if asked_ns >= replica.told_ns and replica.sent_since:  # withdrawn: it waits there no longer
+            replica.sent_since -= 1
         if replica.sketch.count >= PRIOR_ANSWERS:
             hazard = replica.sketch.hazard(waited_ns)
             replica.health.on_silence(hazard, asked_ns, now_ns)
@@ -249,35 +279,80 @@ class Fleet:
     def look(self, now_ns: int) -> list[Action]:
         """Eject who is overdue, let those try again whose ejection is over."""
         actions: list[Action] = []
-        for replica in self.replicas.values():
+        concerned = {**self._busy, **self._sick}
+        for replica in sorted(concerned.values(), key=lambda replica: replica.number):
             if replica.health.state is State.EJECTED and replica.health.until_ns <= now_ns:
                 if self.config.repeat == "idempotent" and self.config.extra_load:
                     replica.health.try_again()
                 else:  # no copy on the side is allowed
                     replica.health.readmit(probation=True)
                     actions.append(Readmit(replica.key))
+                self._state_changed(replica)
             elif replica.open and replica.health.state is State.HEALTHY:
                 actions += self._judge(replica, now_ns)
         return actions
 
     def on_trial(self, now_ns: int) -> Iterator[Replica]:
-        """Whom a real request may be copied to, to see how it does: after an ejection, unknown, or long unheard."""
-        for replica in self.replicas.values():
-            if replica.said.local or replica.open or now_ns - replica.tried_ns < TRIAL_EVERY_NS:
+        """Whom a real request may be copied to, to see how it does: after an ejection, unknown, or long unheard.
+
+        Only the policies that plan by latencies try the unknown and the unheard.
+        """
+        if now_ns < self._no_trial_ns:
+            return
+        learns = self.config.policy in {"slo", "hedged"}
+        due_ns = now_ns + STALE_NS
+        for replica in self._remote:
+            if replica.health.state is State.EJECTED:
+                continue  # _state_changed tells when that is no longer so
+            if replica.health.state is State.HEALTHY and not learns:
                 continue
-            if replica.back_ns > now_ns or replica.health.state is State.EJECTED:
-                continue
-            unknown = replica.sketch.count < PRIOR_ANSWERS or now_ns - replica.heard_ns > STALE_NS
-            if replica.health.state is State.PROBING or unknown:
+            on_trial = replica.health.state is State.PROBING or replica.sketch.count < PRIOR_ANSWERS
+            replica_ns = max(replica.tried_ns + TRIAL_EVERY_NS, replica.back_ns)
+            if not on_trial:
+                replica_ns = max(replica_ns, replica.heard_ns + STALE_NS + 1)
+            if replica_ns <= now_ns:
+                if replica.open:
+                    continue  # _over tells when that is no longer so
                 yield replica
+            due_ns = min(due_ns, replica_ns)
+        self._no_trial_ns = due_ns
 
     # inside
+
+    def _members_changed(self) -> None:
+        there = self.replicas
+        self._remote = [r for r in there.values() if not r.said.local]
+        self._local = next((r for r in there.values() if r.said.local), None)
+        self._busy = {key: r for key, r in there.items() if r.open}
+        self._sick = {r.key: r for r in self._remote if r.health.state is not State.HEALTHY}
+        self._back_ns = max((r.back_ns for r in self._remote), default=0)
+        self._no_trial_ns = 0
+        self._medians = Medians()
+        for replica in self._remote:
+            self._tell_median(replica)
+
+    def _state_changed(self, replica: Replica) -> None:
+        if replica.health.state is State.HEALTHY or replica.said.local:
+            self._sick.pop(replica.key, None)
+        elif replica.key in self.replicas:
+            self._sick[replica.key] = replica
+        self._no_trial_ns = 0
+        self._tell_median(replica)
+
+    def _tell_median(self, replica: Replica) -> None:
+        if not replica.said.local and replica.key in self.replicas:
+            enough = replica.health.answers >= self.config.health.outlier_samples
+            self._medians.tell(replica.key, replica.health.median_ns if enough else None)
 
     def _over(self, key: ReplicaKey, request_id: RequestId, now_ns: int) -> tuple[Replica | None, int]:
         replica = self.find(key)
         if replica is None:
             return None, 0
         asked_ns = replica.open.pop(request_id, None)
+        if not replica.open:
+            self._busy.pop(key, None)
+            if replica.sketch.count < PRIOR_ANSWERS + 1.0 or now_ns - replica.heard_ns > STALE_NS or key in self._sick:
+                self._no_trial_ns = 0
         return (None, 0) if asked_ns is None else (replica, max(1, now_ns - asked_ns))
 
     def _told(self, replica: Replica, load: Load, now_ns: int) -> None:
@@ -292,32 +367,19 @@ class Fleet:
         if usual is not None:
             self.zones.observe(replica.key, took_ns > usual, now_ns)
 
-    def _median_beside(self, replica: Replica) -> float | None:
-        """The median of the other replicas' median latencies."""
-        enough = self.config.health.outlier_samples
-        medians = [
-            r.health.median_ns
-            for r in self.replicas.values()
-            if r is not replica and not r.said.local and len(r.health.recent) >= enough
-        ]
-        return median(medians) if medians else None
-
     def _judge(self, replica: Replica, now_ns: int) -> list[Action]:
         health = replica.health
         if replica.said.local or replica.key not in self.replicas:
             return []
-        if health.state is State.PROBING:
-            failed = health.failures or health.silence >= SUSPECT or replica.overdue(now_ns) >= SUSPECT
-            why = f"still so on trial: {health.why}" if failed else ""
-        elif health.state is State.HEALTHY:
-            why = self.policy.verdict(health, replica.overdue(now_ns), lambda: self._median_beside(replica))
-        else:
+        if health.state is State.EJECTED:
             return []
+        judge = self.policy.verdict if health.state is State.HEALTHY else self.policy.on_trial
+        why = judge(health, replica.silence(now_ns), self._medians.beside(replica.key))
         if not why:
             return []
-        remote = self.remote()
-        out = sum(1 for r in remote if r.health.state is not State.HEALTHY and r is not replica)
-        if not self.policy.may_eject(out, len(remote)):
+        out = len(self._sick) - (replica.key in self._sick)
+        if not self.policy.may_eject(out, len(self._remote)):
             return []
         for_ns = health.eject(self.config.health, why, now_ns)
+        self._state_changed(replica)
         return [Eject(replica.key, for_ns, f"{why} (out for {for_ns / MS:.0f} ms)")]

@@ -11,6 +11,7 @@ from skyfog_core.errors import ConfigError
 from skyfog_core.wire.keys import ReplicaKey
 
 TOLERANCE = 1e-6  # relative, of numbers that two replicas computed alike
+NOUGHT = 1e-9  # what is left of numbers that should cancel out
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ class BestByDeadline:
         if self._late:
             return given
         found = self._sign * float(field_of(given.response, self._field))
-        if self._best is None or found < self._best[0]:  # of a NaN both are false: it never replaces a number
+        found = math.inf if math.isnan(found) else found  # worse than any number
+        if self._best is None or found < self._best[0]:
             self._best = (found, given)
         return None
 
@@ -138,7 +140,7 @@ def agree(one: Any, other: Any, fields: list[str]) -> bool:
 
 def _same(one: Any, other: Any) -> bool:
     if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=TOLERANCE) or (math.isnan(one) and math.isnan(other))
+        return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=NOUGHT) or (math.isnan(one) and math.isnan(other))
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(_same(a, b) for a, b in zip(one, other, strict=True))
     slots = getattr(type(one), "get_fields_and_field_types", None)

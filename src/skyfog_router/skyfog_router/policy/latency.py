@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from skyfog_core.units import US, S
 
 GAMMA = 1.08
@@ -32,33 +30,37 @@ class LatencySketch:
     def __init__(self, memory: float = MEMORY, half_life_ns: int = HALF_LIFE_NS) -> None:
         self._growth = 1.0 + 1.0 / memory
         self._half_life_ns = half_life_ns
-        self._answered = np.zeros(BUCKETS)
-        self._censored = np.zeros(BUCKETS)
+        self._answered = [0.0] * BUCKETS
+        self._censored = [0.0] * BUCKETS
+        self._never = 0.0
+        self._low, self._high = BUCKETS, -1  # the buckets in which there is anything
         self._weight = 1.0  # of an observation made now
         self._answers = 0.0  # sum of weights
         self._now_ns = 0
         self._survival = [1.0] * BUCKETS  # after each bucket's upper edge
         self._floor = 1.0
         self._news = 0
+        self._stale = False  # S does not tell enough of the news
+        self.seen = 0  # observations of any kind
 
     def answer(self, took_ns: int, now_ns: int) -> None:
         """An answer came after `took_ns`."""
         self._age(now_ns)
-        self._answered[_bucket(took_ns)] += self._weight
+        self._answered[self._bucket(took_ns)] += self._weight
         self._answers += self._weight
-        self._news += 1
+        self._noted()
 
     def censor(self, waited_ns: int, now_ns: int) -> None:
         """No answer came within `waited_ns`, and then nobody waited any more."""
         self._age(now_ns)
-        self._censored[_bucket(waited_ns)] += self._weight
-        self._news += 1
+        self._censored[self._bucket(waited_ns)] += self._weight
+        self._noted()
 
     def never(self, now_ns: int) -> None:
         """No answer will ever come: the replica was lost, or failed."""
         self._age(now_ns)
-        self._censored[-1] += self._weight
-        self._news += 1
+        self._never += self._weight
+        self._noted()
 
     @property
     def count(self) -> float:
@@ -67,17 +69,18 @@ class LatencySketch:
 
     def survival(self, ns: float) -> float:
         """P(no answer within ns), 0 < P <= 1: never certain, however many answers there were."""
-        if self._news:
-            self._refresh()
         if ns <= LEAST_NS:
             return 1.0
+        if self._stale:
+            self._refresh()
         place = math.log(ns / LEAST_NS) / _LOG_GAMMA
         low = int(place)
         curve = self._survival
         if low >= BUCKETS - 1:
             between = curve[-1]
         else:
-            between = curve[low] + (curve[low + 1] - curve[low]) * (place - low)
+            between = curve[low]
+            between += (curve[low + 1] - between) * (place - low)
         return max(self._floor, between)
 
     def hazard(self, ns: float) -> float:
@@ -86,7 +89,7 @@ class LatencySketch:
 
     def quantile(self, q: float) -> int | None:
         """The time within which a share q is answered, ns; None where it is not known, or fewer ever are."""
-        if self._news:
+        if self._stale:
             self._refresh()
         if not self._answers or not 0.0 < q < 1.0:
             return None
@@ -107,25 +110,36 @@ class LatencySketch:
         self._now_ns = max(now_ns, self._now_ns)
         self._weight *= self._growth * 2.0 ** min(60.0, passed_ns / self._half_life_ns)
         if self._weight > _RESCALE:
-            self._answered /= self._weight
-            self._censored /= self._weight
+            self._answered = [part / self._weight for part in self._answered]
+            self._censored = [part / self._weight for part in self._censored]
+            self._never /= self._weight
             self._answers /= self._weight
             self._weight = 1.0
 
-    def _refresh(self) -> None:
+    def _noted(self) -> None:
         """Compute S again once enough is new: a sixteenth of what is known, or anything where little is."""
-        count = self.count
-        if self._news < count / 16:
-            return
-        self._news = 0
-        reached = np.cumsum((self._answered + self._censored)[::-1])[::-1]
-        hazards = np.divide(self._answered, reached, out=np.zeros(BUCKETS), where=reached > 0)
-        self._survival = np.cumprod(1.0 - hazards).tolist()
-        self._floor = 0.5 / (count + 1.0)
+        self._news += 1
+        self.seen += 1
+        self._stale = self._news >= self.count / 16
 
+    def _refresh(self) -> None:
+        self._news, self._stale = 0, False
+        reached = self._never
+        parts = []  # of those that reached a bucket, how many went on; from the last bucket to the first
+        for i in range(self._high, self._low - 1, -1):
+            answered = self._answered[i]
+            reached += answered + self._censored[i]
+            parts.append(1.0 - answered / reached if answered else 1.0)
+        curve, left = [1.0] * self._low, 1.0
+        for part in reversed(parts):
+            left *= part
+            curve.append(left)
+        self._survival = curve + [left] * (BUCKETS - len(curve))
+        self._floor = 0.5 / (self.count + 1.0)
 
-def _bucket(ns: int) -> int:
-    """The bucket i with LEAST * GAMMA ** (i - 1) < ns <= LEAST * GAMMA ** i."""
-    if ns <= LEAST_NS:
-        return 0
-    return min(BUCKETS - 2, math.ceil(math.log(ns / LEAST_NS) / _LOG_GAMMA))
+    def _bucket(self, ns: int) -> int:
+        """The bucket i with LEAST * GAMMA ** (i - 1) < ns <= LEAST * GAMMA ** i, and something will be in it."""
+        i = 0 if ns <= LEAST_NS else min(BUCKETS - 1, math.ceil(math.log(ns / LEAST_NS) / _LOG_GAMMA))
+        self._low = min(self._low, i)
+        self._high = max(self._high, i)
+        return i

@@ -41,7 +41,8 @@ def price_aware(fleet: Fleet, replica: Replica, now_ns: int) -> float:
     price = replica.said.price_per_hour or UNKNOWN_PRICE
     usual_ns = replica.quantile(0.5) or 0
     late = fleet.config.slo_ms and usual_ns + replica.wait_ns(now_ns) > fleet.config.slo_ms * 1e6
-    per_request = price * max(1.0, replica.service_ns) / replica.said.capacity
+    service_ns = replica.service_ns or replica.pool.quantile(0.5) or 1
+    per_request = price * service_ns / replica.said.capacity
     return per_request + (1e21 if late else 0.0)
 
 
@@ -57,21 +58,27 @@ RULES: dict[RankName, Cost] = {
 def order(fleet: Fleet, replicas: list[Replica], affinity: bytes, now_ns: int) -> list[Replica]:
     """`replicas` with the one to be asked first in front."""
     rule = fleet.config.rank
+    if rule == "sticky":
+        robot = int.from_bytes(hashlib.blake2b(affinity, digest_size=8).digest())
+        return sorted(replicas, key=lambda r: (r.suspect(now_ns), _rendezvous(robot, r), r.key))
     if len(replicas) > MOST_RANKED:
         last = fleet.replicas.get(fleet.last_winner) if fleet.last_winner else None
         sample = fleet.random.sample(replicas, MOST_RANKED)
         replicas = sample if last is None or last in sample or last not in replicas else [last, *sample]
-    if rule == "sticky":
-        return sorted(replicas, key=lambda r: (r.suspect(now_ns), _rendezvous(affinity, r)))
     if rule == "p2c":
         return _two_choices(fleet, replicas, now_ns)
     cost = RULES[rule]
-    return sorted(replicas, key=lambda r: (r.suspect(now_ns), cost(fleet, r, now_ns), r.key))
+    found = [(r.suspect(now_ns), cost(fleet, r, now_ns), r.key, r) for r in replicas]
+    found.sort()  # keys differ, so that replicas are never compared
+    return [one[3] for one in found]
 
 
-def _rendezvous(affinity: bytes, replica: Replica) -> bytes:
+def _rendezvous(affinity: int, replica: Replica) -> int:
     """Highest random weight: a replica that goes moves only the requests that it had (Thaler and Ravishankar, 1998)."""
-    return hashlib.blake2b(affinity + str(replica.key).encode(), digest_size=8).digest()
+    mixed = affinity ^ replica.weight
+    for _ in range(2):  # the finish of SplitMix64 (Steele et al., 2014): a hash of both, without one a replica and call
+        mixed = (mixed ^ mixed >> 31) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+    return mixed ^ mixed >> 31
 
 
 def _two_choices(fleet: Fleet, replicas: list[Replica], now_ns: int) -> list[Replica]:

@@ -81,12 +81,14 @@ class Request:
         self.attempts = 0
         self.done = False
         self._rules, self._gather, self._affinity = rules, gather, affinity
+        self._queued: dict[ReplicaKey, float] = {}  # ns that a copy was to wait there
         self._pauses: dict[ReplicaKey, _Pause] = {}
         self._gave: set[ReplicaKey] = set()  # answered validly, and more answers are wanted
         self._rejoined: set[ReplicaKey] = set()  # asked, and a new process since: not asked yet
         self._may_have_run = False  # somewhere, even if a new process has taken that replica's place since
         self._hopeless = False  # the request itself is at fault
         self._slo_told = rules.config.answer == "first"
+        self._by_slo = False  # the best of what had come by the SLO was delivered
 
     def advance(self, now_ns: int) -> list[Action]:
         """Ask whom the policy wants asked now, and decide when to look again."""
@@ -160,8 +162,13 @@ class Request:
             self._slo_told = True
             given = self._gather.at_slo()
             if given:
+                self._by_slo = True
                 return self._deliver(given, now_ns)
         return self.advance(now_ns)
+
+    def in_time(self, now_ns: int) -> bool:
+        """Whether an answer delivered now is within the SLO, however late the timer that had it delivered."""
+        return now_ns <= self.slo_ns or self._by_slo
 
     def close(self, error: RequestError, now_ns: int) -> list[Action]:
         """The service shuts down: the best answer so far, or a failure that is no more certain than it may be."""
@@ -177,19 +184,23 @@ class Request:
     def _plan(self, now_ns: int) -> Plan:
         fleet = self._rules.fleet
         config = self._rules.config
-        busy = sum(1 for key in self.asked if key in fleet.replicas)
+        busy = sum(
+            1 for key in self.asked.keys() - self.trials if key in fleet.replicas and not fleet.replicas[key].local
+        )
         room = min(config.fan_out - busy, config.max_attempts - self.attempts)
         if room < 1 or not may_send(config, self.attempts, len(self.asked), self._may_have_run):
             return Plan()
         everybody = config.policy == "broadcast"
         free = fleet.remote() if everybody else fleet.fit(now_ns)
         if self.asked or self.ended or self._pauses or self._gave:
-            free = [r for r in free if self._free(r.key, now_ns)]
+            taken = {*self.asked, *self.ended, *self._gave}
+            taken |= {key for key, pause in self._pauses.items() if pause.until_ns > now_ns}
+            free = [r for r in free if r.key not in taken]
             if not free and not everybody:  # rather one that is ejected than none
-                free = [r for r in fleet.remote() if self._free(r.key, now_ns)]
+                free = [r for r in fleet.remote() if r.key not in taken]
         fresh = free if everybody else order(fleet, free, self._affinity, now_ns)
         copies = [
-            Copy(replica, now_ns - asked_ns)
+            Copy(replica, now_ns - asked_ns, self._queued[key])
             for key, asked_ns in self.asked.items()
             if key not in self._rejoined and key not in self.trials and (replica := fleet.find(key))
         ]
@@ -210,6 +221,7 @@ class Request:
         if why == "first" and self.attempts:
             why = "retry"
         self.asked[replica.key] = now_ns
+        self._queued[replica.key] = replica.wait_ns(now_ns)
         self.trials.discard(replica.key)  # of an earlier copy
         budget_ms = max(1, (self.deadline_ns - now_ns) // MS)
         self._rules.fleet.on_sent(replica.key, self.request_id, now_ns)
@@ -221,7 +233,7 @@ class Request:
         local = fleet.local()
         if local is None or not self._free(local.key, now_ns):
             return []
-        if fleet.remote() and not fleet.panic():
+        if fleet.remote() and not fleet.panic() and self._others():
             needs_ns = local.sketch.quantile(LOCAL_QUANTILE)
             whole_ns = self.deadline_ns - self.started_ns
             keep_ns = whole_ns * LOCAL_UNKNOWN if needs_ns is None else needs_ns * LOCAL_SLACK
@@ -231,6 +243,12 @@ class Request:
                 self.look_ns = min(self.look_ns, due_ns)
                 return []
         return self._ask(local, "local", now_ns)
+
+    def _others(self) -> bool:
+        """Whether a replica that is not on the robot may still answer."""
+        if self.asked.keys() - self.trials:
+            return True
+        return any(r.key not in self.ended and r.key not in self._gave for r in self._rules.fleet.remote())
 
     def _pause_ns(self, replica: ReplicaKey, load: Load) -> int:
         refusals = self._pauses[replica].refusals + 1 if replica in self._pauses else 1

@@ -179,7 +179,7 @@ class Router:
 
     def snapshot(self, now_ns: int) -> ServiceSnapshot:
         """What is known, for those who look."""
-        books, slo_ns = self.books, self._slo.get(self._fleet, now_ns)
+        books, slo_ns = self.books, self._slo.in_force_ns(self._config)
         sends = books.sends
         return ServiceSnapshot(
             policy=self._config.policy,
@@ -296,12 +296,13 @@ class Router:
             learnt += over(key, request_id, now_ns)
         if request.asked:
             self._trials[request_id] = request
-        if any(isinstance(action, Deliver) for action in actions):
+        answered, in_time = any(isinstance(action, Deliver) for action in actions), request.in_time(now_ns)
+        if answered:
             took_ns = now_ns - request.started_ns
             self._took.answer(max(1, took_ns), now_ns)
-            self.books.within_slo += now_ns <= request.slo_ns
-        if self._config.policy == "slo" and request.slo_ns < request.deadline_ns:
-            self._caution.observe(now_ns <= request.slo_ns, self._config.slo_target)
+            self.books.within_slo += in_time
+        if self._config.policy == "slo" and request.slo_ns < request.deadline_ns and (answered or not in_time):
+            self._caution.observe(in_time, self._config.slo_target)  # that all refused at once tells nothing of it
         return learnt
 
     def _count(self, actions: list[Action]) -> list[Action]:

@@ -23,9 +23,11 @@ comes of it: it shrinks with a miss and grows with a request in time, such that 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 
+from skyfog_core.config.router import RoutingConfig
 from skyfog_core.units import MS, S
-from skyfog_router.policy.fanout import Copy, Plan, Situation, allowed, diverse, misses
+from skyfog_router.policy.fanout import Copy, Plan, Situation, allowed, diverse, misses, without
 from skyfog_router.policy.fleet import Fleet, Replica
 from skyfog_router.policy.load_budget import LoadBudget
 from skyfog_router.policy.rank import order
@@ -37,6 +39,7 @@ BROKE = 8  # looks a SLO while there is no token for a copy
 NEXT = 4  # of the ranked replicas, how many are weighed as the next copy
 MOST_COPIES = 6  # that a learnt SLO counts on
 LEARN_EVERY_NS = S
+LEARN_NEWS = 16  # and only once so large a part of what is known is new, as the sketches themselves
 BUDGET_SHARE = 0.9  # the rest is for what replaces lost copies
 
 
@@ -69,12 +72,12 @@ class Slo:
         if not fleet.known() or fleet.panic():
             return self._everybody(fleet, budget, at)
         plan = diverse(at, at.least)
-        copies = [*at.copies, *(Copy(replica, 0) for replica, _ in plan.ask)]
-        left = [r for r in at.fresh if all(r is not asked for asked, _ in plan.ask)]
+        copies = [*at.copies, *(Copy(replica, 0, replica.wait_ns(at.now_ns)) for replica, _ in plan.ask)]
+        left = without(at.fresh, plan)
         whole_ns = max(1, at.slo_ns - at.started_ns)
         left_ns = whole_ns - (at.now_ns - at.started_ns) % whole_ns  # missed: the same again
         while left and len(plan.ask) < at.room:
-            one, after_ns = self._next(fleet, budget, at, copies, left, left_ns)
+            one, after_ns = self._next(fleet, budget, copies, left, whole_ns, left_ns, at.now_ns)
             if after_ns > 0:
                 plan.look_ns = at.now_ns + after_ns
                 break
@@ -84,7 +87,7 @@ class Slo:
                 plan.look_ns = at.now_ns + max(1, left_ns // BROKE)
                 break
             plan.ask.append((one, why))
-            copies.append(Copy(one, 0))
+            copies.append(Copy(one, 0, one.wait_ns(at.now_ns)))
             left.remove(one)
         return plan
 
@@ -101,42 +104,47 @@ class Slo:
         self,
         fleet: Fleet,
         budget: LoadBudget,
-        at: Situation,
         copies: Sequence[Copy],
         left: Sequence[Replica],
+        whole_ns: int,
         left_ns: int,
+        now_ns: int,
     ) -> tuple[Replica, int]:
         """Who is asked next, and how long from now; 0: now."""
-        now_ns, zones = at.now_ns, fleet.zones
-        reached = zones.all_miss((c.replica.key.zone, c.replica.survival(c.waited_ns)) for c in copies)
+        zones = fleet.zones
+        reached = zones.all_miss([(c.replica.key.zone, c.replica.survival(c.served_ns)) for c in copies])
         may_miss = self._caution.may_miss(fleet.config.slo_target) / reached
-        under_way = misses(copies, left_ns, now_ns)
+        under_way = misses(copies, left_ns)
 
-        def missing(replica: Replica, after_ns: float) -> float:
-            in_time_ns = left_ns - after_ns - replica.wait_ns(now_ns)
-            return zones.all_miss([*under_way, (replica.key.zone, replica.survival(max(0.0, in_time_ns)))])
-
-        best = min(left[:NEXT], key=lambda replica: missing(replica, 0.0))
+        found = []
+        for replica in left[:NEXT]:
+            together = zones.with_one_more(under_way, replica.key.zone)
+            found.append((together(replica.survival(left_ns - replica.wait_ns(now_ns))), replica, together))
+        best_miss, best, all_miss = min(found, key=itemgetter(0))
+        wait_ns = best.wait_ns(now_ns)
         step_ns = left_ns / GRID
         if zones.all_miss(under_way) <= may_miss:
-            usual_ns = (best.quantile(0.5) or 0) + best.wait_ns(now_ns)
+            usual_ns = (best.quantile(0.5) or 0) + wait_ns
+            if usual_ns >= whole_ns:  # never in time; it may help once the SLO is missed
+                return best, left_ns
             return best, round(left_ns - usual_ns) if left_ns - usual_ns > step_ns else 0
-        low, high = 0, GRID  # the latest step at which the target is kept; 0 also where none is
+        low, high = 0, GRID if best_miss <= may_miss else 0  # the latest step at which the target is kept, or 0
         while low < high:
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if missing(best, middle * step_ns) <= may_miss else (low, middle - 1)
+            miss = all_miss(best.survival(left_ns - middle * step_ns - wait_ns))
+            low, high = (middle, high) if miss <= may_miss else (low, middle - 1)
         share = budget.ratio * BUDGET_SHARE - (len(copies) - 1 if reached >= 1.0 else 0.0)
-        after = max(low, self._pays(fleet, copies, step_ns, now_ns, share / reached))
+        after = max(low, self._pays(fleet, copies, step_ns, share / reached))
         return best, round(after * step_ns) if after > 1 else 0
 
-    def _pays(self, fleet: Fleet, copies: Sequence[Copy], step_ns: float, now_ns: int, share: float) -> int:
+    def _pays(self, fleet: Fleet, copies: Sequence[Copy], step_ns: float, share: float) -> int:
         """The first step at which few enough requests are still unanswered to pay a copy for each of them."""
         if share >= 1.0:
             return 0
         low, high = 0, GRID
         while low < high:
             middle = (low + high) // 2
-            unanswered = fleet.zones.all_miss(misses(copies, middle * step_ns, now_ns))
+            unanswered = fleet.zones.all_miss(misses(copies, middle * step_ns))
             low, high = (low, middle) if unanswered <= max(share, 0.02) else (middle + 1, high)
         return low
 
@@ -148,13 +156,18 @@ class LearntSlo:
         self._caution = caution
         self._value_ns: int | None = None
         self._at_ns = -LEARN_EVERY_NS
+        self._seen = 0
+
+    def in_force_ns(self, config: RoutingConfig) -> int | None:
+        """As set, or as learnt last, ns."""
+        return config.slo_ms * MS or self._value_ns
 
     def get(self, fleet: Fleet, now_ns: int) -> int | None:
         """In ns; None while it is not known."""
         if fleet.config.slo_ms:
             return fleet.config.slo_ms * MS
-        if now_ns - self._at_ns >= LEARN_EVERY_NS:
-            self._at_ns = now_ns
+        if now_ns - self._at_ns >= LEARN_EVERY_NS and fleet.pool.seen - self._seen >= fleet.pool.count / LEARN_NEWS:
+            self._at_ns, self._seen = now_ns, fleet.pool.seen
             self._value_ns = self._learn(fleet, now_ns) if fleet.known() else None
         return self._value_ns
 
@@ -181,7 +194,7 @@ def _affordable(fleet: Fleet, may_miss: float, replicas: Sequence[Replica], slo_
     extra, last_ns = 0.0, 0.0
 
     def unanswered(at_ns: float, more: Sequence[tuple[Replica, float]] = ()) -> float:
-        return zones.all_miss((r.key.zone, r.survival(max(0.0, at_ns - t))) for r, t in [*sent, *more])
+        return zones.all_miss([(r.key.zone, r.survival(at_ns - t)) for r, t in [*sent, *more]])
 
     for replica in replicas[1:]:
         if unanswered(slo_ns) <= may_miss:

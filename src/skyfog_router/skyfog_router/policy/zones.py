@@ -11,7 +11,8 @@ same fate (rho), that is (1 - rho) * product(m) + rho * min(m).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from skyfog_core.units import S
@@ -61,16 +62,31 @@ class Zones:
         together = max(0.0, (known.both / known.pairs - base) / (1.0 - base))
         return (PRIOR * PRIOR_WEIGHT + together * known.pairs) / (PRIOR_WEIGHT + known.pairs)
 
-    def all_miss(self, misses: Iterable[tuple[str, float]]) -> float:
+    def all_miss(self, misses: Sequence[tuple[str, float]]) -> float:
         """P(all copies miss) from (zone, P(this one misses)); 1 for no copies."""
+        if len(misses) == 1:
+            return misses[0][1]
         result = 1.0
         together: dict[str, tuple[float, float]] = {}  # product and least of a zone
         for zone, miss in misses:
-            result *= miss
             product, least = together.get(zone, (1.0, 1.0))
             together[zone] = (product * miss, min(least, miss))
         for zone, (product, least) in together.items():
-            if product < least:  # more than one copy there
-                rho = self.rho(zone)
-                result *= (1.0 - rho) + rho * least / product
+            result *= self._together(zone, product, least)
         return result
+
+    def with_one_more(self, misses: Sequence[tuple[str, float]], zone: str) -> Callable[[float], float]:
+        """P(all copies and one more in `zone` miss), as a function of P(that one misses)."""
+        elsewhere = self.all_miss([one for one in misses if one[0] != zone])
+        here = [miss for where, miss in misses if where == zone]
+        if not here:
+            return lambda miss: elsewhere * miss
+        product, least, rho = math.prod(here), min(here), self.rho(zone)
+        return lambda miss: elsewhere * ((1.0 - rho) * product * miss + rho * min(least, miss))
+
+    def _together(self, zone: str, product: float, least: float) -> float:
+        """P(all copies of one zone miss)."""
+        if product >= least:  # a single copy, or others that are sure to miss
+            return least
+        rho = self.rho(zone)
+        return (1.0 - rho) * product + rho * least
