@@ -82,16 +82,17 @@ RESTART = Fault("zenoh router restart", "router", lambda _stage: None)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Calls a second of each policy, how long a fault lasts and how long the healed fleet is watched."""
+    """Calls a second of each policy; how long a fault lasts, and the healed fleet is watched, then waited for."""
 
     hz: float
     fault_s: float
     after_s: float
+    heal_s: float
     faults: Sequence[str]
 
 
-FULL = Size(25.0, 12.0, 4.0, [fault.name for fault in (*FAULTS, RESTART)])
-QUICK = Size(20.0, 3.0, 1.0, ["none", "SIGKILL", "slow x10", "partition"])
+FULL = Size(25.0, 12.0, 4.0, 8.0, [fault.name for fault in (*FAULTS, RESTART)])
+QUICK = Size(20.0, 2.5, 0.5, 2.0, ["none", "SIGKILL", "slow x10", "partition"])
 
 
 def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None]) -> Report:
@@ -152,7 +153,7 @@ def _judged(stage: Stage, fault: Fault, size: Size) -> tuple[Calls, dict[str, st
         stage.heal()
 
     calls = stage.call(round((LEAD_S + lasts_s + size.after_s) * size.hz), size.hz, ANSWER_LIMIT_S, during)
-    away = stage.until_healed()
+    away = stage.until_healed(size.heal_s)
     notes = {policy: note or ("a not yet back" if policy in away else "") for policy in POLICIES}
     return _since(began_ns, calls), notes
 

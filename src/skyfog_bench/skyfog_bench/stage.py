@@ -27,7 +27,7 @@ from skyfog_bench.processes import Process, Processes
 SERVICE = "echo"
 BYTES = 1_024
 CONCURRENCY = 32  # a replica is never the bottleneck: the draws are
-HEALED_LIMIT_S = 8.0
+ANSWER_LIMIT_S = 10.0
 BURST, BURST_HZ = 10, 20.0  # calls of each lane between looks at who takes part
 BE_LIMIT_S = 10.0
 GARBAGE = "skyfog_bench.garbage"
@@ -193,7 +193,7 @@ class Stage:
             cap.remove()
         self._caps = {}
 
-    def until_healed(self, limit_s: float = HEALED_LIMIT_S) -> list[str]:
+    def until_healed(self, limit_s: float) -> list[str]:
         """Call until somebody has used every replica and everybody the one that faults hit, or `limit_s` is over.
 
         Returns the lanes that did not. Raises BenchError where a replica does not take part at all.
@@ -202,7 +202,7 @@ class Stage:
         until = time.monotonic() + limit_s
         last = time.monotonic() + START_LIMIT_S
         while True:
-            self.call(BURST, BURST_HZ, limit_s)
+            self.call(BURST, BURST_HZ, ANSWER_LIMIT_S)
             used = {zone: set(self._by_lane(replica) - before[zone]) for zone, replica in self.replicas.items()}
             idle = [zone for zone, lanes in used.items() if not lanes]
             away = [name for name, lane in self.lanes.items() if lane not in used[FAULT_ZONE]]

@@ -58,7 +58,7 @@ class Size:
 
 
 FULL = Size(1_500, 12.0, 120)
-QUICK = Size(150, 10.0, 20)
+QUICK = Size(130, 10.0, 20)
 
 
 def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None]) -> Report:
@@ -178,7 +178,7 @@ def _sleep_until(when_s: float) -> None:
 
 
 def _p95(seed: int) -> float:
-    """The p95 of healthy service times over all replicas: where gRPC's and the tail-at-scale texts put a hedge."""
+    """The p95 of healthy service times over all replicas: where The Tail at Scale puts a hedge."""
     return quantile([TIMES[zone].ms(seed, zone, -1 - i) for zone in ZONES for i in range(2_000)], 0.95)
 
 

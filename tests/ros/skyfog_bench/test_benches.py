@@ -57,7 +57,7 @@ def test_soak_loses_nothing() -> None:
 
 
 SHORT = faults.Size(
-    hz=10.0, fault_s=1.0, after_s=0.5, faults=["none", "SIGKILL", "garbage answers", "one-way partition"]
+    hz=10.0, fault_s=1.0, after_s=0.5, heal_s=2.0, faults=["none", "SIGKILL", "garbage answers", "one-way partition"]
 )
 
 
@@ -82,7 +82,7 @@ def test_no_fault_fails_a_call_under_any_policy() -> None:
 
 
 def test_calls_survive_the_restart_of_the_zenoh_router() -> None:
-    report = _run("faults", faults.Size(hz=10.0, fault_s=3.0, after_s=0.5, faults=["zenoh router restart"]))
+    report = _run("faults", faults.Size(hz=10.0, fault_s=3.0, after_s=0.5, heal_s=2.0, faults=["zenoh router restart"]))
     assert [(row["policy"], row["failed"]) for row in report["rows"]] == [(policy, 0) for policy in faults.POLICIES]
     assert all(row["max_ms"] > 900 for row in report["rows"])  # nobody was in reach for a second
 
