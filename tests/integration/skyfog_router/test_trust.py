@@ -229,7 +229,8 @@ def test_a_replica_in_its_place_is_seen_and_answers(fleet: Fleet, poses: Pose) -
     watcher = fleet.enter(fleet.authority.tls("robot"), "robots")
     poses(fleet.enter(fleet.authority.tls("replica", SERVICE), "replicas"), KEYS)
     fleet.robot.watched.wait_for(FAKE)
-    assert tokens(watcher) == {live(KEYS, FAKE), live(KEYS, fleet.replica.who)}
+    both = {live(KEYS, FAKE), live(KEYS, fleet.replica.who)}
+    wait_until("both", lambda: tokens(watcher) == both)
     assert replies(watcher, KEYS.query(FAKE)) == [b"false"]
 
 
@@ -237,7 +238,7 @@ def test_a_robot_cannot_answer(fleet: Fleet, poses: Pose) -> None:
     watcher = fleet.enter(fleet.authority.tls("robot"), "robots")
     wrong = fleet.enter(fleet.authority.tls("robot"), "replicas")
     poses(wrong, KEYS)
-    assert live(KEYS, fleet.replica.who) in tokens(wrong), "what it may do works, after what it may not"
+    wait_until("what it may do works, after what it may not", lambda: live(KEYS, fleet.replica.who) in tokens(wrong))
     fleet.another("1")
     assert live(KEYS, FAKE) not in tokens(watcher)
     assert replies(watcher, KEYS.query(FAKE)) == []
@@ -290,10 +291,11 @@ def test_a_robot_hears_nothing_from_a_router_that_is_none(
     robot = net.robot(link=ZenohConfig(connect=[endpoint], tls=authority.tls("robot")))
     session = robot._transport._session
     wait_until("its link", lambda: len(session.info.routers_zid()) == 1)
-    seen = tokens(session)
+    other = net.keep(raw_session(endpoint, authority.tls("robot"), "robots"))
+    wait_until("what is there", lambda: tokens(other) == {live(KEYS, FAKE)})
     if role == "router":
         robot.watched.wait_for(FAKE)
-        assert seen == {live(KEYS, FAKE)}
+        wait_until("the same for us", lambda: tokens(session) == {live(KEYS, FAKE)})
     else:
-        assert seen == set()
+        assert tokens(session) == set()
         assert robot.watched.joins.empty()
