@@ -21,6 +21,7 @@ def generate_launch_description() -> LaunchDescription:
             "embedded",
             "added_latency_ms",
             "local",
+            "robot",
             "price_per_hour",
             "zenoh.mode",
             "zenoh.connect",

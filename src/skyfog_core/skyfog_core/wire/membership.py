@@ -17,7 +17,7 @@ from skyfog_core.errors import WireError
 from skyfog_core.wire.keys import ReplicaKey
 
 VERSION = 1
-MAX_CHARS = 400
+MAX_CHARS = 1_200
 
 
 class Announcement(msgspec.Struct, frozen=True, array_like=True):
@@ -27,7 +27,8 @@ class Announcement(msgspec.Struct, frozen=True, array_like=True):
     boot: int = 0  # drawn at the process's start: another value is another process
     price_per_hour: float = 0.0  # USD for the machine; 0: not told
     capacity: int = 1  # requests that run at once
-    local: bool = False  # on the robot itself: asked last
+    local: bool = False  # on a robot itself: asked last, and by that robot only
+    robot: str = ""  # whose fallback it is, where it is local; empty: of any robot that sees it
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.price_per_hour < 1e6 or self.capacity < 1 or self.boot < 0:
