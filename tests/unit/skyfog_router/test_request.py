@@ -156,6 +156,15 @@ def test_a_rejoined_replica_is_asked_again() -> None:
     assert one.rejoin(A, MS) == [Send(ID, A, 1, 99, "retry")]
 
 
+def test_a_replica_that_is_still_there_after_its_link_was_lost_is_asked_again() -> None:
+    one = One(A)
+    assert one.error(A, LOST, 1) == []
+    assert one.router.next_timer_ns() == 1 + 20 * MS
+    assert one.router.on_timer(1 + 20 * MS) == [Send(ID, A, 1, 79, "retry")]
+    assert one.error(A, LOST, 25 * MS) == []
+    assert one.router.next_timer_ns() == 65 * MS, "the second pause is twice as long"
+
+
 def test_a_replica_that_rejoins_before_its_old_query_ends_is_asked_again_when_it_does() -> None:
     one = One(A)
     assert one.rejoin(A, MS) == []

@@ -39,6 +39,7 @@ from skyfog_router.policy.load_budget import LoadBudget
 from skyfog_router.policy.rank import order
 from skyfog_router.policy.retry import may_send, pause_ns
 
+LOST_PAUSE_NS = 20 * MS  # a killed process is gone from the membership by then
 LOCAL_QUANTILE = 0.95  # of the fallback's latency, for which time is kept
 LOCAL_SLACK = 1.3
 LOCAL_UNKNOWN = 0.5  # of the time there is, while nothing is known of the fallback
@@ -56,10 +57,10 @@ class Rules:
 
 @dataclass(slots=True)
 class _Pause:
-    """A replica that refused: not asked again by this request before `until_ns`."""
+    """A replica that refused, or whose link was lost: not asked again by this request before `until_ns`."""
 
     until_ns: int
-    refusals: int
+    times: int
     error: RequestError
 
 
@@ -135,12 +136,12 @@ class Request:
         del self.asked[replica]
         self._may_have_run |= not isinstance(error, NotExecuted)
         self._hopeless |= isinstance(error, InvalidRequest)
-        again_ns = now_ns + self._pause_ns(replica, load)
+        times = self._pauses[replica].times + 1 if replica in self._pauses else 1
+        again_ns = now_ns + pause_ns(times, LOST_PAUSE_NS if isinstance(error, LinkLost) else load.retry_after_ns)
         if isinstance(error, LinkLost) and replica in self._rejoined:
             self._rejoined.discard(replica)  # that was the old process
-        elif isinstance(error, NotExecuted) and load.retry_after_ns and again_ns < self.deadline_ns:
-            refusals = self._pauses[replica].refusals + 1 if replica in self._pauses else 1
-            self._pauses[replica] = _Pause(again_ns, refusals, error)
+        elif self._may_come_again(error, load) and again_ns < self.deadline_ns:
+            self._pauses[replica] = _Pause(again_ns, times, error)
         else:
             self._pauses.pop(replica, None)
             self.ended[replica] = error
@@ -256,10 +257,6 @@ class Request:
             return True
         return any(r.key not in self.ended and r.key not in self._gave for r in self._rules.fleet.remote())
 
-    def _pause_ns(self, replica: ReplicaKey, load: Load) -> int:
-        refusals = self._pauses[replica].refusals + 1 if replica in self._pauses else 1
-        return pause_ns(refusals, load.retry_after_ns)
-
     def _go_on(self, now_ns: int) -> list[Action]:
         """After an answer that does not end the request."""
         more = self.advance(now_ns)
@@ -269,11 +266,18 @@ class Request:
         given = self._gather.at_end()
         if given:
             return self._deliver(given, now_ns)
-        if any(isinstance(error, LinkLost) for error in self.ended.values()) and not self._hopeless:
+        told = [*self.ended.values(), *(pause.error for pause in self._pauses.values())]
+        if any(isinstance(error, LinkLost) for error in told) and not self._hopeless:
             return []  # somebody may come back before the deadline
         if not live and not self._hopeless:
             return []
         return self._fail(self._reason(), now_ns)
+
+    def _may_come_again(self, error: RequestError, load: Load) -> bool:
+        """Whether a replica that answered so may be asked once more: a live one knows a request by its id."""
+        if isinstance(error, LinkLost):
+            return self._rules.config.repeat == "idempotent"
+        return isinstance(error, NotExecuted) and load.retry_after_ns > 0
 
     def _waits(self, now_ns: int) -> bool:
         """Whether somebody may still be asked later."""

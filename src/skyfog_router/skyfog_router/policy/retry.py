@@ -4,8 +4,9 @@
     if_not_executed   only while no copy is under way and every earlier one certainly did not run
     at_most_once      never twice, whatever became of the first
 
-A replica that refused certainly did not run it, and may be asked again after it wished (retry_after), or after a pause
-that doubles.
+A replica that refused certainly did not run it, and may be asked again after it wished (retry_after). One whose link
+was lost may be asked again too, if it is still there: it knows the request by its id, runs it no second time, and gives the
+answer that did not arrive. Each pause is twice as long as the one before.
 """
 
 from __future__ import annotations
@@ -28,6 +29,6 @@ def may_send(config: RoutingConfig, attempts: int, under_way: int, may_have_run:
     return True
 
 
-def pause_ns(refusals: int, retry_after_ns: int) -> int:
-    """How long to leave a replica alone that refused this request for the n-th time, n >= 1."""
-    return max(retry_after_ns, FIRST_PAUSE_NS << min(refusals - 1, MOST_DOUBLINGS))
+def pause_ns(times: int, least_ns: int) -> int:
+    """How long to leave a replica alone that this request will ask once more, the n-th time, n >= 1."""
+    return max(least_ns, FIRST_PAUSE_NS) << min(times - 1, MOST_DOUBLINGS)
