@@ -70,3 +70,27 @@ def failing(_node: Any) -> Any:
         raise RuntimeError(f"no idea what to do with {len(request.data)} bytes")
 
     return callback
+
+
+def quality(node: Any) -> Any:
+    """A plan whose `path_length_rad` is the node's `length`, after its `delay_ms`."""
+    delay_s, length = (node.get_parameter(name).value for name in ("delay_ms", "length"))
+    pause = threading.Event()
+
+    def callback(_request: Any, response: Any) -> Any:
+        pause.wait(delay_s / 1000)
+        response.path_length_rad = length
+        return response
+
+    return callback
+
+
+def lying_echo(node: Any) -> Any:
+    """Echo, and one byte that is the node's own."""
+    own = node.get_parameter("own").value
+
+    def callback(request: Any, response: Any) -> Any:
+        response.data = [*request.data, own]
+        return response
+
+    return callback

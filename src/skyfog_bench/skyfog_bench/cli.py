@@ -57,8 +57,14 @@ def soak(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
 
 @app.command()
 def faults(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
-    """1,000 calls while one of three replicas is killed and one is frozen."""
+    """Thirteen faults, from SIGKILL to a one-way partition, under broadcast, hedged and slo: none may fail a call."""
     _bench("faults", quick, json, seed)
+
+
+@app.command()
+def tail(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """Skyfog's policies beside gRPC, FogROS2-FT's broadcast, plain zenoh and native ROS 2, with two replicas lost."""
+    _bench("tail", quick, json, seed)
 
 
 @app.command("pick_place")

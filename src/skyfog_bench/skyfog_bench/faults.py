@@ -1,122 +1,227 @@
-"""Calls while one of three replicas is killed and one is frozen: the robot does not notice."""
+"""The live fault matrix: every fault under every policy, on real processes, side by side.
+
+One robot each with `broadcast`, `hedged` and `slo` call the same three replicas at the same rate; the fault hits the
+replica that answers fastest, or its link, and after each the fleet is healed. Robot and replicas live in network
+namespaces of their own where the machine permits it; where it does not, the faults of links are not run.
+"""
 
 from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skyfog_bench.fleet import Fleet, Replica, until_all_run
+from skyfog_bench.draws import ServiceTimes
+from skyfog_bench.fleet import free_endpoint
 from skyfog_bench.measure import quantile
-from skyfog_bench.processes import Process, Processes
+from skyfog_bench.netem import CUT, Impairment, Network, why_not
+from skyfog_bench.pace import Call
+from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.report import Goal, Report
-from skyfog_core.rng import stream
+from skyfog_bench.stage import Calls, Stage
 from skyfog_core.units import MS
 
-SERVICE = "echo"
-BYTES = 1_024
-SERVICE_MS = {"a": 20, "b": 40, "c": 60}  # emulated; a is killed, b is frozen, c stays healthy
-CONCURRENCY = 32  # a replica is never the bottleneck
-ALLOWED_MS = 50.0
-ANSWER_LIMIT_S = 15.0  # beyond the proxy's deadline of 10 s
-WAKE_S = 2.0  # for what a frozen replica finds in its queue when it goes on
+ZONES = "abc"
+POLICIES = ("broadcast", "hedged", "slo")
+TIMES = {
+    "a": ServiceTimes(10.0, slow_share=0.02, slow_ms=200.0),  # a is hit: each policy that chooses prefers it
+    "b": ServiceTimes(15.0, slow_share=0.02, slow_ms=200.0),
+    "c": ServiceTimes(20.0, slow_share=0.02, slow_ms=200.0),
+}
+DEADLINE_MS = 5_000
+ANSWER_LIMIT_S = 13.0  # beyond each deadline
+LEAD_S = 1.0  # of calls before a fault, which are not counted
+FREEZE_S = 5.0
+DOWN_S = 1.0  # of the zenoh router
+BURNERS = 8
+LEAK_MB, ROOM_MB = 4.0, 150.0
+ROUTED_DEADLINE_MS = 10_000  # longer than it takes all to find a router that has come back
+ZENOH_ROUTER = "skyfog_bench.zenoh_router"
+ROUTED = "routed"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that is done to a stage; `Stage.heal` undoes it."""
+
+    name: str
+    on: str
+    begin: Callable[[Stage], None]
+    link: bool = False
+    lasts_s: float | None = None  # None: as long as the size says
+
+
+def _kill_and_freeze(stage: Stage) -> None:
+    stage.kill("a")
+    stage.freeze("b")
+
+
+FAULTS = (
+    Fault("none", "", lambda _stage: None),
+    Fault("SIGKILL", "a", Stage.kill),
+    Fault("SIGSTOP 5 s", "a", Stage.freeze, lasts_s=FREEZE_S),
+    Fault("SIGKILL and SIGSTOP", "a and b", _kill_and_freeze),
+    Fault("slow x10", "a", lambda stage: stage.be(slower=10.0)),
+    Fault("CPU contention", "core of a", lambda stage: stage.contend(BURNERS)),
+    Fault("garbage answers", "a", Stage.go_mad),
+    Fault("leaks until killed", "a", lambda stage: stage.leak(LEAK_MB, ROOM_MB)),
+    Fault("link delay +200 ms", "link of a", lambda stage: stage.shape(Impairment(delay_ms=200), "a"), link=True),
+    Fault("loss 5 %", "all links", lambda stage: stage.shape(Impairment(loss=0.05), *ZONES), link=True),
+    Fault("partition", "link of a", lambda stage: stage.shape(CUT, "a"), link=True),
+    Fault(
+        "one-way partition",
+        "a to robot",
+        lambda stage: stage.shape(CUT, "a", both=False, to_robot=True),
+        link=True,
+    ),
+)
+RESTART = Fault("zenoh router restart", "router", lambda _stage: None)
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many calls, and how fast."""
+    """Calls a second of each policy; how long a fault lasts, and the healed fleet is watched, then waited for."""
 
-    calls: int
     hz: float
+    fault_s: float
+    after_s: float
+    heal_s: float
+    faults: Sequence[str]
 
 
-FULL = Size(1_000, 20.0)
-QUICK = Size(400, 20.0)
+FULL = Size(25.0, 12.0, 4.0, 8.0, [fault.name for fault in (*FAULTS, RESTART)])
+QUICK = Size(20.0, 2.5, 0.5, 2.0, ["none", "SIGKILL", "slow x10", "partition"])
 
 
 def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None]) -> Report:
-    """Call at a pace, kill after about a third, freeze after about two thirds, judge."""
-    say("starting a client, a robot proxy and three replicas …")
-    fleet = Fleet(processes)
-    fleet.robot_proxy(SERVICE)
-    replicas = {
-        zone: fleet.replica(SERVICE, zone, counted=True, concurrency=CONCURRENCY, added_latency_ms=ms)
-        for zone, ms in SERVICE_MS.items()
-    }
-    client = fleet.client()
-    until_all_run(processes, client, SERVICE, list(replicas.values()))
-    seconds = size.calls / size.hz
-    client.send(do="paced", service=SERVICE, size=BYTES, count=size.calls, hz=size.hz, limit_s=ANSWER_LIMIT_S)
-    killed_ns, frozen_ns = _break(processes, replicas, seconds, seed, say)
-    calls = client.receive(seconds + ANSWER_LIMIT_S + 10)["calls"]
-    processes.end([client])
-    replicas["b"].process.signal(signal.SIGCONT)  # what it does now counts too
-    time.sleep(WAKE_S)
+    """One fault after another, then the zenoh router, which needs a fleet of its own."""
     report = Report("faults", seed)
-    phases = [("all healthy", 0, killed_ns), ("a killed", killed_ns, frozen_ns), ("b frozen too", frozen_ns, None)]
-    report.rows += [_phase(name, since, until, calls) for name, since, until in phases]
-    numbers = {call[4] for call in calls}
-    twice = 0
-    for zone, replica in replicas.items():
-        ran = {number: times for number, times in replica.executions().items() if number in numbers}
-        again = sum(1 for times in ran.values() if times > 1)
-        twice += again
-        row = {"what": f"replica {zone}", "emulated_ms": SERVICE_MS[zone], "executed": sum(ran.values())}
-        report.rows.append({**row, "executed_twice": again})
-    report.goals += _goals(calls, twice)
+    why = why_not()
+    network = None
+    if not why:
+        try:
+            network = Network(processes, ["robot", *ZONES], seed)
+        except BenchError as error:
+            why = str(error).splitlines()[0]
+    say(f"starting three robots with {', '.join(POLICIES)}, and three replicas …")
+    stage = _stage(processes, seed, network=network)
+    try:
+        for fault in FAULTS:
+            if fault.name not in size.faults:
+                continue
+            if fault.link and network is None:
+                report.rows += _not_run(fault, why)
+                continue
+            say(f"{fault.name} …")
+            report.rows += rows_of(fault, *_judged(stage, fault, size))
+    finally:
+        stage.end()
+    twice = stage.twice()
+    if RESTART.name in size.faults:
+        say(f"{RESTART.name} …")
+        report.rows += rows_of(RESTART, *_router_restart(processes, size, seed))
+    report.goals += _goals(report.rows, twice)
     return report
 
 
-def _break(
-    processes: Processes, replicas: dict[str, Replica], seconds: float, seed: int, say: Callable[[str], None]
-) -> tuple[int, int]:
-    """Kill a, then freeze b; returns when, on the steady clock. The times are drawn from the seed."""
-    draw = stream(seed, "faults")
-    began = time.monotonic()
-    kill_s, freeze_s = (seconds * (part + draw.uniform(-0.05, 0.05)) for part in (1 / 3, 2 / 3))
-    _sleep_until(began + kill_s, replicas["a"].process)
-    killed_ns = time.monotonic_ns()
-    processes.kill(replicas["a"].process)
-    say(f"{kill_s:.1f} s: replica a killed")
-    _sleep_until(began + freeze_s, replicas["b"].process)
-    frozen_ns = time.monotonic_ns()
-    replicas["b"].process.signal(signal.SIGSTOP)
-    say(f"{freeze_s:.1f} s: replica b frozen")
-    return killed_ns, frozen_ns
+def _stage(processes: Processes, seed: int, deadline_ms: int = DEADLINE_MS, **more: Any) -> Stage:
+    stage = Stage(processes, TIMES, seed, **more)
+    for policy in POLICIES:
+        stage.add_lane(policy, {"policy": policy, "deadline_ms": deadline_ms})
+    stage.start()
+    return stage
 
 
-def _sleep_until(when_s: float, process: Process) -> None:
-    time.sleep(max(0.0, when_s - time.monotonic()))
-    process.must_live()
+def _judged(stage: Stage, fault: Fault, size: Size) -> tuple[Calls, dict[str, str]]:
+    """The calls from the fault's begin on, and what else there is to say, by policy."""
+    lasts_s = size.fault_s if fault.lasts_s is None else fault.lasts_s
+    began_ns, note = 0, ""
+
+    def during() -> None:
+        nonlocal began_ns, note
+        time.sleep(LEAD_S)
+        began_ns = time.monotonic_ns()
+        try:
+            fault.begin(stage)
+        except BenchError as error:
+            note = f"not run: {str(error).splitlines()[0]}"
+        time.sleep(lasts_s)
+        if fault.name.startswith("leaks") and not note and stage.replicas["a"].process.status != -signal.SIGKILL:
+            note = "it was not killed"
+        stage.heal()
+
+    calls = stage.call(round((LEAD_S + lasts_s + size.after_s) * size.hz), size.hz, ANSWER_LIMIT_S, during)
+    away = stage.until_healed(size.heal_s)
+    notes = {policy: note or ("a not yet back" if policy in away else "") for policy in POLICIES}
+    return _since(began_ns, calls), notes
 
 
-def _phase(name: str, since_ns: int, until_ns: int | None, calls: list[list[Any]]) -> dict[str, Any]:
-    """Of the calls sent in one phase: how many, how many failed, and how long they took."""
-    mine = [call for call in calls if call[1] >= since_ns and (until_ns is None or call[1] < until_ns)]
-    took_ms = [(call[2] - call[1]) / MS for call in mine if call[2] is not None]
+def _since(began_ns: int, calls: Calls) -> Calls:
+    return {lane: [call for call in made if call.due_ns >= began_ns] for lane, made in calls.items()}
+
+
+def _router_restart(processes: Processes, size: Size, seed: int) -> tuple[Calls, dict[str, str]]:
+    """A fleet whose members meet at one zenoh router, which is killed and comes back."""
+    endpoint = free_endpoint()
+    routers = [processes.start("zenoh_router", ZENOH_ROUTER, ROUTED, endpoint, domain=0)]
+    stage = _stage(processes, seed, router=endpoint, name=ROUTED, deadline_ms=ROUTED_DEADLINE_MS)
+    began_ns = 0
+
+    def during() -> None:
+        nonlocal began_ns
+        time.sleep(LEAD_S)
+        began_ns = time.monotonic_ns()
+        processes.kill(routers[0])
+        time.sleep(DOWN_S)
+        routers.append(processes.start("zenoh_router", ZENOH_ROUTER, ROUTED, endpoint, domain=0))
+        time.sleep(size.fault_s)
+
+    calls = stage.call(
+        round((LEAD_S + DOWN_S + size.fault_s + size.after_s) * size.hz), size.hz, ANSWER_LIMIT_S, during
+    )
+    return _since(began_ns, calls), dict.fromkeys(POLICIES, f"nobody in reach for {DOWN_S:g} s")
+
+
+def rows_of(fault: Fault, calls: Calls, notes: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One row a policy. A note that begins with "not run" voids the figures."""
+    return [_row(fault, policy, calls[policy], notes[policy]) for policy in POLICIES]
+
+
+def _row(fault: Fault, policy: str, calls: Sequence[Call], note: str) -> dict[str, Any]:
+    if note.startswith("not run"):
+        calls = []
+    took_ms = [(call.answered_ns - call.sent_ns) / MS for call in calls if call.answered_ns is not None]
+    asked = [call.asked for call in calls if call.asked]
     return {
-        "what": name,
-        "sent": len(mine),
-        "failed": failures(mine),
+        "fault": fault.name,
+        "on": fault.on,
+        "policy": policy,
+        "requests": len(calls) or None,
+        "failed": failures(calls) if calls else None,
         "p50_ms": quantile(took_ms, 0.5) if took_ms else None,
         "p99_ms": quantile(took_ms, 0.99) if took_ms else None,
         "max_ms": max(took_ms, default=None),
+        "extra_copies": sum(asked) / len(asked) - 1 if asked else None,
+        "note": note,
     }
 
 
-def failures(calls: list[list[Any]]) -> int:
+def _not_run(fault: Fault, why: str) -> list[dict[str, Any]]:
+    return rows_of(fault, {policy: [] for policy in POLICIES}, dict.fromkeys(POLICIES, f"not run: {why}"))
+
+
+def failures(calls: Sequence[Call]) -> int:
     """Calls without an answer, or with one that is not OK."""
-    return sum(1 for call in calls if call[2] is None or call[3] != 0)
+    return sum(call.answered_ns is None or call.status != 0 for call in calls)
 
 
-def _goals(calls: list[list[Any]], twice: int) -> list[Goal]:
-    slowest_ms = max(((call[2] - call[1]) / MS for call in calls if call[2] is not None), default=None)
-    allowed_ms = max(SERVICE_MS.values()) + ALLOWED_MS
-    why = "" if slowest_ms is not None else "no call was answered"
-    return [
-        Goal("calls failed", 0, failures(calls)),
-        Goal("executed twice on one replica", 0, twice),
-        Goal("slowest call, against the slowest replica's time + 50 ms", allowed_ms, slowest_ms, "ms", why=why),
-    ]
+def _goals(rows: Sequence[Any], twice: int) -> list[Goal]:
+    """A replica that is healthy and can be reached is there in every row but that of the router."""
+    goals = []
+    for policy in POLICIES:
+        failed = [row["failed"] for row in rows if row["policy"] == policy and row["failed"] is not None]
+        goals.append(Goal(f"calls failed, {policy}", 0, sum(failed)))
+    goals.append(Goal("calls that one replica ran twice", 0, twice))
+    return goals

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from skyfog_bench.netem import Network
 from skyfog_bench.processes import BenchError, Process, Processes
 from skyfog_core.ports import claim_domain, free_tcp_port
 
@@ -20,6 +22,7 @@ CLIENT = "skyfog_bench.nodes.client"
 SERVER = "skyfog_bench.nodes.echo"
 EMBEDDED = "skyfog_bench.nodes.echo:embedded"
 ECHO = "skyfog_interfaces/srv/Echo"
+ROBOT_ZONE = "robot"
 START_LIMIT_S = 45.0
 DEADLINE_MS = 10_000
 _PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
@@ -39,16 +42,32 @@ class Replica:
 
 
 class Fleet:
-    """Robot and replicas, each side in a ROS domain of its own, joined by zenoh on a free port of 127.0.0.1."""
+    """Robot and replicas, each side in a ROS domain of its own, joined by zenoh on free ports of 127.0.0.1.
 
-    def __init__(self, processes: Processes, name: str = "bench", beside: Fleet | None = None) -> None:
+    With a `network` the robot lives in its zone `robot` and each replica in the zone of its name. With a `router` all
+    connect to that endpoint instead of to each other.
+    """
+
+    def __init__(
+        self,
+        processes: Processes,
+        name: str = "bench",
+        beside: Fleet | None = None,
+        network: Network | None = None,
+        router: str = "",
+    ) -> None:
         """`beside`: a fleet whose ROS domains this one shares, so that one client calls both."""
         self._processes = processes
         self._name = name
+        self._network = network
+        self._router = router
         self.robot_domain: int
         self.replica_domain: int
         self.robot_domain, self.replica_domain = beside.domains if beside else (claim_domain(), claim_domain())
-        self._endpoint = free_endpoint()
+        self._domains: dict[str, int] = {}  # Fast DDS would meet itself in /dev/shm across namespaces
+        self._endpoints = [router] if router else [self._new_endpoint()]
+        self._lanes = 0
+        self._incarnations: Counter[str] = Counter()
 
     @property
     def domains(self) -> list[int]:
@@ -57,7 +76,24 @@ class Fleet:
 
     def client(self) -> Process:
         """The robot's program: nodes/client.py."""
-        return self._processes.start("client", CLIENT, domain=self.robot_domain)
+        return self._processes.start("client", CLIENT, domain=self.robot_domain, inside=self._inside(ROBOT_ZONE))
+
+    def lane(self, lane: str, service: str, routing: dict[str, Any], program: Sequence[str] = (ROBOT,)) -> Process:
+        """A robot proxy of its own for `service`, which clients see as `lane`: all lanes ask the same replicas.
+
+        To be made before the replicas. `program`: the module and first words of another proxy with the same parameters.
+        """
+        if self._lanes and not self._router:
+            self._endpoints.append(self._new_endpoint())
+        self._lanes += 1
+        values = {
+            "fleet": self._name,
+            "robot": lane,
+            "services": {service: {"type": ECHO, **routing}},
+            "zenoh": self._robot_zenoh(),
+        }
+        words = (*program, "--ros-args", "-r", f"{service}:={lane}")
+        return self._start(f"{self._name}_{lane}", words, {"robot_proxy": values}, self.robot_domain, ROBOT_ZONE)
 
     def server(self, name: str, service: str, *, robot_side: bool) -> Process:
         """An ordinary ROS service."""
@@ -67,30 +103,42 @@ class Fleet:
     def robot_proxy(self, *services: str, **more: Any) -> Process:
         """A robot proxy that offers the services. `more`: further keys of RobotProxyConfig."""
         entries = {service: {"type": ECHO, "deadline_ms": DEADLINE_MS} for service in services}
-        values = {"fleet": self._name, "services": entries, "zenoh": {"listen": [self._endpoint]}, **more}
+        values = {"fleet": self._name, "services": entries, "zenoh": self._robot_zenoh(), **more}
         return self._start(f"{self._name}_robot_proxy", ROBOT, {"robot_proxy": values}, self.robot_domain)
 
-    def replica(self, service: str, name: str, *, embedded: bool = True, counted: bool = False, **more: Any) -> Replica:
+    def replica(
+        self,
+        service: str,
+        name: str,
+        *,
+        embedded: bool = True,
+        counted: bool = False,
+        echo: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> Replica:
         """A replica proxy with the echo service inside, or in front of the ROS service of its name.
 
-        `counted`: it notes each execution. `more`: further keys of ReplicaProxyConfig.
+        `counted`: it notes each execution, each process of this name in a file of its own. `echo`: further parameters
+        of the echo service. `more`: further keys of ReplicaProxyConfig.
         """
-        executed = self._processes.folder / f"{service}_{name}.executed"
+        self._incarnations[name] += 1
+        executed = self._processes.folder / f"{service}_{name}.{self._incarnations[name]}.executed"
         values = {
             "fleet": self._name,
             "zone": name,
             "replica": "0",
             "service": service,
             "type": ECHO,
-            "zenoh": {"connect": [self._endpoint]},
+            "zenoh": self._replica_zenoh(),
             **more,
         }
         nodes: dict[str, dict[str, Any]] = {"replica_proxy": values}
         if embedded:
             values["embedded"] = EMBEDDED
-            if counted:
-                nodes[service] = {"executed": str(executed)}
-        return Replica(self._start(f"replica_{service}_{name}", REPLICA, nodes, self.replica_domain), executed)
+            own = ({"executed": str(executed)} if counted else {}) | (echo or {})
+            if own:
+                nodes[service] = own
+        return Replica(self._replica(f"replica_{service}_{name}", REPLICA, nodes, name), executed)
 
     def node(
         self, name: str, module: str, parameters: dict[str, dict[str, Any]], *, robot_side: bool = True
@@ -100,7 +148,7 @@ class Fleet:
 
     def proxy(self, services: dict[str, dict[str, Any]]) -> Process:
         """A robot proxy for services of any type: the entries of RobotProxyConfig.services."""
-        values = {"fleet": self._name, "services": services, "zenoh": {"listen": [self._endpoint]}}
+        values = {"fleet": self._name, "services": services, "zenoh": self._robot_zenoh()}
         return self.node(f"{self._name}_robot_proxy", ROBOT, {"robot_proxy": values})
 
     def host(self, service: str, zone: str, kind: str, embedded: str, own: dict[str, Any]) -> Process:
@@ -112,15 +160,55 @@ class Fleet:
             "service": service,
             "type": kind,
             "embedded": embedded,
-            "zenoh": {"connect": [self._endpoint]},
+            "zenoh": self._replica_zenoh(),
         }
         nodes = {"replica_proxy": values, **({service: own} if own else {})}
         return self.node(f"replica_{service}_{zone}", REPLICA, nodes, robot_side=False)
 
-    def _start(self, name: str, module: str, nodes: dict[str, dict[str, Any]], domain: int) -> Process:
+    def stand_in(self, zone: str, module: str, *words: str) -> Process:
+        """Another program in a replica's place: `module FLEET CONNECT words…`, CONNECT endpoints joined by commas."""
+        return self._processes.start(
+            f"stand_in_{zone}",
+            module,
+            self._name,
+            ",".join(self._endpoints),
+            *words,
+            domain=self.replica_domain,
+            inside=self._inside(zone),
+        )
+
+    def _replica(self, name: str, module: str, nodes: dict[str, dict[str, Any]], zone: str) -> Process:
+        domain = self.replica_domain
+        if self._network is not None:
+            if zone not in self._domains:
+                self._domains[zone] = claim_domain()
+            domain = self._domains[zone]
+        return self._start(name, module, nodes, domain, zone)
+
+    def _start(
+        self, name: str, program: str | Sequence[str], nodes: dict[str, dict[str, Any]], domain: int, zone: str = ""
+    ) -> Process:
+        module, *words = [program] if isinstance(program, str) else program
         path = self._processes.folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump({node: {"ros__parameters": values} for node, values in nodes.items()}))
-        return self._processes.start(name, module, "--ros-args", "--params-file", str(path), domain=domain)
+        words += ["--ros-args", "--params-file", str(path)]
+        return self._processes.start(name, module, *words, domain=domain, inside=self._inside(zone))
+
+    def _inside(self, zone: str) -> list[str]:
+        return self._network.inside(zone) if self._network is not None and zone else []
+
+    def _new_endpoint(self) -> str:
+        if self._network is None:
+            return free_endpoint()
+        return f"tcp/{self._network.address(ROBOT_ZONE)}:{free_tcp_port()}"
+
+    def _robot_zenoh(self) -> dict[str, Any]:
+        if self._router:
+            return {"mode": "client", "connect": [self._router]}
+        return {"listen": self._endpoints[-1:]}
+
+    def _replica_zenoh(self) -> dict[str, Any]:
+        return {"mode": "client" if self._router else "peer", "connect": self._endpoints}
 
 
 def free_endpoint() -> str:

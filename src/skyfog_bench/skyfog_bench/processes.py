@@ -11,13 +11,14 @@ import json
 import os
 import queue
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,6 +33,9 @@ TAIL_LINES = 15
 SHM = "/dev/shm/"  # noqa: S108 - where the kernel keeps POSIX shared memory
 # Fast DDS segments and ports, and zenoh's; the four-digit ports (7000 on) are shared by all domains.
 _OF_ONE_DOMAIN = re.compile(r"fastrtps_[0-9a-f]{16}|fastrtps_port[0-9]{5}|[0-9]+\.zenoh")
+
+# setpriv is in util-linux: on every Debian and Ubuntu.
+_ENDS_WITH_US = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
 
 class BenchError(SkyfogError):
@@ -52,8 +56,13 @@ class Process:
     def pid(self) -> int:
         return self._popen.pid
 
+    @property
+    def status(self) -> int | None:
+        """Its exit status, minus the signal that killed it; None while it runs."""
+        return self._popen.poll()
+
     def alive(self) -> bool:
-        return self._popen.poll() is None
+        return self.status is None
 
     def send(self, **command: Any) -> None:
         """Give a command, one line of JSON on its standard input. Raises BenchError if it has ended."""
@@ -149,12 +158,15 @@ class Processes:
         _remove_unmapped(self._segments)
         self._folder.cleanup()
 
-    def start(self, name: str, module: str, *words: str, domain: int) -> Process:
-        """`python -m module words…` in a ROS domain."""
+    def start(self, name: str, module: str, *words: str, domain: int, inside: Sequence[str] = ()) -> Process:
+        """`python -m module words…` in a ROS domain. `inside`: words before it, such as netem.Network.inside gives.
+
+        Processes of one name share a log. Where the system can, it ends with us even when we are killed.
+        """
         log = self.folder / f"{name}.log"
-        with log.open("w") as stderr:
+        with log.open("a") as stderr:
             popen = subprocess.Popen(
-                [sys.executable, "-m", module, *words],
+                [*_ENDS_WITH_US, *inside, sys.executable, "-m", module, *words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from skyfog_bench import faults, overhead, perception, pick_place, planning, soak, world
+from skyfog_bench import faults, overhead, perception, pick_place, planning, soak, tail, world
 from skyfog_bench.fleet import environment
 from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.report import Report
@@ -27,6 +27,7 @@ BENCHES: dict[str, Bench] = {
     "overhead": Bench(overhead.run, overhead.FULL, overhead.QUICK),
     "soak": Bench(soak.run, soak.FULL, soak.QUICK),
     "faults": Bench(faults.run, faults.FULL, faults.QUICK),
+    "tail": Bench(tail.run, tail.FULL, tail.QUICK),
     "pick_place": Bench(pick_place.run, pick_place.FULL, pick_place.QUICK),
     "world": Bench(world.run, world.FULL, world.QUICK),
     "perception": Bench(perception.run, perception.FULL, perception.QUICK),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
-def serve(commands: dict[str, Callable[..., Any]]) -> None:
-    """Run commands from standard input until it ends. Their named arguments are the command's other fields."""
-    for line in sys.stdin:
+def serve(commands: dict[str, Callable[..., Any]], lines: Iterable[str] | None = None) -> None:
+    """Run commands until `lines`, or else standard input, end. Their named arguments are the command's other fields."""
+    for line in sys.stdin if lines is None else lines:
         command = json.loads(line)
         name = command.pop("do")
         try:

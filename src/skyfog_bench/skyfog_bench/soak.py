@@ -45,9 +45,9 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None])
     until_all_run(processes, client, SERVICE, replicas)
     watched = {"robot_proxy": robot} | {f"replica {zone}": r.process for zone, r in zip("abc", replicas, strict=True)}
     count = round(size.hz * size.seconds)
-    client.send(do="paced", service=SERVICE, size=BYTES, count=count, hz=size.hz, limit_s=ANSWER_LIMIT_S)
+    client.send(do="paced", lanes={SERVICE: 0}, size=BYTES, count=count, hz=size.hz, limit_s=ANSWER_LIMIT_S)
     memory, cpu = _watch({**watched, "client": client}, size.seconds, say)
-    calls = client.receive(size.seconds + ANSWER_LIMIT_S + 10)["calls"]
+    calls = client.receive(size.seconds + ANSWER_LIMIT_S + 10)["calls"][SERVICE]
     report = Report("soak", seed)
     report.rows.append(load_row(calls, size.hz, size.seconds))
     for name in memory:
@@ -62,7 +62,7 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None])
 
 
 def load_row(calls: list[list[Any]], hz: float, seconds: float) -> dict[str, Any]:
-    """What became of paced calls: [due_ns, sent_ns, answered_ns or null, status, number] each."""
+    """What became of paced calls, each as the fields of pace.Call."""
     answered = [call for call in calls if call[2] is not None]
     took_ms = [(call[2] - call[1]) / MS for call in answered]
     late_ms = [(call[1] - call[0]) / MS for call in calls]

@@ -26,7 +26,7 @@ from skyfog_core.ports import free_tcp_port
 PROFILES = ("sim", "lab", "prod")
 WORLDS = ("warehouse", "tabletop", "street")
 # How long a node may take to end after SIGINT, and then after SIGTERM, before it is killed.
-END_LIMIT_S = 3.0
+END_LIMIT_S = 5.0
 
 
 def share() -> Path:

@@ -127,6 +127,8 @@ class RouterDriver:
         self._owner.post(lambda now_ns: self._on_ended(self._endpoints[service], request_id, replica, now_ns))
 
     def joined(self, service: str, replica: ReplicaKey, announcement: Announcement) -> None:
+        if announcement.local and announcement.robot not in {"", self._robot}:
+            return  # another robot's fallback
         self._owner.post(lambda now_ns: self._on_join(self._endpoints[service], replica, announcement, now_ns))
 
     def left(self, service: str, replica: ReplicaKey, announcement: Announcement) -> None:

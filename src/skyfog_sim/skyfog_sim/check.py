@@ -191,7 +191,7 @@ class Check:
             if robot.router.next_timer_ns() is not None:
                 raise Broken("leak", f"{robot.name} has a timer at the end")
         for process in processes:
-            if not process.killed and (process.jobs or process.desk.depth):
+            if not process.killed and (process.jobs or not process.desk.is_idle):
                 raise Broken("leak", f"{process.name} has {len(process.jobs)} running, {process.desk.depth} waiting")
 
     def _sent(self, robot: Robot, action: Send) -> None:

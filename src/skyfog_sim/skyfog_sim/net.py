@@ -35,6 +35,7 @@ class WayModel:
     loss: float = 0.0  # share of messages
     resend_ns: int = RESEND_NS  # later by this where lost; 0: gone for good. Tokens are always sent again
     reorder: float = 0.0  # share of messages that may overtake earlier ones
+    twice: float = 0.0  # share of messages that come twice, as by two zenoh routers
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,8 @@ class _Channel:
                 call()
 
         self._kernel.at(arrival_ns, arrive)
+        if model.twice and not certain and random.random() < model.twice:
+            self._kernel.at(arrival_ns + model.delay.draw(random), arrive)
         return True
 
     def flush(self) -> None:

@@ -17,6 +17,7 @@ from skyfog_core.units import MS, US, S
 from skyfog_core.wire.envelope import VERSION, Header, ReplyHeader
 from skyfog_core.wire.keys import ReplicaKey
 from skyfog_core.wire.membership import Announcement
+from skyfog_router.kept import Kept
 from skyfog_router.policy.admission import Admission, AdmissionAction, Answer, Refuse, Start, Stop
 from skyfog_sim.durations import Duration
 from skyfog_sim.kernel import Alarm, Kernel
@@ -114,6 +115,7 @@ class Process:
         self.leak: int | None = None  # requests until its memory is gone
         self.on_memory_gone: Callable[[], None] = self.kill
         self.jobs: dict[RequestId, int] = {}  # started and not finished: when
+        self._kept: Kept[Result] = Kept()
         self._leak_from = 1
         self._held: list[Callable[[], None]] = []
         self._alarm = Alarm(kernel, desk.next_timer_ns, lambda: self.do(self._on_timer))
@@ -190,7 +192,8 @@ class Process:
                 case Answer():
                     self._answer(action.ticket, action.request_id, action.result, action.queued_ns)
                 case Refuse():
-                    result = Result(action.status, message=action.message)
+                    kept = self._kept.find(action.request_id) if action.status is Status.OUTCOME_UNKNOWN else None
+                    result = kept or Result(action.status, message=action.message)
                     self._answer(action.ticket, action.request_id, result, 0, action.retry_after_ms)
 
     def _start(self, request_id: RequestId) -> None:
@@ -218,7 +221,10 @@ class Process:
         now_ns = self._kernel.now_ns
         result = self._result(request_id, now_ns - began_ns, stopped)
         self._watcher.finished(self, request_id, result.status)
-        self._perform(self.desk.on_done(request_id, result, now_ns, result.status is not Status.NOT_EXECUTED))
+        ran = result.status is not Status.NOT_EXECUTED
+        if ran:
+            self._kept.keep(request_id, result, 0)
+        self._perform(self.desk.on_done(request_id, result, now_ns, ran))
 
     def _result(self, request_id: RequestId, service_ns: int, stopped: bool) -> Result:
         if stopped:

@@ -197,7 +197,8 @@ def _link(random: Random, robot: RobotModel, model: ReplicaModel, quick: bool) -
     delay = random.choice((delay, LogNormal(base_ns, 0.4, most_ns=10 * base_ns)))
     loss = random.choice((0.0, 0.0, 0.0, 0.02))
     reorder = random.choice((0.0, 0.0, 0.1))
-    way = WayModel(delay, loss, random.choice((0, RESEND_NS)), reorder)
+    twice = random.choice((0.0, 0.0, 0.1, 1.0))
+    way = WayModel(delay, loss, random.choice((0, RESEND_NS)), reorder, twice)
     return LinkModel(way, way)
 
 

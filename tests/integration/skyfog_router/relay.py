@@ -21,6 +21,8 @@ class Relay:
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._server: socket.socket | None = None
+        self._flowing = threading.Event()
+        self._flowing.set()
         self.passed_bytes = 0
         self.mend()
 
@@ -34,6 +36,14 @@ class Relay:
         self._server = server
         threading.Thread(target=self._accept, args=(server,), daemon=True).start()
 
+    def hold(self) -> None:
+        """Pass nothing on, and tell nobody."""
+        self._flowing.clear()
+
+    def let_go(self) -> None:
+        """Pass on what was held, and whatever follows."""
+        self._flowing.set()
+
     def cut(self) -> None:
         """Close what is open, refuse what comes."""
         server, self._server = self._server, None
@@ -46,7 +56,9 @@ class Relay:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
-    close = cut
+    def close(self) -> None:
+        self.let_go()
+        self.cut()
 
     def _accept(self, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -66,6 +78,7 @@ class Relay:
     def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := one.recv(1 << 16):
+                self._flowing.wait(LIMIT_S)
                 with self._lock:
                     self.passed_bytes += len(data)
                 other.sendall(data)

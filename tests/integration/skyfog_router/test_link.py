@@ -19,7 +19,7 @@ from integration.skyfog_router.ends import (
 )
 
 from skyfog_core.config.router import ZenohConfig
-from skyfog_core.errors import ConfigError, DeadlineExceeded, InvalidReply, NotExecuted
+from skyfog_core.errors import ConfigError, DeadlineExceeded, InvalidReply, OutcomeUnknown
 from skyfog_core.wire import codec
 from skyfog_core.wire.envelope import VERSION, Header
 from skyfog_core.wire.keys import ReplicaKey
@@ -200,7 +200,7 @@ def test_a_robot_leaves_within_seconds_while_a_peer_is_frozen(net: Net) -> None:
     robot.close()
     took_s = time.monotonic() - began
     frozen.thaw()
-    assert all(isinstance(caller.wait(), NotExecuted) for caller in callers)
+    assert {type(caller.wait()) for caller in callers} == {OutcomeUnknown}, "each was sent, and may run yet"
     assert took_s < LIMIT_S
 
 

@@ -27,6 +27,7 @@ from skyfog_core.wire import codec
 from skyfog_core.wire.envelope import VERSION, Header
 from support.processes import Process, Processes, wait_until
 
+LEASE_MS = 1_000
 ZENOHD = ("-c", "import sys; from skyfog_router.cli import router; router(sys.argv[1:])")
 
 
@@ -42,7 +43,8 @@ class Routers:
 
     def start(self, address: str, *others: str) -> Process:
         connect = [word for other in others for word in ("--connect", f"tcp/{other}")]
-        process = self._processes.python("zenohd", *ZENOHD, "--fleet", "test", "--listen", f"tcp/{address}", *connect)
+        words = ("--fleet", "test", "--listen", f"tcp/{address}", "--lease-ms", str(LEASE_MS), *connect)
+        process = self._processes.python("zenohd", *ZENOHD, *words)
         process.wait_for("ready")
         return process
 
@@ -128,6 +130,16 @@ def test_a_router_ends_in_order_when_told_to(routers: Routers, number: signal.Si
     assert "Traceback" not in router.output
 
 
+def test_a_router_that_was_frozen_still_hears_that_it_shall_end(routers: Routers) -> None:
+    addresses = free_address(), free_address()
+    frozen, _ = routers.start(*addresses), routers.start(*addresses[::-1])
+    for _ in range(5):  # any thread may be the one that the signal wakes
+        frozen.signal(signal.SIGSTOP)
+        frozen.signal(signal.SIGCONT)
+    frozen.signal(signal.SIGTERM)
+    assert frozen.exit_status() == 0
+
+
 def test_a_router_that_cannot_listen_says_so_and_ends(routers: Routers) -> None:
     address = free_address()
     routers.start(address)
@@ -171,6 +183,43 @@ def test_a_cut_network_is_survived(net: Net, routers: Routers, mode: str) -> Non
         robot.watched.wait_for(replica.who)
     calling.wait_for_more()
     assert calling.end() == []
+
+
+@MODES
+def test_a_silent_network_is_noticed_by_the_lease_and_survived(net: Net, routers: Routers, mode: str) -> None:
+    address = free_address()
+    routers.start(address)
+    relay = net.keep(Relay(address))
+    link = ZenohConfig(mode=mode, connect=[f"tcp/{relay.address}"], lease_ms=LEASE_MS)
+    robot, replica = net.robot(link=link), net.local("0", ZenohConfig(mode=mode, connect=[f"tcp/{address}"]))
+    robot.watched.wait_for(replica.who)
+    calling = Calling(robot)
+    calling.wait_for_more()
+    relay.hold()
+    assert robot.watched.leaves.get(timeout=LIMIT_S) == replica.who
+    relay.let_go()
+    robot.watched.wait_for(replica.who)
+    calling.wait_for_more()
+    assert calling.end() == []
+
+
+def test_of_two_routers_one_may_freeze(net: Net, routers: Routers) -> None:
+    addresses = free_address(), free_address()
+    running = [routers.start(*addresses), routers.start(*addresses[::-1])]
+    link = ZenohConfig(connect=[f"tcp/{address}" for address in addresses], lease_ms=LEASE_MS)
+    robot, replica = net.robot(link=link), net.local("0", link)
+    robot.watched.wait_for(replica.who)
+    wait_until("links to both", lambda: all(links_of(end) == 2 for end in (robot, replica)))
+    calling = Calling(robot)
+    calling.wait_for_more()
+    running[0].signal(signal.SIGSTOP)
+    wait_until("the frozen one is given up", lambda: all(links_of(end) == 1 for end in (robot, replica)))
+    calling.wait_for_more()
+    assert calling.end() == []
+    assert robot.watched.leaves.empty()
+    running[0].signal(signal.SIGCONT)
+    running[0].signal(signal.SIGTERM)
+    assert running[0].exit_status() == 0
 
 
 @MODES

@@ -20,6 +20,7 @@ from skyfog_core.wire.membership import to_chunk
 from skyfog_router import certs
 from skyfog_router.acl import Member
 from skyfog_router.transport.zenoh import open_session
+from support.processes import wait_until
 
 OTHER = "/other"
 ROUTER = Member("router", "test", (SERVICE, OTHER))
@@ -45,7 +46,7 @@ class Authority:
 
 def raw_session(endpoint: str, tls: TlsConfig, region: str, shows: bool = True) -> zenoh.Session:
     """A session that keeps no rule of ours, linked when this returns. Raises ZError where it is not let in."""
-    settings = {
+    settings: dict[str, object] = {
         "mode": "client",
         "connect/endpoints": [endpoint],
         "connect/timeout_ms": CONNECT_MS,
@@ -60,10 +61,30 @@ def raw_session(endpoint: str, tls: TlsConfig, region: str, shows: bool = True) 
             "transport/link/tls/connect_certificate": tls.certificate,
             "transport/link/tls/connect_private_key": tls.key,
         }
+    return opened(settings)
+
+
+def opened(settings: dict[str, object]) -> zenoh.Session:
     config = zenoh.Config()
     for key, value in settings.items():
         config.insert_json5(key, json.dumps(value))
     return zenoh.open(config)
+
+
+def lawless_router(endpoint: str, tls: TlsConfig) -> zenoh.Session:
+    """A router that passes everything on to everyone."""
+    return opened(
+        {
+            "mode": "router",
+            "listen/endpoints": [endpoint],
+            "scouting/multicast/enabled": False,
+            "gateway": {"south": [{"filters": [{"region_names": [name]}]} for name in ("robots", "replicas")]},
+            "transport/link/tls/root_ca_certificate": tls.ca,
+            "transport/link/tls/listen_certificate": tls.certificate,
+            "transport/link/tls/listen_private_key": tls.key,
+            "transport/link/tls/enable_mtls": True,
+        }
+    )
 
 
 def replies(session: zenoh.Session, key: str) -> list[bytes]:
@@ -125,6 +146,18 @@ def test_those_with_the_right_certificates_need_no_router(net: Net, authority: A
     endpoint = f"{protocol}/127.0.0.1:{free_tcp_port()}"
     robot = net.robot(link=ZenohConfig(listen=[endpoint], tls=authority.tls("robot")))
     replica = net.local("0", ZenohConfig(connect=[endpoint], tls=authority.tls("replica", SERVICE)))
+    robot.watched.wait_for(replica.who)
+    assert robot.ask(b"hello").wait() == b"hello"
+
+
+@pytest.mark.parametrize("mode", ["peer", "client"])
+def test_those_with_the_right_certificates_meet_by_two_routers(net: Net, authority: Authority, mode: str) -> None:
+    one, other = (f"tls/127.0.0.1:{free_tcp_port()}" for _ in range(2))
+    for listen, connect in ((one, []), (other, [one])):
+        config = ZenohConfig(mode="router", listen=[listen], connect=connect, tls=authority.tls("router"))
+        net.keep(open_session(config, ROUTER))
+    robot = net.robot(link=ZenohConfig(mode=mode, connect=[one], tls=authority.tls("robot")))
+    replica = net.local("0", ZenohConfig(mode=mode, connect=[other], tls=authority.tls("replica", SERVICE)))
     robot.watched.wait_for(replica.who)
     assert robot.ask(b"hello").wait() == b"hello"
 
@@ -196,7 +229,8 @@ def test_a_replica_in_its_place_is_seen_and_answers(fleet: Fleet, poses: Pose) -
     watcher = fleet.enter(fleet.authority.tls("robot"), "robots")
     poses(fleet.enter(fleet.authority.tls("replica", SERVICE), "replicas"), KEYS)
     fleet.robot.watched.wait_for(FAKE)
-    assert tokens(watcher) == {live(KEYS, FAKE), live(KEYS, fleet.replica.who)}
+    both = {live(KEYS, FAKE), live(KEYS, fleet.replica.who)}
+    wait_until("both", lambda: tokens(watcher) == both)
     assert replies(watcher, KEYS.query(FAKE)) == [b"false"]
 
 
@@ -204,7 +238,7 @@ def test_a_robot_cannot_answer(fleet: Fleet, poses: Pose) -> None:
     watcher = fleet.enter(fleet.authority.tls("robot"), "robots")
     wrong = fleet.enter(fleet.authority.tls("robot"), "replicas")
     poses(wrong, KEYS)
-    assert live(KEYS, fleet.replica.who) in tokens(wrong), "what it may do works, after what it may not"
+    wait_until("what it may do works, after what it may not", lambda: live(KEYS, fleet.replica.who) in tokens(wrong))
     fleet.another("1")
     assert live(KEYS, FAKE) not in tokens(watcher)
     assert replies(watcher, KEYS.query(FAKE)) == []
@@ -245,3 +279,23 @@ def test_a_robot_that_listens_keeps_others_out_by_itself(net: Net, authority: Au
 def test_a_large_payload_passes(fleet: Fleet) -> None:
     payload = os.urandom(64 << 20)
     assert fleet.robot.ask(payload).wait() == payload
+
+
+@pytest.mark.parametrize(("role", "service"), [("router", ""), ("robot", ""), ("replica", OTHER)])
+def test_a_robot_hears_nothing_from_a_router_that_is_none(
+    net: Net, authority: Authority, poses: Pose, role: str, service: str
+) -> None:
+    endpoint = f"tls/127.0.0.1:{free_tcp_port()}"
+    net.keep(lawless_router(endpoint, authority.tls(role, service)))
+    poses(net.keep(raw_session(endpoint, authority.tls("replica", SERVICE), "replicas")), KEYS)
+    robot = net.robot(link=ZenohConfig(connect=[endpoint], tls=authority.tls("robot")))
+    session = robot._transport._session
+    wait_until("its link", lambda: len(session.info.routers_zid()) == 1)
+    other = net.keep(raw_session(endpoint, authority.tls("robot"), "robots"))
+    wait_until("what is there", lambda: tokens(other) == {live(KEYS, FAKE)})
+    if role == "router":
+        robot.watched.wait_for(FAKE)
+        wait_until("the same for us", lambda: tokens(session) == {live(KEYS, FAKE)})
+    else:
+        assert tokens(session) == set()
+        assert robot.watched.joins.empty()

@@ -1,8 +1,8 @@
 """Admission under any order of queries, duplicates, cancels, results and time.
 
-Kept: its books balance after every event; no id is started twice unless the service said that it did not run; never
-more run or wait than allowed; a free slot refuses nobody for want of time; every ticket is answered or refused exactly
-once, given that every started run ends.
+Kept: its books balance after every event; no id is started twice unless the service said that it did not run; a copy
+that was said not to run is not run by its second arrival; never more run or wait than allowed; a free slot refuses
+nobody for want of time; every ticket is answered or refused exactly once, given that every started run ends.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.draining_since_ns: int | None = None
         self.closed = False
         self.tickets: dict[int, bytes] = {}
+        self.attempts: dict[int, int] = {}  # by ticket
+        self.refused: Counter[bytes] = Counter()  # attempts up to this one were said not to run, plus 1
         self.answers: Counter[int] = Counter()
 
     def perform(self, actions: list[AdmissionAction]) -> None:
@@ -74,18 +76,27 @@ class AdmissionMachine(RuleBasedStateMachine):
                     assert action.status in (Status.NOT_EXECUTED, Status.OUTCOME_UNKNOWN)
                     if action.status is Status.NOT_EXECUTED:
                         assert action.request_id not in self.ran, "it did run"
+                        self.note_refusal(action.request_id, self.attempts[action.ticket])
                     assert action.message
                     self.answers[action.ticket] += 1
 
+    def note_refusal(self, request_id: bytes, attempt: int) -> None:
+        self.refused[request_id] = max(self.refused[request_id], attempt + 1)
+
     @rule(
-        request_id=ids, budget_ms=st.integers(0, 40), priority=st.integers(0, 2), robot=st.sampled_from(["a", "b", "c"])
+        request_id=ids,
+        budget_ms=st.integers(0, 40),
+        priority=st.integers(0, 2),
+        robot=st.sampled_from(["a", "b", "c"]),
+        attempt=st.integers(0, 6),
     )
-    def query(self, request_id: bytes, budget_ms: int, priority: int, robot: str) -> None:
+    def query(self, request_id: bytes, budget_ms: int, priority: int, robot: str, attempt: int) -> None:
         ticket = len(self.tickets)
-        self.tickets[ticket] = request_id
-        header = Header(VERSION, request_id, 0, budget_ms, HASH, priority, robot)
+        self.tickets[ticket], self.attempts[ticket] = request_id, attempt
+        header = Header(VERSION, request_id, attempt, budget_ms, HASH, priority, robot)
         has_slot = len(self.desk._running) < self.concurrency
         new = request_id not in self.ran and not self.is_drained() and budget_ms > 0
+        new = new and attempt >= self.refused[request_id]
         before = self.started
         self.perform(self.desk.on_query(header, ticket, self.now_ns))
         assert self.closed or self.started == before + (has_slot and new), "a free slot is for whoever comes"
@@ -119,6 +130,8 @@ class AdmissionMachine(RuleBasedStateMachine):
     def done(self, request_id: bytes, ran: bool) -> None:
         if not ran and request_id not in self.running:
             self.ran.discard(request_id)
+        if not ran and request_id in self.desk._running:
+            self.note_refusal(request_id, self.desk._running[request_id].attempt)
         self.perform(self.desk.on_done(request_id, request_id, self.now_ns, ran))
 
     @rule(by_ms=st.integers(0, 30))
@@ -146,7 +159,7 @@ class AdmissionMachine(RuleBasedStateMachine):
             if self.leaves == "finishes":
                 self.desk.close()
                 self.closed = True
-                self.query(b"l" * 16, 40, 0, "a")
+                self.query(b"l" * 16, 40, 0, "a", 0)
                 assert b"l" * 16 not in self.ran
             elif self.leaves == "ends":
                 self.perform(self.desk.end())

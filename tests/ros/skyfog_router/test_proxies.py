@@ -154,7 +154,7 @@ def test_a_replica_withdraws_while_the_service_behind_it_is_gone(fleet: Fleet) -
         robot.wait_for("replica_left")
 
 
-def test_parameters_have_descriptions_and_bounds_and_are_read_only(fleet: Fleet) -> None:
+def test_parameters_have_descriptions_and_bounds_and_those_that_are_not_live_are_read_only(fleet: Fleet) -> None:
     fleet.robot(services=ECHO_SERVICE)
     with ros_node(fleet.robot_domain) as node:
         describe = caller(node, DescribeParameters, "/robot_proxy/describe_parameters")
@@ -163,10 +163,11 @@ def test_parameters_have_descriptions_and_bounds_and_are_read_only(fleet: Fleet)
         assert described.integer_range[0].from_value == 1
         assert "failure by then" in described.description
         change = caller(node, SetParameters, "/robot_proxy/set_parameters")
-        request = SetParameters.Request(parameters=[Parameter(name, value=5).to_parameter_msg()])
-        (result,) = change.call(request).results
-        assert not result.successful
-        assert "read-only" in result.reason
+        for changed, value, reason in ((name, 0, ""), ("max_in_flight", 5, "read-only"), (name, 5, None)):
+            request = SetParameters.Request(parameters=[Parameter(changed, value=value).to_parameter_msg()])
+            (result,) = change.call(request).results
+            assert result.successful == (reason is None)
+            assert (reason or "") in result.reason
 
 
 def test_an_open_call_fails_typed_when_the_proxy_is_stopped_and_nothing_is_left(fleet: Fleet) -> None:

@@ -67,7 +67,8 @@ def test_parameters_of_a_config_build_the_same_config() -> None:
 def test_a_key_is_found_in_the_file_that_sets_it(tmp_path: Path) -> None:
     path = node_file(tmp_path / "first.yaml", "robot_proxy", "{fleet: a, zenoh: {mode: peer}}")
     assert file_of("zenoh.mode", [path]) == str(path)
-    assert file_of("zenoh", [path]) == "parameters"
+    assert file_of("zenoh", [path]) == str(path), "it sets a key of that table"
+    assert file_of("zen", [path]) == file_of("zenoh.mode.x", [path]) == "parameters"
     assert file_of("fleet", [tmp_path / "none.yaml"]) == "parameters"
 
 

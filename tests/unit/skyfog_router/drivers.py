@@ -201,10 +201,11 @@ class Robot:
         decode: Callable[[bytes], object] = bytes,
         max_in_flight: int = 8,
         encoding: Encoding = Encoding.PLAIN,
+        name: str = "",
     ) -> None:
         self.transport, self.trace, self.clock = FakeRouterTransport(), MemoryTrace(), clock
         self.router = Router(RoutingConfig(policy="broadcast", deadline_ms=100, max_in_flight=max_in_flight))
-        self.driver = RouterDriver(self.transport, clock, self.trace, max_in_flight)
+        self.driver = RouterDriver(self.transport, clock, self.trace, max_in_flight, name)
         self.owner = StepOwner.made[-1]
         self.driver.start([Endpoint(SERVICE, KEYS, HASH, decode, self.router, encoding=encoding)])
 

@@ -58,6 +58,15 @@ def test_nobody_saves_up_turns() -> None:
     assert play(made, 6) == ["b0", "a4", "b1", "a5", "b2", "a6"]
 
 
+def test_who_comes_back_has_saved_up_nothing() -> None:
+    made = turns(*(f"a{n}" for n in range(9)), "b0")
+    assert play(made, 2) == ["a0", "b0"]
+    play(made, 4)
+    for n in range(1, 9):
+        made.add(job(f"b{n}"))
+    assert play(made, 4) == ["b1", "a5", "b2", "a6"]
+
+
 def test_a_run_that_took_longer_than_expected_is_paid_for() -> None:
     made = turns("a1", "a2", "a3", "b1", "b2", "b3")
     first = made.next()

@@ -20,8 +20,8 @@ X, Y = b"x" * 16, b"y" * 16
 DONE = Result(Status.OK, b"result", service_us=42)
 
 
-def query(request_id: bytes, budget_ms: int = 100, type_hash: bytes = HASH) -> FakeQuery:
-    return FakeQuery(codec.encode(Header(VERSION, request_id, 0, budget_ms, type_hash)), b"payload")
+def query(request_id: bytes, budget_ms: int = 100, type_hash: bytes = HASH, attempt: int = 0) -> FakeQuery:
+    return FakeQuery(codec.encode(Header(VERSION, request_id, attempt, budget_ms, type_hash)), b"payload")
 
 
 def arrive(replica: Replica, *queries: FakeQuery) -> None:
@@ -69,7 +69,7 @@ def test_a_refusal_for_want_of_room_tells_when_to_come_again(clock: ManualClock)
 
 
 def test_what_the_service_refused_runs_when_it_comes_again(clock: ManualClock) -> None:
-    replica, one, again = Replica(clock), query(X), query(X)
+    replica, one, again = Replica(clock), query(X), query(X, attempt=1)
     arrive(replica, one)
     replica.handler.finish(Result(Status.NOT_EXECUTED, message="no room"))
     assert reply(one).status is Status.NOT_EXECUTED

@@ -22,6 +22,7 @@ from skyfog_core.units import MS
 from skyfog_core.wire import codec
 from skyfog_core.wire.envelope import VERSION, Header, ReplyHeader, refusal
 from skyfog_core.wire.keys import ReplicaKey
+from skyfog_core.wire.membership import Announcement
 
 A, B = ReplicaKey("a", "0"), ReplicaKey("b", "0")
 
@@ -231,3 +232,12 @@ def test_snapshots_are_of_each_service(robot: Robot) -> None:
     (found,) = robot.driver.snapshots().items()
     assert found[0] == SERVICE
     assert (found[1].policy, found[1].called, found[1].in_flight, len(found[1].replicas)) == ("broadcast", 1, 1, 2)
+
+
+@pytest.mark.parametrize(("owner", "asked"), [("", True), ("r1", True), ("r2", False)])
+def test_only_the_robots_own_fallback_is_asked(owner: str, asked: bool) -> None:
+    robot = Robot(ManualClock(), name="r1")
+    robot.driver.joined(SERVICE, A, Announcement(local=True, robot=owner))
+    robot.owner.step()
+    robot.call()
+    assert bool(robot.transport.sent) == asked

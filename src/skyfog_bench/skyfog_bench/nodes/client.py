@@ -18,14 +18,14 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.task import Future
 
-from skyfog_bench.messages import HEAD_BYTES, head, number_of
+from skyfog_bench.messages import HEAD_BYTES, LONE_LANE, head, number, number_of
 from skyfog_bench.nodes.serving import run
+from skyfog_bench.pace import WRONG, Done, Lane, pace
 from skyfog_interfaces.msg import Status
 from skyfog_interfaces.srv import Echo
 
 CALL_LIMIT_S = 30.0
 DEPTH = 100  # of 50 calls at once, a queue of the default depth of 10 loses some
-WRONG = -1  # status of an answer that is not the request's
 
 
 class BenchClient:
@@ -34,7 +34,7 @@ class BenchClient:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._clients: dict[str, Client] = {}
-        self._number = 0
+        self._calls = 0
 
     def wait(self, service: str, limit_s: float) -> dict[str, Any]:
         """Until `service` is there and has answered a call with OK. Raises TimeoutError."""
@@ -56,31 +56,26 @@ class BenchClient:
             self._call(service, request, echo=echo)
         return {"calls": [self._call(service, request, echo=echo) for _ in range(count)]}
 
-    def paced(self, service: str, size: int, count: int, hz: float, limit_s: float) -> dict[str, Any]:
-        """`count` calls at `hz` whatever the answers do; [due_ns, sent_ns, answered_ns, status, number] each.
+    def paced(
+        self, lanes: dict[str, int], size: int, count: int, hz: float, limit_s: float, first: int = 0
+    ) -> dict[str, Any]:
+        """`count` calls at `hz` of each service, whatever the answers do; see pace.pace. `lanes`: service to number."""
+        made = {service: (lane, self._lane(service, size)) for service, lane in lanes.items()}
+        return {"calls": pace(made, count, hz, first, limit_s)}
 
-        `limit_s` is how long to wait for answers after the last one was sent; without one the last three are null.
-        """
-        calls: list[list[Any]] = [[0, 0, None, None, 0] for _ in range(count)]
-        left = threading.Semaphore(0)
-        request = self._request(size)
-        began = time.monotonic_ns()
-        for i, call in enumerate(calls):
-            due = began + round(i * 1e9 / hz)
-            time.sleep(max(0.0, (due - time.monotonic_ns()) / 1e9))
-            number = self._write_head(request, echo=True)
+    def _lane(self, service: str, size: int) -> Lane:
+        client, request = self._client(service), self._request(size)
 
-            def answered(future: Future, call: list[Any] = call, number: int = number) -> None:
-                call[2:4] = time.monotonic_ns(), _status(future.result(), number, size)
-                left.release()
+        def send(numbered: int, done: Done) -> None:
+            request.data[:HEAD_BYTES] = array("B", head(numbered, echo=True))
 
-            call[0], call[1], call[4] = due, time.monotonic_ns(), number
-            self._client(service).call_async(request).add_done_callback(answered)
-        until = time.monotonic() + limit_s
-        for _ in calls:
-            if not left.acquire(timeout=max(0.0, until - time.monotonic())):
-                break
-        return {"calls": calls}
+            def answered(future: Future) -> None:
+                response = future.result()
+                done(_status(response, numbered, size), response.status.asked)
+
+            client.call_async(request).add_done_callback(answered)
+
+        return send
 
     def _client(self, service: str) -> Client:
         if service not in self._clients:
@@ -91,12 +86,13 @@ class BenchClient:
         return Echo.Request(data=array("B", os.urandom(size)))
 
     def _write_head(self, request: Any, *, echo: bool) -> int:
-        self._number += 1
-        request.data[:HEAD_BYTES] = array("B", head(self._number, echo=echo))
-        return self._number
+        self._calls += 1
+        numbered = number(LONE_LANE, self._calls)
+        request.data[:HEAD_BYTES] = array("B", head(numbered, echo=echo))
+        return numbered
 
     def _call(self, service: str, request: Any, *, echo: bool, limit_s: float = CALL_LIMIT_S) -> tuple[int, int, int]:
-        number = self._write_head(request, echo=echo)
+        numbered = self._write_head(request, echo=echo)
         done = threading.Event()
         ended = 0
 
@@ -110,14 +106,14 @@ class BenchClient:
         future.add_done_callback(answered)
         if not done.wait(limit_s):
             raise TimeoutError(f"{service} did not answer within {limit_s:.0f} s")
-        return began, ended, _status(future.result(), number, len(request.data) if echo else 0)
+        return began, ended, _status(future.result(), numbered, len(request.data) if echo else 0)
 
 
-def _status(response: Any, number: int, size: int) -> int:
+def _status(response: Any, numbered: int, size: int) -> int:
     """The answer's own status, or WRONG where it is OK with the data of another request."""
     if response.status.code != Status.OK:
         return int(response.status.code)
-    right = len(response.data) == size and (size == 0 or number_of(response.data[:HEAD_BYTES].tobytes()) == number)
+    right = len(response.data) == size and (size == 0 or number_of(response.data[:HEAD_BYTES].tobytes()) == numbered)
     return int(Status.OK) if right else WRONG
 
 

@@ -134,13 +134,14 @@ def _check_ros_value(source: str, key: str, value: object) -> None:
 
 
 def file_of(key: str, files: Sequence[Path]) -> str:
-    """The last of `files` that sets `key` (as ROS: the last one wins), else "parameters"."""
+    """The last of `files` that sets `key`, or a key below it (as ROS: the last one wins), else "parameters"."""
     for path in reversed(files):
         try:
             content = _load(path)
         except (OSError, yaml.YAMLError):
             continue
-        if any(key in flatten(section) for section in _parameter_sections(content)):
+        names = (name for section in _parameter_sections(content) for name in flatten(section))
+        if any(f"{name}.".startswith(f"{key}.") for name in names):
             return str(path)
     return "parameters"
 

@@ -185,6 +185,9 @@ class ReplicaProxyConfig(Strict):
     max_queue: Annotated[int, Field(ge=0, le=100_000, description="waiting requests; more is refused")] = 64
     remember_s: Annotated[int, Field(ge=1, le=86_400, description="how long a request id is remembered")] = 300
     local: Annotated[bool, Field(description="on the robot itself: asked last, or when the link is gone")] = False
+    robot: Annotated[
+        str, Field(max_length=200, description="with local: the robot whose fallback this is; empty: any that sees it")
+    ] = ""
     price_per_hour: Annotated[
         float, Field(ge=0, lt=1e6, description="USD for this machine, for `rank: price_aware` and costs; 0: not told")
     ] = 0.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from bisect import bisect_left, insort
 
 import msgspec
 
@@ -16,7 +17,7 @@ from skyfog_core.errors import WireError
 from skyfog_core.wire.keys import ReplicaKey
 
 VERSION = 1
-MAX_CHARS = 400
+MAX_CHARS = 1_200
 
 
 class Announcement(msgspec.Struct, frozen=True, array_like=True):
@@ -26,7 +27,8 @@ class Announcement(msgspec.Struct, frozen=True, array_like=True):
     boot: int = 0  # drawn at the process's start: another value is another process
     price_per_hour: float = 0.0  # USD for the machine; 0: not told
     capacity: int = 1  # requests that run at once
-    local: bool = False  # on the robot itself: asked last
+    local: bool = False  # on a robot itself: asked last, and by that robot only
+    robot: str = ""  # whose fallback it is, where it is local; empty: of any robot that sees it
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.price_per_hour < 1e6 or self.capacity < 1 or self.boot < 0:
@@ -64,8 +66,10 @@ class Membership:
         """A token appeared. Returns False where the same one was known already."""
         if self._said.get(who) == announcement:
             return False
+        if who not in self._said:
+            self._live = self._live.copy()  # a caller may still go through the old one
+            insort(self._live, who)
         self._said[who] = announcement
-        self._live = sorted(self._said)
         return True
 
     def leave(self, who: ReplicaKey, announcement: Announcement) -> bool:
@@ -73,7 +77,8 @@ class Membership:
         if self._said.get(who) != announcement:
             return False
         del self._said[who]
-        self._live = sorted(self._said)
+        self._live = self._live.copy()
+        del self._live[bisect_left(self._live, who)]
         return True
 
     def live(self) -> list[ReplicaKey]:

@@ -12,7 +12,7 @@ from skyfog_core.wire.envelope import Encoding
 
 THRESHOLD_BYTES = 4_096  # less is not worth the time
 MAX_BYTES = 256 << 20  # of a payload unpacked: more is refused before any memory is taken for it
-LEVEL = 1  # a robot's uplink is slower than this level, and faster than the next
+LEVEL = 1  # zstd's quickest usual one: a request waits for it
 
 
 def pack(payload: bytes, encoding: Encoding) -> tuple[Encoding, bytes]:

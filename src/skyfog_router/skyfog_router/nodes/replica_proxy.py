@@ -82,6 +82,7 @@ class ReplicaProxy(Node):
             price_per_hour=config.price_per_hour,
             capacity=config.concurrency,
             local=config.local,
+            robot=config.robot,
         )
         follow(self, config, self._apply)
         self._watch.begin(self, who, self._driver, self._absent)

@@ -10,7 +10,8 @@
 Plain callbacks cannot be stopped: they go on, and keep their slot.
 
 A query that comes again while the first one runs gets the same answer; one that comes after it is refused as
-OUTCOME_UNKNOWN, since its answer is gone.
+OUTCOME_UNKNOWN, since its answer is gone. By two zenoh routers every query comes twice: what was said not to run is
+refused again, even if there is room by then; a later attempt of the same request is welcome.
 
 Hopeless is what, as far as service_time.py can tell, has almost no chance to be done within its budget: it is refused
 on arrival, or as soon as that shows in the queue, so that the robot may still ask elsewhere. A request that finds a
@@ -31,6 +32,7 @@ from skyfog_router.policy.fairness import Job, Turns
 from skyfog_router.policy.service_time import ServiceTime
 
 MAX_REMEMBERED = 100_000
+MAX_REFUSED = 10_000  # a copy comes twice within milliseconds
 MAX_RETRY_AFTER_MS = 10_000
 UNDER_WAY_NS = S // 2  # what was sent before the token was seen to be gone may still arrive
 
@@ -107,6 +109,7 @@ class Admission:
         self._waiting = Turns()
         self._times = ServiceTime()
         self._remembered: OrderedDict[RequestId, int] = OrderedDict()
+        self._refused: OrderedDict[RequestId, int] = OrderedDict()  # the latest attempt
         self._draining_since_ns: int | None = None
         self._closing = False
         self.started = 0
@@ -146,26 +149,30 @@ class Admission:
         if known is not None:
             self.duplicates += 1
             known.tickets.append(ticket)
+            known.attempt = max(known.attempt, header.attempt)
             return []
         if request_id in self._remembered:
             self.duplicates += 1
             return [
                 Refuse(request_id, ticket, Status.OUTCOME_UNKNOWN, "repeated", "ran here already; its answer is gone")
             ]
-        if self._takes_no_more(now_ns):
-            return [Refuse(request_id, ticket, Status.NOT_EXECUTED, "leaving", "this replica is leaving")]
-        if header.budget_ms <= 0:
-            return [Refuse(request_id, ticket, Status.NOT_EXECUTED, "late", "no time left on arrival")]
         deadline_ns = now_ns + header.budget_ms * MS
-        job = Job(request_id, header.robot, header.priority, now_ns, deadline_ns, [ticket])
+        job = Job(request_id, header.robot, header.priority, now_ns, deadline_ns, [ticket], attempt=header.attempt)
+        if header.attempt <= self._refused.get(request_id, -1):
+            self.duplicates += 1
+            return self._refuse(job, Status.NOT_EXECUTED, "repeated", "this copy of it was refused already")
+        if self._takes_no_more(now_ns):
+            return self._refuse(job, Status.NOT_EXECUTED, "leaving", "this replica is leaving")
+        if header.budget_ms <= 0:
+            return self._refuse(job, Status.NOT_EXECUTED, "late", "no time left on arrival")
         if len(self._running) < self._concurrency:
             return [self._start(job, now_ns)]
         return self._queue(job, now_ns)
 
     def on_cancel(self, request_id: RequestId) -> list[AdmissionAction]:
         """The robot has its answer: forget the request if it waits, stop it if it runs."""
-        job = self._waiting.get(request_id)
-        return self._turn_away(job, "withdrawn", "withdrawn") if job else self._stop(request_id)
+        job = self._waiting.remove(request_id)
+        return self._turned_away(job, "withdrawn", "withdrawn") if job else self._stop(request_id)
 
     def on_done(self, request_id: RequestId, result: Any, now_ns: int, ran: bool = True) -> list[AdmissionAction]:
         """The service returned; `result` goes to everyone who asked for it. Not `ran`: it may be asked again."""
@@ -179,6 +186,8 @@ class Admission:
         self._end(job, now_ns)
         if ran:
             self._remember(request_id, now_ns)
+        else:
+            self._note_refusal(job)
         return [*(Answer(request_id, t, result, job.queued_ns) for t in job.tickets), *self._fill(now_ns)]
 
     def on_timer(self, now_ns: int) -> list[AdmissionAction]:
@@ -201,8 +210,9 @@ class Admission:
 
     def next_timer_ns(self) -> int | None:
         """When `on_timer` is due next."""
-        due = [job.deadline_ns - self._times.low_ns for job in self._waiting]
-        due += [job.deadline_ns for i, job in self._running.items() if i not in self._overdue]
+        due = [job.deadline_ns for i, job in self._running.items() if i not in self._overdue]
+        if (first_ns := self._waiting.first_deadline_ns()) is not None:
+            due.append(first_ns - self._times.low_ns)
         if self._remembered:
             due.append(next(iter(self._remembered.values())) + self._remember_ns)
         return min(due, default=None)
@@ -221,8 +231,9 @@ class Admission:
     def end(self) -> list[AdmissionAction]:
         """The process ends now: tell everyone who still waits for an answer."""
         self._closing = True
+        waiting = [job for job in list(self._waiting) if self._waiting.remove(job.request_id)]
         text = "this replica is leaving"
-        actions = [action for job in list(self._waiting) for action in self._turn_away(job, "leaving", text)]
+        actions = [action for job in waiting for action in self._turned_away(job, "leaving", text)]
         for job in self._running.values():
             actions += self._refuse(job, Status.OUTCOME_UNKNOWN, "unanswered", "this replica ended while it ran")
             job.tickets.clear()
@@ -239,6 +250,7 @@ class Admission:
         assert self._overdue <= self._running.keys()
         assert self._stopped <= self._running.keys()
         assert len(self._remembered) <= MAX_REMEMBERED
+        assert len(self._refused) <= MAX_REFUSED
         self._waiting.check()
         self._times.check()
 
@@ -251,31 +263,31 @@ class Admission:
         """Let it wait, unless that is hopeless or there is no room; somebody else may have to go for it."""
         self._times.forget(now_ns)
         actions = self._drop_late(now_ns)
-        low_ns, left_ns = self._times.low_ns, job.deadline_ns - now_ns
-        wait_ns = self._wait_ns(job, now_ns)
-        if low_ns and wait_ns + low_ns > left_ns:
-            text = (
-                f"no time for it: a wait of about {wait_ns // MS} ms, work of {low_ns // MS} ms or more, "
-                f"{left_ns // MS} ms left"
-            )
-            again_ms = _in_ms(wait_ns + low_ns - left_ns)
-            return [*actions, *self._refuse(job, Status.NOT_EXECUTED, "hopeless", text, again_ms)]
+        short_ns = self._short_by_ns(job, now_ns)
+        if short_ns > 0:
+            more_ms, left_ms = _in_ms(short_ns), (job.deadline_ns - now_ns) // MS
+            text = f"no time for it: about {more_ms} ms more than its {left_ms} ms needed"
+            return [*actions, *self._refuse(job, Status.NOT_EXECUTED, "hopeless", text, more_ms)]
         if len(self._waiting) >= self._max_queue:
             full = f"{len(self._waiting)} requests wait already (max_queue {self._max_queue})"
             retry_after_ms = self._retry_after_ms(now_ns)
             victim = self._waiting.victim(job.robot, job.priority)
             if victim is None:
                 return [*actions, *self._refuse(job, Status.NOT_EXECUTED, "full", full, retry_after_ms)]
-            actions += self._turn_away(victim, "full", f"made room for another: {full}", retry_after_ms)
+            self._waiting.remove(victim.request_id)
+            actions += self._turned_away(victim, "full", f"made room for another: {full}", retry_after_ms)
         self._waiting.add(job)
         return actions
 
-    def _wait_ns(self, job: Job, now_ns: int) -> int:
-        """About how long a newcomer would wait, rather too little than too much."""
-        low_ns, slot_ns = self._times.low_ns, self._times.slot_ns
-        rest_ns = min((low_ns - (now_ns - other.started_ns) for other in self._running.values()), default=0)
+    def _short_by_ns(self, job: Job, now_ns: int) -> int:
+        """By how much a newcomer's time is too short for its wait and its work, rather too little than too much."""
+        low_ns = self._times.low_ns
+        if not low_ns:
+            return 0
+        rest_ns = min(low_ns - (now_ns - other.started_ns) for other in self._running.values())
         ahead = self._waiting.ahead_of(job.robot, job.priority, self._times.typical_ns)
-        return max(0, rest_ns) + ahead * slot_ns // self._concurrency
+        wait_ns = max(0, rest_ns) + ahead * self._times.slot_ns // self._concurrency
+        return max(0, wait_ns + low_ns - (job.deadline_ns - now_ns))
 
     def _retry_after_ms(self, now_ns: int) -> int:
         """Until about half of the queue, or one slot, is free; while no run has ended, as long as the oldest runs."""
@@ -291,11 +303,18 @@ class Admission:
     def _refuse(
         self, job: Job, status: Status, reason: Reason, message: str, retry_after_ms: int = 0
     ) -> list[AdmissionAction]:
+        if status is Status.NOT_EXECUTED:
+            self._note_refusal(job)
         return [Refuse(job.request_id, ticket, status, reason, message, retry_after_ms) for ticket in job.tickets]
 
-    def _turn_away(self, job: Job, reason: Reason, message: str, retry_after_ms: int = 0) -> list[AdmissionAction]:
-        """It waits no more, and never ran."""
-        self._waiting.remove(job.request_id)
+    def _note_refusal(self, job: Job) -> None:
+        """What was said not to run must not, should the same copy of it come again."""
+        self._refused[job.request_id] = max(job.attempt, self._refused.pop(job.request_id, -1))
+        if len(self._refused) > MAX_REFUSED:
+            self._refused.popitem(last=False)
+
+    def _turned_away(self, job: Job, reason: Reason, message: str, retry_after_ms: int = 0) -> list[AdmissionAction]:
+        """It waited, and waits no more, and never ran."""
         self._times.left(0)
         return self._refuse(job, Status.NOT_EXECUTED, reason, message, retry_after_ms)
 
@@ -322,9 +341,8 @@ class Admission:
         self._times.left(now_ns - job.started_ns)
 
     def _drop_late(self, now_ns: int) -> list[AdmissionAction]:
-        hopeless_ns = now_ns + self._times.low_ns
-        late = [job for job in self._waiting if job.deadline_ns <= hopeless_ns]
-        return [action for job in late for action in self._turn_away(job, "late", "its time ran out in the queue")]
+        late = self._waiting.remove_due(now_ns + self._times.low_ns)
+        return [action for job in late for action in self._turned_away(job, "late", "its time ran out in the queue")]
 
     def _fill(self, now_ns: int) -> list[AdmissionAction]:
         if not self._waiting or len(self._running) >= self._concurrency:

@@ -41,6 +41,7 @@ class Situation:
     fresh: Sequence[Replica]  # may be asked, the best first
     least: int  # copies that the kind of answer needs at once: 1, or a quorum
     room: int  # most copies that may be sent now
+    answers: int = 0  # valid ones so far, where more than one is wanted
 
     @property
     def latest_ns(self) -> int:
@@ -82,7 +83,7 @@ class KOfN:
     """The best k, in as many zones as there are."""
 
     def plan(self, fleet: Fleet, _budget: LoadBudget, at: Situation) -> Plan:
-        return diverse(at, max(fleet.config.k, at.least))
+        return diverse(at, max(fleet.config.k - at.answers, at.least))
 
 
 class Hedged:
@@ -147,8 +148,12 @@ def allowed(fleet: Fleet, budget: LoadBudget, at: Situation, left_ns: int, late_
         return "hedge"
     if not fleet.known():
         return "rescue" if late_ns is None or at.now_ns >= late_ns else None
-    missing = fleet.zones.all_miss(misses(at.copies, max(0, left_ns)))
-    return "rescue" if missing > RESCUE else None
+    return "rescue" if would_miss(fleet, at, left_ns) else None
+
+
+def would_miss(fleet: Fleet, at: Situation, left_ns: int) -> bool:
+    """Whether the copies under way are more likely than not to give no answer within left_ns."""
+    return fleet.zones.all_miss(misses(at.copies, max(0, left_ns))) > RESCUE
 
 
 def table() -> dict[PolicyName, FanOut]:

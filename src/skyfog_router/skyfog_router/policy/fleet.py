@@ -132,6 +132,7 @@ class Fleet:
     def reconfigure(self, config: RoutingConfig) -> None:
         self.config = config
         self.policy.config = config.health
+        self._no_trial_ns = 0
         for replica in self._remote:
             self._tell_median(replica)
 
@@ -304,13 +305,19 @@ class Fleet:
         return actions
 
     def on_trial(self, now_ns: int) -> Iterator[Replica]:
-        """Whom a real request may be copied to, to see how it does: after an ejection, unknown, or long unheard."""
+        """Whom a real request may be copied to, to see how it does: after an ejection, unknown, or long unheard.
+
+        Only the policies that plan by latencies try the unknown and the unheard.
+        """
         if now_ns < self._no_trial_ns:
             return
+        learns = self.config.policy in {"slo", "hedged"}
         due_ns = now_ns + STALE_NS
         for replica in self._remote:
             if replica.health.state is State.EJECTED:
                 continue  # _state_changed tells when that is no longer so
+            if replica.health.state is State.HEALTHY and not learns:
+                continue
             on_trial = replica.health.state is State.PROBING or replica.sketch.count < PRIOR_ANSWERS
             replica_ns = max(replica.tried_ns + TRIAL_EVERY_NS, replica.back_ns)
             if not on_trial:

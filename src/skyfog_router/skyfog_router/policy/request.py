@@ -96,7 +96,7 @@ class Request:
             return []
         self.look_ns = self.deadline_ns if self._slo_told else min(self.deadline_ns, self.slo_ns)
         actions: list[Action] = []
-        if not self._hopeless:
+        if not self._hopeless and self._gather.wanted(len(self._gave)):
             plan = self._plan(now_ns)
             for replica, why in plan.ask:
                 actions += self._ask(replica, why, now_ns)
@@ -210,7 +210,8 @@ class Request:
             and (replica := fleet.find(key))
             and not replica.local
         ]
-        moment = Situation(now_ns, self.started_ns, self.slo_ns, self.deadline_ns, copies, fresh, least, room)
+        answers = len(self._gave)
+        moment = Situation(now_ns, self.started_ns, self.slo_ns, self.deadline_ns, copies, fresh, least, room, answers)
         return self._rules.fan_out.plan(fleet, self._rules.budget, moment)
 
     def _free(self, key: ReplicaKey, now_ns: int) -> bool:
@@ -323,10 +324,10 @@ class Request:
         if self.attempts == 0:
             return NoReplica(f"no replica was there to ask, {waited}")
         told = self.ended | {key: pause.error for key, pause in self._pauses.items()}
-        if not self.asked and told and not self._may_have_run:
-            return NoReplica(f"{self._reason()}, {waited}")
         if isinstance(self._gather, Quorum) and self._gather.disagreement:
             return NoQuorum(f"{self._gather.disagreement}, {waited}")
+        if not self.asked and told and not self._may_have_run:
+            return NoReplica(f"{self._reason()}, {waited}")
         text = [f"{replica}: no answer" for replica in sorted(self.asked)]
         text += [f"{replica}: {error}" for replica, error in sorted(told.items())]
         return DeadlineExceeded(

@@ -1,15 +1,8 @@
 """A fan-out chosen per request: P(answer within the SLO) >= target at the least expected extra work.
 
-One copy goes to the best replica at once. Then, at any moment, with `reached` = P(still unanswered now) as it was when
-the request began, and left = the time to the SLO:
-
-    P(miss) = reached * all_miss(copies under way; left)                               must be <= 1 - target
-    a copy sent d later adds a factor P(that replica takes longer than left - d)       so the miss grows with d
-    and costs P(still unanswered at d)                                                 so the work falls with d
-
-The cheapest schedule that keeps the target therefore asks the next replica at the latest d that still keeps it. Where
-even d = 0 does not, it is asked now and the one after it is planned the same way. The extra-load budget holds d back:
-reached * P(unanswered at d) <= the budget's share. Where the copies under way keep the target by themselves, one more
+One copy goes to the best replica at once. The next leaves at the latest moment at which the target is still kept
+(schedule), but no earlier than the extra-load budget can pay for: when it is sent for few enough requests. Where no
+schedule keeps the target, it leaves as soon as that. Where the copies under way keep the target by themselves, one more
 is asked at the last moment at which it would still be in time, which almost never comes.
 
 With nothing known of the latencies, or in panic, everybody is asked. Without `slo_ms` the SLO is the shortest one for
@@ -23,23 +16,24 @@ comes of it: it shrinks with a miss and grows with a request in time, such that 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import itemgetter
 
 from skyfog_core.config.router import RoutingConfig
 from skyfog_core.units import MS, S
-from skyfog_router.policy.fanout import Copy, Plan, Situation, allowed, diverse, misses, without
+from skyfog_router.policy.fanout import Copy, Plan, Situation, allowed, diverse, without, would_miss
 from skyfog_router.policy.fleet import Fleet, Replica
 from skyfog_router.policy.load_budget import LoadBudget
 from skyfog_router.policy.rank import order
+from skyfog_router.policy.schedule import GRID, nearest, next_copy, pays_ns, unanswered
+from skyfog_router.policy.zones import Zones
 
 CAUTION, LEAST_CAUTION = 0.7, 0.05
 MISSED = 0.85  # what a miss does to the caution; a request in time undoes its part of it
-GRID = 32  # moments between now and the SLO at which a copy may be planned
 BROKE = 8  # looks a SLO while there is no token for a copy
-NEXT = 4  # of the ranked replicas, how many are weighed as the next copy
 MOST_COPIES = 6  # that a learnt SLO counts on
 LEARN_EVERY_NS = S
 LEARN_NEWS = 16  # and only once so large a part of what is known is new, as the sketches themselves
+LEAST_SHARE = 0.02  # of requests may have a further copy, whatever was spent on them before
+LAST_CALL, MOST_LAST_CALL = 0.25, 0.5  # of the deadline, kept for asking everybody; the more where answers take long
 BUDGET_SHARE = 0.9  # the rest is for what replaces lost copies
 
 
@@ -71,6 +65,15 @@ class Slo:
             return Plan()
         if not fleet.known() or fleet.panic():
             return self._everybody(fleet, budget, at)
+        last_ns = self._last_call_ns(fleet, at)
+        if at.now_ns >= last_ns and would_miss(fleet, at, at.deadline_ns - at.now_ns):
+            return self._everybody(fleet, budget, at)
+        plan = self._on_schedule(fleet, budget, at)
+        if at.now_ns < last_ns:
+            plan.look_ns = last_ns if plan.look_ns is None else min(plan.look_ns, last_ns)
+        return plan
+
+    def _on_schedule(self, fleet: Fleet, budget: LoadBudget, at: Situation) -> Plan:
         plan = diverse(at, at.least)
         copies = [*at.copies, *(Copy(replica, 0, replica.wait_ns(at.now_ns)) for replica, _ in plan.ask)]
         left = without(at.fresh, plan)
@@ -90,6 +93,12 @@ class Slo:
             copies.append(Copy(one, 0, one.wait_ns(at.now_ns)))
             left.remove(one)
         return plan
+
+    def _last_call_ns(self, fleet: Fleet, at: Situation) -> int:
+        """From when on a request that would rather fail than not asks everybody."""
+        whole_ns = at.deadline_ns - at.started_ns
+        keep_ns = max(LAST_CALL * whole_ns, 2.0 * (fleet.pool.quantile(0.99) or 0))
+        return at.deadline_ns - round(min(keep_ns, MOST_LAST_CALL * whole_ns))
 
     def _everybody(self, fleet: Fleet, budget: LoadBudget, at: Situation) -> Plan:
         plan = Plan()
@@ -112,41 +121,29 @@ class Slo:
     ) -> tuple[Replica, int]:
         """Who is asked next, and how long from now; 0: now."""
         zones = fleet.zones
-        reached = zones.all_miss([(c.replica.key.zone, c.replica.survival(c.served_ns)) for c in copies])
-        may_miss = self._caution.may_miss(fleet.config.slo_target) / reached
-        under_way = misses(copies, left_ns)
+        may_miss = self._caution.may_miss(fleet.config.slo_target)
+        candidates = nearest(zones, copies, left, left_ns, now_ns)
+        best = candidates[0]
+        if unanswered(zones, copies, left_ns) <= may_miss:
+            usual_ns = (best.quantile(0.5) or 0) + best.wait_ns(now_ns)
+            # never in time: it may help once the SLO is missed
+            after_ns = float(left_ns) if usual_ns >= whole_ns else left_ns - usual_ns
+        else:
+            planned = next_copy(zones, copies, candidates, left_ns, may_miss, now_ns)
+            share = max(LEAST_SHARE, budget.ratio * BUDGET_SHARE - _spent(zones, copies))
+            after_ns = max(planned.after_ns if planned else 0.0, pays_ns(zones, copies, left_ns, share))
+        return best, round(after_ns) if after_ns > left_ns / GRID else 0
 
-        found = []
-        for replica in left[:NEXT]:
-            together = zones.with_one_more(under_way, replica.key.zone)
-            found.append((together(replica.survival(left_ns - replica.wait_ns(now_ns))), replica, together))
-        best_miss, best, all_miss = min(found, key=itemgetter(0))
-        wait_ns = best.wait_ns(now_ns)
-        step_ns = left_ns / GRID
-        if zones.all_miss(under_way) <= may_miss:
-            usual_ns = (best.quantile(0.5) or 0) + wait_ns
-            if usual_ns >= whole_ns:  # never in time; it may help once the SLO is missed
-                return best, left_ns
-            return best, round(left_ns - usual_ns) if left_ns - usual_ns > step_ns else 0
-        low, high = 0, GRID if best_miss <= may_miss else 0  # the latest step at which the target is kept, or 0
-        while low < high:
-            middle = (low + high + 1) // 2
-            miss = all_miss(best.survival(left_ns - middle * step_ns - wait_ns))
-            low, high = (middle, high) if miss <= may_miss else (low, middle - 1)
-        share = budget.ratio * BUDGET_SHARE - (len(copies) - 1 if reached >= 1.0 else 0.0)
-        after = max(low, self._pays(fleet, copies, step_ns, share / reached))
-        return best, round(after * step_ns) if after > 1 else 0
 
-    def _pays(self, fleet: Fleet, copies: Sequence[Copy], step_ns: float, share: float) -> int:
-        """The first step at which few enough requests are still unanswered to pay a copy for each of them."""
-        if share >= 1.0:
-            return 0
-        low, high = 0, GRID
-        while low < high:
-            middle = (low + high) // 2
-            unanswered = fleet.zones.all_miss(misses(copies, middle * step_ns))
-            low, high = (low, middle) if unanswered <= max(share, 0.02) else (middle + 1, high)
-        return low
+def _spent(zones: Zones, copies: Sequence[Copy]) -> float:
+    """What the copies beyond the first of all requests like this one cost, in copies a request."""
+    oldest = sorted(copies, key=lambda copy: -copy.waited_ns)
+    spent = 0.0
+    for i, copy in enumerate(oldest[1:], start=1):
+        spent += zones.all_miss(
+            [(c.replica.key.zone, c.replica.survival(c.served_ns - copy.waited_ns)) for c in oldest[:i]]
+        )
+    return spent
 
 
 class LearntSlo:
@@ -189,27 +186,18 @@ class LearntSlo:
 
 def _affordable(fleet: Fleet, may_miss: float, replicas: Sequence[Replica], slo_ns: float) -> bool:
     """Whether the cheapest schedule for this SLO keeps the target, with as much extra work as the budget brings."""
-    zones = fleet.zones
-    sent: list[tuple[Replica, float]] = [(replicas[0], 0.0)]
-    extra, last_ns = 0.0, 0.0
-
-    def unanswered(at_ns: float) -> list[tuple[str, float]]:
-        return [(replica.key.zone, replica.survival(at_ns - sent_ns)) for replica, sent_ns in sent]
-
-    for replica in replicas[1:]:
-        late = unanswered(slo_ns)
-        if zones.all_miss(late) <= may_miss:
-            return True
-        all_miss = zones.with_one_more(late, replica.key.zone)
-        low, high = last_ns, slo_ns
-        if all_miss(replica.survival(slo_ns - last_ns)) > may_miss:
-            high = low
-        while high - low > slo_ns / GRID:
-            middle = (low + high) / 2
-            low, high = (middle, high) if all_miss(replica.survival(slo_ns - middle)) <= may_miss else (low, middle)
-        extra += zones.all_miss(unanswered(low)) if low else 1.0
+    zones, passed_ns, extra = fleet.zones, 0.0, 0.0
+    copies, left = [Copy(replicas[0], 0)], list(replicas[1:])
+    while unanswered(zones, copies, slo_ns - passed_ns) > may_miss:
+        candidates = nearest(zones, copies, left, slo_ns - passed_ns, 0)
+        planned = next_copy(zones, copies, candidates, slo_ns - passed_ns, may_miss, 0) if candidates else None
+        if planned is None:
+            return False
+        extra += planned.unanswered
         if extra > fleet.config.extra_load * BUDGET_SHARE:
             return False
-        sent.append((replica, low))
-        last_ns = low
-    return zones.all_miss(unanswered(slo_ns)) <= may_miss
+        passed_ns += planned.after_ns
+        copies = [Copy(copy.replica, round(copy.waited_ns + planned.after_ns)) for copy in copies]
+        copies.append(Copy(planned.replica, 0))
+        left.remove(planned.replica)
+    return True
