@@ -114,7 +114,7 @@ def on_trial(fleet: Fleet, now_ns: int) -> list[str]:
 
 @given(steps)
 def test_a_fleet_knows_by_events_what_a_walk_over_all_would_find(events: list[tuple[str, str, int]]) -> None:
-    made = Taught(fleet_of("a/0", "a/1", policy="single"))
+    made = Taught(fleet_of("a/0", "a/1", policy="hedged"))
     for what, name, ms in events:
         there = key(name) in made.fleet.replicas
         match what:

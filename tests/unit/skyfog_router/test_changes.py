@@ -106,9 +106,21 @@ def test_to_look_changes_nothing(rank: str) -> None:
             actions += talk.passes(700)
             if look:
                 talk.router.snapshot(talk.now_ns)
+            actions += talk.passes(50)
         return actions
 
     assert play(look=True) == play(look=False)
+
+
+def test_to_look_neither_draws_nor_learns() -> None:
+    talk = Talk("a/0", "b/0", rank="p2c")
+    talk.teach({"a/0": [10.0] * 20, "b/0": [20.0] * 20})
+    talk.passes(5_000)
+    before = talk.router._fleet.random.getstate()
+    assert talk.router.snapshot(talk.now_ns).slo_ms is None, "it is learnt by a call"
+    assert talk.router._fleet.random.getstate() == before
+    talk.call()
+    assert talk.router.snapshot(talk.now_ns).slo_ms is not None
 
 
 def test_refusals_by_all_do_not_count_as_requests_in_time() -> None:

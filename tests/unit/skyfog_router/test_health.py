@@ -167,6 +167,16 @@ def test_waits_that_overlap_are_counted_once() -> None:
     assert together["a/0"].health.silence == pytest.approx(after["a/0"].health.silence, rel=0.5)
 
 
+def test_of_a_wait_counts_what_neither_another_wait_nor_an_answer_covers() -> None:
+    health = Health()
+    health.on_silence(3.0, asked_ns=0, now_ns=10)
+    health.on_silence(4.0, asked_ns=5, now_ns=15)
+    assert health.silence == 3.0 + 4.0 / 2
+    health.on_answer(CONFIG, 1, now_ns=20)
+    assert health.silence_with(4.0, asked_ns=0, now_ns=40) == 2.0
+    assert health.silence_with(4.0, asked_ns=20, now_ns=20) == 0.0
+
+
 def test_a_frozen_replica_under_load_whose_waits_always_overlap_is_out_all_the_same() -> None:
     made = taught("a/0", "b/0")
     open_ids = [made.ask("a/0")]

@@ -122,6 +122,14 @@ def test_many_thousand_observations_and_a_long_idle_change_nothing_of_the_shape(
     assert sketch.quantile(0.5) == pytest.approx(90 * MS, rel=0.05), "and one new answer is all that counts"
 
 
+def test_weights_never_grow_beyond_all_bounds() -> None:
+    sketch = LatencySketch(memory=10)
+    for _ in range(10_000):  # 1.1 ** 10,000 is no number
+        sketch.answer(10 * MS, 0)
+    assert sketch.count == pytest.approx(11, rel=0.01)
+    assert sketch.quantile(0.5) == pytest.approx(10 * MS, rel=0.04)
+
+
 def test_a_clock_that_stands_or_steps_back_ages_nothing() -> None:
     sketch = sketch_of([10 * MS] * 50)
     sketch.answer(10 * MS, -5 * S)

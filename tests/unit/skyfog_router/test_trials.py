@@ -31,7 +31,7 @@ def state(made: Talk, name: str) -> str:
 
 
 def test_the_unknown_are_tried_beside_the_first() -> None:
-    made = talk()
+    made = talk(policy="hedged")
     made.join("c/0")
     assert sends(made.call()) == [("a/0", "first"), ("c/0", "probe")]
     assert sends(made.call()) == [("a/0", "first")], "one at a time"
@@ -79,8 +79,15 @@ def test_a_probe_that_fails_ejects_again_and_the_request_does_not_suffer() -> No
     assert kinds(made.reply("a/0")) == ["Deliver"]
 
 
+def test_policies_that_do_not_plan_by_latencies_try_only_who_was_ejected() -> None:
+    made = talk(policy="single")
+    made.join("c/0")
+    assert sends(made.call()) == [("a/0", "first")]
+    assert sends(ejected().call()) == [("a/0", "first"), ("b/0", "probe")]
+
+
 def test_probes_are_paid_from_the_budget() -> None:
-    made = talk()
+    made = talk(policy="hedged")
     made.join("c/0")
     before = made.router.budget.granted
     made.call()
@@ -90,7 +97,7 @@ def test_probes_are_paid_from_the_budget() -> None:
 
 
 def test_without_a_token_nobody_is_tried() -> None:
-    made = talk(extra_load=0.01)
+    made = talk(policy="hedged", extra_load=0.01)
     while made.router.budget.take():
         pass
     made.join("c/0")
@@ -98,11 +105,11 @@ def test_without_a_token_nobody_is_tried() -> None:
 
 
 def test_a_probe_takes_neither_a_place_of_the_fan_out_nor_the_last_attempt() -> None:
-    made = talk(fan_out=1)
+    made = talk(policy="hedged", fan_out=1)
     made.join("c/0")
     assert sends(made.call()) == [("a/0", "first"), ("c/0", "probe")]
     assert sends(made.error("a/0", ServiceFailed("x"))) == [("b/0", "retry")]
-    frugal = talk(max_attempts=2)
+    frugal = talk(policy="hedged", max_attempts=2)
     frugal.join("c/0")
     assert sends(frugal.call()) == [("a/0", "first")]
 

@@ -59,6 +59,7 @@ def next_copy(
 ) -> Next | None:
     """The next copy of the cheapest schedule; None: not even all candidates at once keep the target."""
     under_way = [(c.replica.key.zone, c.replica.survival(c.served_ns + left_ns)) for c in copies]
+    with_the_first = zones.with_one_more(under_way, candidates[0].key.zone)
     waits_ns = [replica.wait_ns(now_ns) for replica in candidates]
     best: Next | None = None
     least = float("inf")
@@ -67,6 +68,8 @@ def next_copy(
 
         def miss(step: int, group: Sequence[tuple[Replica, float]] = group) -> float:
             in_time_ns = left_ns - step * left_ns / GRID
+            if len(group) == 1:
+                return with_the_first(group[0][0].survival(in_time_ns - group[0][1]))
             return zones.all_miss([*under_way, *((r.key.zone, r.survival(in_time_ns - w)) for r, w in group)])
 
         if miss(0) > may_miss:
