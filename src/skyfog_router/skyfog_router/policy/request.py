@@ -255,7 +255,9 @@ class Request:
         """Whether a replica that is not on the robot may still answer."""
         if self.asked.keys() - self.trials:
             return True
-        return any(r.key not in self.ended and r.key not in self._gave for r in self._rules.fleet.remote())
+        lost = {key for key, pause in self._pauses.items() if isinstance(pause.error, LinkLost)}
+        given_up = {*self.ended, *self._gave, *lost}
+        return any(replica.key not in given_up for replica in self._rules.fleet.remote())
 
     def _go_on(self, now_ns: int) -> list[Action]:
         """After an answer that does not end the request."""

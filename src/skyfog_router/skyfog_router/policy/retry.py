@@ -5,8 +5,8 @@
     at_most_once      never twice, whatever became of the first
 
 A replica that refused certainly did not run it, and may be asked again after it wished (retry_after). One whose link
-was lost may be asked again too, if it is still there: it knows the request by its id, runs it no second time, and gives the
-answer that did not arrive. Each pause is twice as long as the one before.
+was lost may be asked again too, if it is still there: it knows the request by its id, runs it no second time, and gives
+the answer that did not arrive. Each pause is twice as long as the one before.
 """
 
 from __future__ import annotations
