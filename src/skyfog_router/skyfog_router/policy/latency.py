@@ -42,6 +42,7 @@ class LatencySketch:
         self._news = 0
         self._stale = False  # S does not tell enough of the news
         self.seen = 0  # observations of any kind
+        self.epoch = 0  # of S: as long as it is the same, so is S
 
     def answer(self, took_ns: int, now_ns: int) -> None:
         """An answer came after `took_ns`."""
@@ -120,7 +121,9 @@ class LatencySketch:
         """Compute S again once enough is new: a sixteenth of what is known, or anything where little is."""
         self._news += 1
         self.seen += 1
-        self._stale = self._news >= self.count / 16
+        if self._news >= self.count / 16:
+            self._stale = True
+            self.epoch += 1
 
     def _refresh(self) -> None:
         self._news, self._stale = 0, False

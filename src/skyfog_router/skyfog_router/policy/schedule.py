@@ -14,6 +14,7 @@ one is asked then, and the rest is planned anew.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,8 +60,9 @@ def next_copy(
 ) -> Next | None:
     """The next copy of the cheapest schedule; None: not even all candidates at once keep the target."""
     under_way = [(c.replica.key.zone, c.replica.survival(c.served_ns + left_ns)) for c in copies]
-    with_the_first = zones.with_one_more(under_way, candidates[0].key.zone)
     waits_ns = [replica.wait_ns(now_ns) for replica in candidates]
+    so_far = zones.all_miss(under_way)
+    apart = len({*(zone for zone, _ in under_way), *(r.key.zone for r in candidates)}) == len(copies) + len(candidates)
     best: Next | None = None
     least = float("inf")
     for together in range(1, len(candidates) + 1):
@@ -68,8 +70,8 @@ def next_copy(
 
         def miss(step: int, group: Sequence[tuple[Replica, float]] = group) -> float:
             in_time_ns = left_ns - step * left_ns / GRID
-            if len(group) == 1:
-                return with_the_first(group[0][0].survival(in_time_ns - group[0][1]))
+            if apart:  # no two share a zone: the product
+                return math.prod((r.survival(in_time_ns - w) for r, w in group), start=so_far)
             return zones.all_miss([*under_way, *((r.key.zone, r.survival(in_time_ns - w)) for r, w in group)])
 
         if miss(0) > may_miss:

@@ -15,6 +15,7 @@ comes of it: it shrinks with a miss and grows with a request in time, such that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from skyfog_core.config.router import RoutingConfig
@@ -23,7 +24,7 @@ from skyfog_router.policy.fanout import Copy, Plan, Situation, allowed, diverse,
 from skyfog_router.policy.fleet import Fleet, Replica
 from skyfog_router.policy.load_budget import LoadBudget
 from skyfog_router.policy.rank import order
-from skyfog_router.policy.schedule import GRID, nearest, next_copy, pays_ns, unanswered
+from skyfog_router.policy.schedule import GRID, MOST_TOGETHER, nearest, next_copy, pays_ns, unanswered
 from skyfog_router.policy.zones import Zones
 
 CAUTION, LEAST_CAUTION = 0.7, 0.05
@@ -34,6 +35,7 @@ LEARN_EVERY_NS = S
 LEARN_NEWS = 8  # and only once so large a part of what is known is new: 40 % of the work at a call a second
 LEAST_SHARE = 0.02  # of requests may have a further copy, whatever was spent on them before
 LAST_CALL, MOST_LAST_CALL = 0.25, 0.5  # of the deadline, kept for asking everybody; the more where answers take long
+MOST_KEPT = 64  # plans
 BUDGET_SHARE = 0.9  # the rest is for what replaces lost copies
 
 
@@ -49,6 +51,11 @@ class Caution:
         step = MISSED ** (-aimed / (1.0 - aimed)) if in_time else MISSED
         self._part = min(1.0, max(LEAST_CAUTION, self._part * step))
 
+    @property
+    def grain(self) -> int:
+        """Which of steps of 5 % the caution is in."""
+        return round(math.log(self._part) * 20)
+
     def may_miss(self, target: float) -> float:
         """The probability of a miss to plan for."""
         return self._part * (1.0 - target)
@@ -59,6 +66,7 @@ class Slo:
 
     def __init__(self, caution: Caution) -> None:
         self._caution = caution
+        self._kept: dict[object, tuple[Replica, int]] = {}
 
     def plan(self, fleet: Fleet, budget: LoadBudget, at: Situation) -> Plan:
         if not at.fresh:
@@ -119,7 +127,30 @@ class Slo:
         left_ns: int,
         now_ns: int,
     ) -> tuple[Replica, int]:
-        """Who is asked next, and how long from now; 0: now."""
+        """Who is next, and how long from now; 0: now. Most requests begin alike: their plan is kept for a while."""
+        few = left[:MOST_TOGETHER]
+        if len(copies) > 1 or copies[0].waited_ns or copies[0].queue_ns or any(r.wait_ns(now_ns) for r in few):
+            return self._plan_next(fleet, budget, copies, left, whole_ns, left_ns, now_ns)
+        replicas = (copies[0].replica, *few)
+        epoch = fleet.pool.epoch + sum(replica.sketch.epoch for replica in replicas)
+        key = (replicas, whole_ns, epoch, self._caution.grain, budget.ratio)
+        kept = self._kept.get(key)
+        if kept is None:
+            if len(self._kept) >= MOST_KEPT:
+                self._kept.clear()
+            kept = self._kept[key] = self._plan_next(fleet, budget, copies, left, whole_ns, left_ns, now_ns)
+        return kept
+
+    def _plan_next(
+        self,
+        fleet: Fleet,
+        budget: LoadBudget,
+        copies: Sequence[Copy],
+        left: Sequence[Replica],
+        whole_ns: int,
+        left_ns: int,
+        now_ns: int,
+    ) -> tuple[Replica, int]:
         zones = fleet.zones
         may_miss = self._caution.may_miss(fleet.config.slo_target)
         candidates = nearest(zones, copies, left, left_ns, now_ns)
