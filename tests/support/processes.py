@@ -15,7 +15,7 @@ from types import TracebackType
 
 import psutil
 
-from skyfog_bringup.demo.shm import remove_unused, used_by
+from skyfog_core.shm import remove_unused, used_by
 
 LIMIT_S = 30.0
 END_LIMIT_S = 10.0

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import queue
-import re
 import shutil
 import signal
 import subprocess
@@ -23,16 +22,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import psutil
-
+from skyfog_core import shm
 from skyfog_core.errors import SkyfogError
 
 END_LIMIT_S = 6.0
 POLL_S = 0.05
 TAIL_LINES = 15
-SHM = "/dev/shm/"  # noqa: S108 - where the kernel keeps POSIX shared memory
-# Fast DDS segments and ports, and zenoh's; the four-digit ports (7000 on) are shared by all domains.
-_OF_ONE_DOMAIN = re.compile(r"fastrtps_[0-9a-f]{16}|fastrtps_port[0-9]{5}|[0-9]+\.zenoh")
 
 # setpriv is in util-linux: on every Debian and Ubuntu.
 _ENDS_WITH_US = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
@@ -115,9 +110,9 @@ class Process:
             return False
         return True
 
-    def segments(self) -> set[str]:
+    def segments(self) -> set[Path]:
         """Shared-memory files that it maps now."""
-        return _segments(self.pid)
+        return shm.used_by(self.pid)
 
     def release(self) -> None:
         """Let go of its pipes."""
@@ -141,7 +136,7 @@ class Processes:
         self._environment = environment
         self._folder = tempfile.TemporaryDirectory(prefix="skyfog_bench_")
         self._started: list[Process] = []
-        self._segments: set[str] = set()
+        self._segments: set[Path] = set()
 
     @property
     def folder(self) -> Path:
@@ -155,7 +150,7 @@ class Processes:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.end(self._started)
-        _remove_unmapped(self._segments)
+        shm.remove_unused(self._segments)
         self._folder.cleanup()
 
     def start(self, name: str, module: str, *words: str, domain: int, inside: Sequence[str] = ()) -> Process:
@@ -205,22 +200,3 @@ class Processes:
                 process.signal(signal.SIGKILL)
                 process.wait(END_LIMIT_S)
             process.release()
-
-
-def _segments(pid: int) -> set[str]:
-    try:
-        maps = Path(f"/proc/{pid}/maps").read_text()
-    except OSError:
-        return set()
-    return {line[line.index(SHM) :].removesuffix(" (deleted)") for line in maps.splitlines() if SHM in line}
-
-
-def _remove_unmapped(segments: set[str]) -> None:
-    """Remove shared memory that no process maps any more, with the locks that Fast DDS leaves beside it."""
-    left = {path for path in segments if _OF_ONE_DOMAIN.fullmatch(Path(path).name)}
-    for pid in psutil.pids() if left else []:
-        left -= _segments(pid)
-    for path in left:
-        name = Path(path).name
-        for file in (name, f"{name}_el", f"{name}_sl", f"sem.{name}_mutex"):
-            Path(SHM, file).unlink(missing_ok=True)

@@ -17,9 +17,9 @@ import cv2
 import psutil
 import pytest
 
-from skyfog_bringup.demo.shm import used_by
 from skyfog_bringup.images import package_photographs
 from skyfog_core.ports import free_tcp_port
+from skyfog_core.shm import used_by
 from support.processes import wait_until
 from support.ros import free_domain
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import psutil
 
-from skyfog_bringup.demo import shm
 from skyfog_bringup.demo.schedule import FaultKind
+from skyfog_core import shm
 from skyfog_core.config.demo import DemoConfig
 from skyfog_core.errors import SkyfogError
 from skyfog_core.ports import claim_domain

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from skyfog_bringup.demo import shm
+from skyfog_core import shm
 
 
 @pytest.fixture

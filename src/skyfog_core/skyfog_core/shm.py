@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
+LOCKS = ("{}_el", "{}_sl", "sem.{}_mutex")  # which Fast DDS leaves beside a segment
 SHM = Path("/dev/shm")  # noqa: S108  # where Linux keeps shared memory
 
 
@@ -33,5 +34,6 @@ def remove_unused(files: Iterable[Path]) -> list[Path]:
         for process in Path("/proc").glob("[0-9]*"):
             left -= used_by(int(process.name))
     for file in left:
-        file.unlink(missing_ok=True)
+        for name in (file.name, *(part.format(file.name) for part in LOCKS)):
+            (SHM / name).unlink(missing_ok=True)
     return sorted(left)
