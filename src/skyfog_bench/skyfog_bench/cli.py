@@ -28,7 +28,7 @@ def _bench(name: str, quick: bool, json: Path | None, seed: int) -> None:
     progress = Console(stderr=True)
     bench = BENCHES[name]
     try:
-        report = run(name, bench.quick if quick else bench.full, seed, lambda text: progress.print(f"  {text}"))
+        report = run(name, bench.quick if quick else bench.full, seed, lambda text: progress.print(f"  {text}"), json)
     except SkyfogError as error:  # a process did not do its part, or an extra is missing
         progress.print(f"skyfog bench {name}: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(1) from None
@@ -89,6 +89,18 @@ def perception(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
 def planning(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     """Planning times on four problem sets beside OMPL with a Python checker and mplib; the first of N replicas."""
     _bench("planning", quick, json, seed)
+
+
+@app.command()
+def fogros2ft(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """FogROS2-FT's scenarios under a slow network and contention: every policy over 2 to 4 replicas beside one."""
+    _bench("fogros2ft", quick, json, seed)
+
+
+@app.command()
+def scale(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """What the policy itself costs a request, with 1,000 robots and 100 replicas that come and go."""
+    _bench("scale", quick, json, seed)
 
 
 peers_app = typer.Typer(help="Peers that need an environment of their own.", no_args_is_help=True)

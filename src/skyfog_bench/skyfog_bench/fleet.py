@@ -151,7 +151,7 @@ class Fleet:
         values = {"fleet": self._name, "services": services, "zenoh": self._robot_zenoh()}
         return self.node(f"{self._name}_robot_proxy", ROBOT, {"robot_proxy": values})
 
-    def host(self, service: str, zone: str, kind: str, embedded: str, own: dict[str, Any]) -> Process:
+    def host(self, service: str, zone: str, kind: str, embedded: str, own: dict[str, Any], **more: Any) -> Process:
         """A replica with a service of any type inside it, whose own parameters are `own`."""
         values = {
             "fleet": self._name,
@@ -161,6 +161,7 @@ class Fleet:
             "type": kind,
             "embedded": embedded,
             "zenoh": self._replica_zenoh(),
+            **more,
         }
         nodes = {"replica_proxy": values, **({service: own} if own else {})}
         return self.node(f"replica_{service}_{zone}", REPLICA, nodes, robot_side=False)

@@ -67,7 +67,7 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None])
     return report
 
 
-def _photograph(path: Path) -> None:
+def write_photograph(path: Path) -> None:
     """Write the JPEG that every call decodes. Raises BenchError where scikit-image is not installed."""
     spec = find_spec("skimage")
     if spec is None or spec.origin is None:
@@ -82,7 +82,7 @@ def _photograph(path: Path) -> None:
 def _start(processes: Processes) -> dict[str, Process]:
     """The two processes, when each has answered for both models."""
     image = processes.folder / "photograph.jpg"
-    _photograph(image)
+    write_photograph(image)
     words = []
     for case, name in MODELS.items():
         folder = find_model(name, model_folders())

@@ -24,7 +24,7 @@ GIT_LIMIT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A value and its upper limit. `why` says what is missing where there is no value."""
+    """A value and its limit, an upper one unless `at_least`. `why` says what is missing where there is no value."""
 
     name: str
     limit: float
@@ -32,6 +32,7 @@ class Goal:
     unit: str = ""
     spread: tuple[float, float] | None = None
     why: str = ""
+    at_least: bool = False
 
     def __post_init__(self) -> None:
         if (self.value is None) != bool(self.why):
@@ -39,11 +40,16 @@ class Goal:
 
     @property
     def met(self) -> bool | None:
-        """Whether the value is at most the limit; None where there is no value."""
-        return None if self.value is None else self.value <= self.limit
+        """Whether the value keeps to the limit; None where there is no value."""
+        if self.value is None:
+            return None
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
 
     def as_json(self) -> dict[str, Any]:
-        entry: dict[str, Any] = {"name": self.name, "goal": f"<= {_plain(self.limit)}{_unit(self.unit)}"}
+        entry: dict[str, Any] = {
+            "name": self.name,
+            "goal": f"{'>=' if self.at_least else '<='} {_plain(self.limit)}{_unit(self.unit)}",
+        }
         entry |= {"value": _rounded(self.value), "met": self.met}
         if self.spread is not None:
             entry["spread"] = [_rounded(v) for v in self.spread]
@@ -55,6 +61,11 @@ class Goal:
 def at_most(name: str, limit: float, found: Figure) -> Goal:
     """A goal on a measured figure."""
     return Goal(name, limit, found.value, spread=(found.low, found.high))
+
+
+def at_least(name: str, limit: float, found: Figure) -> Goal:
+    """A goal on a measured figure that should be large."""
+    return Goal(name, limit, found.value, spread=(found.low, found.high), at_least=True)
 
 
 @dataclass(slots=True)
@@ -108,11 +119,11 @@ def show(report: Mapping[str, Any], console: Console) -> None:
     rows, goals = report["rows"], report["goals"]
     for columns, alike in groupby(rows, key=tuple):
         console.print(_table(columns, list(alike)))
-    verdicts = Table("goal", "at most", "value", "spread", "met", box=SIMPLE_HEAD)
+    verdicts = Table("goal", "limit", "value", "spread", "met", box=SIMPLE_HEAD)
     for goal in goals:
         met = {True: "[green]yes[/]", False: "[red]no[/]", None: f"not known: {goal.get('why', '')}"}[goal["met"]]
         spread = "-".join(_cell(v) for v in goal.get("spread", []))
-        verdicts.add_row(goal["name"], goal["goal"].removeprefix("<= "), _cell(goal["value"]), spread, met)
+        verdicts.add_row(goal["name"], goal["goal"], _cell(goal["value"]), spread, met)
     console.print(verdicts)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from skyfog_bench import faults, overhead, perception, pick_place, planning, soak, tail, world
+from skyfog_bench import faults, overhead, perception, pick_place, planning, scale, soak, tail, world
 from skyfog_bench.fleet import environment
+from skyfog_bench.fogros2ft import bench as fogros2ft
 from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.report import Report
 
@@ -18,9 +20,10 @@ from skyfog_bench.report import Report
 class Bench:
     """One benchmark: `run(processes, size, seed, say)` with one of the two sizes."""
 
-    run: Callable[[Processes, Any, int, Callable[[str], None]], Report]
+    run: Callable[..., Report]
     full: Any
     quick: Any  # ends within 50 s
+    draws: bool = False  # it takes `out` too, a path beside which it writes pictures and data
 
 
 BENCHES: dict[str, Bench] = {
@@ -32,11 +35,15 @@ BENCHES: dict[str, Bench] = {
     "world": Bench(world.run, world.FULL, world.QUICK),
     "perception": Bench(perception.run, perception.FULL, perception.QUICK),
     "planning": Bench(planning.run, planning.FULL, planning.QUICK),
+    "fogros2ft": Bench(fogros2ft.run, fogros2ft.FULL, fogros2ft.QUICK, draws=True),
+    "scale": Bench(scale.run, scale.FULL, scale.QUICK),
 }
 
 
-def run(name: str, size: Any, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
+def run(name: str, size: Any, seed: int, say: Callable[[str], None], out: Path | None = None) -> dict[str, Any]:
     """Run a benchmark and return its report as plain JSON. Every process that it started has ended then.
+
+    `out` is where the report is going to be written: some write pictures and data beside it.
 
     Raises BenchError where a process does not do its part; the message ends with the tail of its log.
     """
@@ -45,7 +52,9 @@ def run(name: str, size: Any, seed: int, say: Callable[[str], None]) -> dict[str
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with Processes(environment()) as processes:
-            report = BENCHES[name].run(processes, size, seed, say)
+            bench = BENCHES[name]
+            more = {"out": out} if bench.draws else {}
+            report = bench.run(processes, size, seed, say, **more)
         return report.as_json()
     finally:
         signal.signal(signal.SIGTERM, previous)

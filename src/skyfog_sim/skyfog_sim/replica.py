@@ -172,6 +172,10 @@ class Process:
         """The end of a process that was told to terminate: who still waits is answered."""
         self._perform(self.desk.end())
 
+    def work_ns(self, _request_id: RequestId) -> int:
+        """How long the service takes for a request that starts now, in a good mood."""
+        return self.model.service.draw(self._random)
+
     def begin_leak(self, requests: int) -> None:
         """From now on each request costs memory that is never given back."""
         self.leak = self._leak_from = max(1, requests)
@@ -199,7 +203,7 @@ class Process:
     def _start(self, request_id: RequestId) -> None:
         self._watcher.started(self, request_id)
         self.jobs[request_id] = self._kernel.now_ns
-        took_ns = self.model.service.draw(self._random) * self.mood.slowness
+        took_ns = self.work_ns(request_id) * self.mood.slowness
         if self.leak is not None:
             self.leak -= 1
             took_ns *= 1 + (LEAK_SLOWDOWN - 1) * (1 - max(0, self.leak) / self._leak_from)

@@ -15,6 +15,8 @@ import psutil
 import pytest
 
 from skyfog_bench import faults, fleet, overhead, perception, pick_place, soak, tail, world
+from skyfog_bench.fogros2ft import bench as fogros2ft
+from skyfog_bench.fogros2ft.record import Counts
 from skyfog_bench.netem import why_not
 from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.run import run
@@ -22,8 +24,8 @@ from skyfog_bench.run import run
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(180)]
 
 
-def _run(name: str, size: Any) -> dict[str, Any]:
-    report = run(name, size, 1, lambda _text: None)
+def _run(name: str, size: Any, out: Path | None = None) -> dict[str, Any]:
+    report = run(name, size, 1, lambda _text: None, out)
     assert list(report) == ["name", "commit", "machine", "seed", "rows", "goals"]
     assert (report["name"], report["seed"]) == (name, 1)
     assert not _children()
@@ -112,6 +114,23 @@ def test_perception_measures_both_sides_stage_by_stage() -> None:
     stages = [row for row in report["rows"] if "stage" in row]
     assert len(stages) == 2 * (3 + 4)
     assert [goal["goal"] for goal in report["goals"]] == ["<= 1.15"] * 4
+
+
+@pytest.mark.skipif(find_spec("coal") is None, reason="coal is not installed: ./ws extra planning")
+def test_fogros2ft_records_replays_and_looks_at_a_live_fleet(tmp_path: Path) -> None:
+    counts = Counts(calls=4, queries=1, runs=4, contended_runs=1)
+    size = fogros2ft.Size(counts, requests=12, seeds=1, live_calls=3, warm=2)
+    report = _run("fogros2ft", size, tmp_path / "report.json")
+    recorded = [row for row in report["rows"] if "recorded" in row]
+    assert [row["recorded"] for row in recorded] == ["detection", "segmentation", "planning"]
+    assert all(row["alone_p50_ms"] > 1 and row["reply_bytes"] > 100 for row in recorded)
+    cells = [row for row in report["rows"] if "limit_p99_ms" in row]
+    assert len(cells) == 3 * (1 + 5 * 3 + 2 * 3)
+    assert all(row["p99_ms"] >= row["limit_p99_ms"] for row in cells)
+    live = [row for row in report["rows"] if "live_check" in row]
+    assert [(row["policy"], row["calls"]) for row in live] == [("one replica", 3), ("broadcast", 3), ("slo", 3)]
+    assert live[0]["live_p50_ms"] > live[1]["live_p50_ms"]
+    assert {path.name for path in tmp_path.iterdir()} == {"report.recorded.json", "report.png"}
 
 
 def test_a_table_is_cleared_though_a_replica_of_each_service_is_killed_half_way() -> None:

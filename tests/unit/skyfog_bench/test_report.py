@@ -12,7 +12,7 @@ from rich.console import Console
 
 from skyfog_bench import report as report_module
 from skyfog_bench.measure import Figure
-from skyfog_bench.report import Goal, Report, at_most, show, write
+from skyfog_bench.report import Goal, Report, at_least, at_most, show, write
 
 
 @pytest.fixture
@@ -40,6 +40,13 @@ def test_a_report_has_the_form_that_every_report_has(plain: dict[str, Any]) -> N
 @pytest.mark.parametrize(("value", "met"), [(1.99, True), (2.0, True), (2.01, False)])
 def test_a_goal_is_met_up_to_its_limit(value: float, met: bool) -> None:
     assert Goal("ratio", 2.0, value).met is met
+
+
+@pytest.mark.parametrize(("value", "met"), [(1.99, False), (2.0, True), (2.01, True)])
+def test_a_goal_of_at_least_is_met_from_its_limit_on(value: float, met: bool) -> None:
+    goal = at_least("ratio", 2.0, Figure(value, value, value))
+    assert goal.met is met
+    assert goal.as_json()["goal"] == ">= 2"
 
 
 @pytest.mark.parametrize(("value", "why"), [(None, ""), (1.0, "no peer")])

@@ -13,10 +13,13 @@ from typing import Any
 
 import rclpy
 from rclpy.node import Node
+from rclpy.serialization import serialize_message
 
 from skyfog_bench.serve import serve
 from skyfog_core.nodes.main import configure_logs, keep_freed_memory
 from skyfog_core.nodes.parameters import NODE_OPTIONS
+from skyfog_core.wire.envelope import Encoding
+from skyfog_core.wire.payload import pack
 from skyfog_interfaces.msg import Status
 from skyfog_perception.nodes.detect import DetectService
 from skyfog_perception.nodes.segment import SegmentService
@@ -24,8 +27,7 @@ from skyfog_perception.nodes.segment import SegmentService
 
 def call(service: Any, jpeg: bytes) -> list[float]:
     """Milliseconds of the whole callback, of processor time, and of the three stages that the response has."""
-    request, response = service.srv_type.Request(), service.srv_type.Response()
-    request.compressed_image.data = array("B", jpeg)
+    request, response = _messages(service, jpeg)
     processor, began = time.thread_time(), time.perf_counter()
     response = service(request, response)
     whole_ms, processor_ms = (time.perf_counter() - began) * 1e3, (time.thread_time() - processor) * 1e3
@@ -34,8 +36,21 @@ def call(service: Any, jpeg: bytes) -> list[float]:
     return [whole_ms, processor_ms, response.decode_ms, response.inference_ms, response.postprocess_ms]
 
 
+def sizes(service: Any, jpeg: bytes) -> list[int]:
+    """Bytes of the request and of the response, as they are sent with `compress: zstd`."""
+    request, response = _messages(service, jpeg)
+    sent = [serialize_message(message) for message in (request, service(request, response))]
+    return [len(pack(payload, Encoding.ZSTD)[1]) for payload in sent]
+
+
+def _messages(service: Any, jpeg: bytes) -> tuple[Any, Any]:
+    request, response = service.srv_type.Request(), service.srv_type.Response()
+    request.compressed_image.data = array("B", jpeg)
+    return request, response
+
+
 def main() -> None:
-    """Serve `round` until standard input ends."""
+    """Serve `round` and `sizes` until standard input ends."""
     configure_logs("bench")
     keep_freed_memory()
     rclpy.init()
@@ -47,7 +62,7 @@ def main() -> None:
         return {"calls": [call(services[case], jpeg) for _ in range(warm + count)][warm:]}
 
     try:
-        serve({"round": round_})
+        serve({"round": round_, "sizes": lambda case: {"bytes": sizes(services[case], jpeg)}})
     finally:
         rclpy.try_shutdown()
 
