@@ -30,7 +30,6 @@ CHURN_PER_S = 10.0
 OF_REQUESTS = frozenset({"on_call", "on_reply", "on_error", "on_ended"})
 OF_MEMBERSHIP = frozenset({"on_join", "on_leave"})
 US = 1e3  # ns
-POLICIES = ("slo", "hedged", "broadcast", "single")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Size:
     policies: tuple[str, ...]
 
 
-FULL = Size(robots=1_000, replicas=100, seconds=10.0, rounds=3, policies=POLICIES)
+FULL = Size(robots=1_000, replicas=100, seconds=10.0, rounds=2, policies=("slo", "hedged"))
 QUICK = Size(robots=200, replicas=100, seconds=5.0, rounds=1, policies=("slo",))
 
 

@@ -46,7 +46,7 @@ class Size:
 
 
 FULL = Size(Counts(calls=300, queries=20, runs=8, contended_runs=3), requests=2_100, seeds=4, live_calls=100)
-QUICK = Size(Counts(calls=40, queries=2, runs=MOST_REPLICAS, contended_runs=1), requests=300, seeds=1, live_calls=10)
+QUICK = Size(Counts(calls=20, queries=1, runs=MOST_REPLICAS, contended_runs=1), requests=300, seeds=1, live_calls=6)
 
 
 @dataclass(frozen=True, slots=True)

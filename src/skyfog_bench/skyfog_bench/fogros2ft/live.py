@@ -109,6 +109,7 @@ def _live(processes: Processes, calls: int, say: Callable[[str], None]) -> dict[
         _until_quick(asker, policy)
         say(f"live: detection, {policy} …")
         found[policy] = _calls(asker, policy, calls)
+    asker.release()  # it serves until its input ends
     return found
 
 

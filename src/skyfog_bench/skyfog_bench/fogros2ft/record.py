@@ -67,6 +67,7 @@ def _perception(processes: Processes, counts: Counts, core: int, say: Callable[[
             contended = _calls(service, case, counts.calls)
         slowdown = tuple(ms / median(quiet) for ms in contended)
         made.append(Recording(scenario, (tuple(quiet),), slowdown, sizes[0], sizes[1], can_stop=False))
+    service.release()  # it serves until its input ends
     processes.end([service])
     return made
 
