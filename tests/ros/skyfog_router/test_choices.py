@@ -54,7 +54,7 @@ def test_rules_change_while_the_proxy_runs_and_wrong_ones_are_refused(fleet: Fle
         assert set_parameter(node, "services.echo.policy", "single").successful
         robot.wait_for("reconfigured")
         assert echo.call(Echo.Request(data=b"x")).status.asked == 1
-        refused = set_parameter(node, "services.echo.policy", "singel")
+        refused = set_parameter(node, "services.echo.policy", "just_one")
         assert not refused.successful
         assert "services.echo.policy" in refused.reason
         assert "'single'" in refused.reason
