@@ -3,7 +3,8 @@
 outcome     exactly one a request, of a request that was made, by its deadline and one tick
 answer      what is delivered answers this request, and its replica gave that answer
 asked       who is asked holds a token, has no copy of this request now, and gets no more budget than is left
-loose end   with the outcome, every copy that is still out is withdrawn, but for probes, which go on
+loose end   with the outcome, every copy that is still out is withdrawn, but for probes, and losers that are heard to
+            their end: one a process and robot, and none under broadcast
 twice       no process runs a request twice, but one that its service itself declined
 repeat      at_most_once is sent once; if_not_executed again only if every copy before certainly did not run
 truth       a request that fails as certainly not executed never ran, and never will
@@ -34,6 +35,7 @@ from skyfog_sim.replica import Body, Process
 from skyfog_sim.robot import Robot
 
 TICK_NS = 1 * MS
+PROCESSES_OF_A_NAME = 2  # that a robot may still wait for: an old one and the one in its place
 
 
 class Broken(SkyfogError):
@@ -84,6 +86,7 @@ class Check:
         self._live: Counter[tuple[str, ReplicaKey]] = Counter()  # tokens seen; two while a new process takes over
         self._deadlines: list[tuple[int, RequestId]] = []
         self._just_over: list[Call] = []
+        self._heard: dict[tuple[str, ReplicaKey], list[Call]] = defaultdict(list)  # over, a loser still out
         self._runs: Counter[tuple[int, RequestId]] = Counter()  # by boot number
 
     @property
@@ -138,13 +141,19 @@ class Check:
         """A policy handled an event."""
         while self._just_over:
             call = self._just_over.pop()
-            left = [f"{who} ({why})" for who, why in call.out.items() if why != "probe"]
-            if left:
-                raise Broken("loose end", f"{call.outcome}, and still out: {', '.join(left)}")
+            left = [(who, why) for who, why in call.out.items() if why != "probe"]
+            if any(call.config.policy == "broadcast" or self._too_many_heard(call, who) for who, _ in left):
+                told = ", ".join(f"{who} ({why})" for who, why in left)
+                raise Broken("loose end", f"{call.outcome}, and still out: {told}")
         try:
             policy.check()
         except AssertionError as error:
             raise Broken("books", f"{type(policy).__name__}: {error}") from error
+
+    def _too_many_heard(self, call: Call, who: ReplicaKey) -> bool:
+        heard = self._heard[call.robot.name, who]
+        heard[:] = [other for other in heard if who in other.out] + [call]
+        return len(heard) > PROCESSES_OF_A_NAME
 
     # replica.Watcher
 

@@ -58,7 +58,8 @@ def test_the_snapshot_tells_what_was_seen() -> None:
     assert (told.delivered, told.within_slo, told.slo_ms, told.panic, told.sends) == (3, 3, 50, False, 4)
     by_name = {f"{r.zone}/{r.replica}": r for r in told.replicas}
     assert list(by_name) == ["a/0", "b/0", "c/0", "me/0"]
-    assert (by_name["c/0"].price_per_hour, by_name["c/0"].capacity, by_name["c/0"].p50_ms) == (2.5, 3, None)
+    assert (by_name["c/0"].price_per_hour, by_name["c/0"].capacity) == (2.5, 3)
+    assert by_name["c/0"].p50_ms == pytest.approx(24, rel=0.05)
     assert by_name["me/0"].local
     assert by_name["a/0"].queue_depth == 3
     assert {r.state for r in told.replicas} == {"healthy"}

@@ -20,6 +20,8 @@ from skyfog_router.policy.latency import LEAST_NS, LatencySketch
 from skyfog_router.policy.zones import Zones
 
 KNOWN = 8.0  # answers of the service from which on its latency counts as known
+USUAL, UNUSUAL = 0.7, 2.3  # -ln S of a wait beyond the median, beyond the 90 % quantile
+LOST_UNHEARD = 4  # copies that lost in a row, after which one is heard though its wait is not unusual
 PRIOR_ANSWERS = 4.0  # weight of the service's distribution in that of one replica
 TAU_NS = 10 * S  # of the peak-EWMA (Finagle)
 STALE_NS = 10 * S  # a replica not heard of for so long is tried on the side
@@ -38,6 +40,8 @@ class Replica:
     weight: int = 0  # of 64 bits, drawn from its name: for rendezvous hashing
     health: Health = field(default_factory=Health)
     sketch: LatencySketch = field(default_factory=LatencySketch)
+    lost: int = 0  # copies that were withdrawn since one was heard to its end
+    heard: RequestId | None = None  # a copy that has lost, and whose answer is waited for all the same
     open: dict[RequestId, int] = field(default_factory=dict)  # asked and not over -> when asked
     peak_ns: float = 0.0  # peak-EWMA at peak_at_ns
     peak_at_ns: int = 0
@@ -181,6 +185,12 @@ class Fleet:
         """Whether health is not believed at present."""
         return self.policy.panic(len(self._remote) - len(self._sick), len(self._remote))
 
+    @property
+    def learns(self) -> bool:
+        """Whether unknown replicas are tried by copies on the side."""
+        config = self.config
+        return config.policy in {"slo", "hedged"} and config.repeat == "idempotent" and config.extra_load > 0
+
     def known(self) -> bool:
         """Whether enough answers came to plan by."""
         return self.pool.count >= KNOWN
@@ -271,8 +281,9 @@ class Fleet:
         if replica.sketch.count >= PRIOR_ANSWERS:
             hazard = replica.sketch.hazard(waited_ns)
             replica.health.on_silence(hazard, asked_ns, now_ns)
-            if hazard > 2.3:  # beyond its 90 % quantile
+            if hazard > UNUSUAL:
                 self.zones.observe(key, True, now_ns)
+        replica.lost += 1
         replica.sketch.censor(waited_ns, now_ns)
         if not replica.said.local:
             self.pool.censor(waited_ns, now_ns)
@@ -287,6 +298,24 @@ class Fleet:
             replica.health.on_failure("no answer by the deadline")
             replica.failed += 1
         return self.on_given_up(key, request_id, now_ns)
+
+    def listen(self, key: ReplicaKey, request_id: RequestId, now_ns: int) -> bool:
+        """Whether to hear a copy that has lost to its end: one at a time a replica, if it takes unusually long.
+
+        Who withdraws every loser when another is first never learns that a replica has turned bad, only that it was
+        not the first.
+        """
+        replica = self.replicas.get(key)
+        if replica is None or replica.local or replica.heard or replica.sketch.count < PRIOR_ANSWERS:
+            return False
+        asked_ns = replica.open.get(request_id)
+        if asked_ns is None:
+            return False
+        hazard = replica.sketch.hazard(now_ns - asked_ns)
+        if hazard < (USUAL if replica.lost >= LOST_UNHEARD else UNUSUAL):
+            return False
+        replica.heard, replica.lost = request_id, 0
+        return True
 
     def look(self, now_ns: int) -> list[Action]:
         """Eject who is overdue, let those try again whose ejection is over."""
@@ -311,12 +340,11 @@ class Fleet:
         """
         if now_ns < self._no_trial_ns:
             return
-        learns = self.config.policy in {"slo", "hedged"}
         due_ns = now_ns + STALE_NS
         for replica in self._remote:
             if replica.health.state is State.EJECTED:
                 continue  # _state_changed tells when that is no longer so
-            if replica.health.state is State.HEALTHY and not learns:
+            if replica.health.state is State.HEALTHY and not self.learns:
                 continue
             on_trial = replica.health.state is State.PROBING or replica.sketch.count < PRIOR_ANSWERS
             replica_ns = max(replica.tried_ns + TRIAL_EVERY_NS, replica.back_ns)
@@ -361,6 +389,8 @@ class Fleet:
         if replica is None:
             return None, 0
         asked_ns = replica.open.pop(request_id, None)
+        if replica.heard == request_id:
+            replica.heard = None
         if not replica.open:
             self._busy.pop(key, None)
             if replica.sketch.count < PRIOR_ANSWERS + 1.0 or now_ns - replica.heard_ns > STALE_NS or key in self._sick:

@@ -19,7 +19,7 @@ GAMMA = 1.08
 LEAST_NS = 20 * US
 BUCKETS = 260  # up to 2.5 hours
 MEMORY = 300.0  # observations: the weight of an observation halves after 0.7 times as many newer ones
-HALF_LIFE_NS = 60 * S
+HALF_LIFE_NS = 300 * S  # a service that is called once in a minute is known all the same
 _LOG_GAMMA = math.log(GAMMA)
 _RESCALE = 1e9  # weights grow instead of all others shrinking; past this all are scaled back
 

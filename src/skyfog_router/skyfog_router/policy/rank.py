@@ -9,14 +9,16 @@ from skyfog_core.config.router import RankName
 from skyfog_router.policy.fleet import Fleet, Replica
 
 MOST_RANKED = 12  # of more replicas a random sample is ranked, and the last winner: power of d choices
+UNKNOWN_QUANTILE = 0.25  # of the service: where nobody is tried on the side, the unknown are hoped to be good
 UNKNOWN_PRICE = 1e6
 
 Cost = Callable[[Fleet, Replica, int], float]
 
 
-def peak_ewma(_fleet: Fleet, replica: Replica, now_ns: int) -> float:
+def peak_ewma(fleet: Fleet, replica: Replica, now_ns: int) -> float:
     """Expected time of the queue in front of a new request: peak-EWMA latency times requests (Finagle)."""
-    latency_ns = replica.peak_ewma_ns(now_ns) or replica.pool.quantile(0.5) or 0.0
+    hoped_ns = replica.pool.quantile(0.5 if fleet.learns else UNKNOWN_QUANTILE) or 0.0
+    latency_ns = replica.peak_ewma_ns(now_ns) or hoped_ns
     return latency_ns * (len(replica.open) + 1)
 
 

@@ -40,6 +40,7 @@ from skyfog_router.policy.rank import order
 from skyfog_router.policy.retry import may_send, pause_ns
 
 LOST_PAUSE_NS = 20 * MS  # a killed process is gone from the membership by then
+LISTEN = 2  # times as long as it has taken, a copy that has lost is heard at most
 LOCAL_QUANTILE = 0.95  # of the fallback's latency, for which time is kept
 LOCAL_SLACK = 1.3
 LOCAL_UNKNOWN = 0.5  # of the time there is, while nothing is known of the fallback
@@ -78,6 +79,8 @@ class Request:
         self.look_ns = self.deadline_ns  # when on_timer is due
         self.asked: dict[ReplicaKey, int] = {}  # no answer yet -> when asked
         self.trials: set[ReplicaKey] = set()  # of these, copies that are heard to the end
+        self._hears = rules.config.policy != "broadcast"  # losers that take unusually long
+        self.heard_until_ns = now_ns  # by when, once the request itself is over
         self.ended: dict[ReplicaKey, RequestError] = {}  # answered without a result, or lost
         self.attempts = 0
         self.done = False
@@ -177,6 +180,7 @@ class Request:
         """The service shuts down: the best answer so far, or a failure that is no more certain than it may be."""
         given = self._gather.at_end()
         self.trials.clear()  # nobody is there to hear them
+        self._hears = False
         if given:
             return self._deliver(given, now_ns)
         ran = self._may_have_run or self.asked or self._gave
@@ -295,18 +299,26 @@ class Request:
         local = replica is not None and replica.local
         took_ns = now_ns - self.started_ns
         deliver = Deliver(self.request_id, given.replica, given.response, took_ns, local, self.attempts)
-        return [deliver, *self._close()]
+        return [deliver, *self._close(now_ns)]
 
     def _fail(self, error: RequestError, now_ns: int) -> list[Action]:
-        return [Fail(self.request_id, error, now_ns - self.started_ns), *self._close()]
+        return [Fail(self.request_id, error, now_ns - self.started_ns), *self._close(now_ns)]
 
     def _late(self, now_ns: int) -> list[Action]:
         self.trials.clear()  # nor are they heard any longer
         given = self._gather.at_end()
         return self._deliver(given, now_ns) if given else self._fail(self._too_late(now_ns), now_ns)
 
-    def _close(self) -> list[Action]:
+    def _close(self, now_ns: int) -> list[Action]:
         self.done = True
+        if self.trials & self.asked.keys():
+            self.heard_until_ns = self.deadline_ns
+        if self._hears and now_ns < self.deadline_ns:
+            for key, asked_ns in self.asked.items():
+                if key not in self.trials and self._rules.fleet.listen(key, self.request_id, now_ns):
+                    self.trials.add(key)
+                    until_ns = min(self.deadline_ns, now_ns + LISTEN * (now_ns - asked_ns))
+                    self.heard_until_ns = max(self.heard_until_ns, until_ns)
         return [Cancel(self.request_id, replica) for replica in sorted(self.asked) if replica not in self.trials]
 
     def _reason(self) -> RequestError:

@@ -264,12 +264,13 @@ class Router:
         return self._end_trial(request_id, now_ns) if not trial.trials else []
 
     def _end_trial(self, request_id: RequestId, now_ns: int) -> list[Action]:
-        """All copies on trial have answered, or had all the time there was."""
+        """All copies that were heard to their end have answered, or had all the time they get."""
         request = self._trials.pop(request_id)
+        over = self._fleet.on_deadline_missed if now_ns >= request.deadline_ns else self._fleet.on_given_up
         self._set_ns.pop(request_id, None)
         actions: list[Action] = []
         for key in request.trials & request.asked.keys():
-            actions += [Cancel(request_id, key), *self._fleet.on_deadline_missed(key, request_id, now_ns)]
+            actions += [Cancel(request_id, key), *over(key, request_id, now_ns)]
         return actions
 
     def _after(self, request: Request, actions: list[Action], now_ns: int) -> list[Action]:
@@ -279,7 +280,7 @@ class Router:
         self._count(actions)
         if request.done:
             actions += self._closed(request, actions, now_ns)
-            due_ns = request.deadline_ns
+            due_ns = request.heard_until_ns
         if request_id not in self._open and request_id not in self._trials:
             self._set_ns.pop(request_id, None)
         elif self._set_ns.get(request_id) != due_ns:

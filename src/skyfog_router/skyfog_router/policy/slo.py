@@ -207,21 +207,21 @@ class LearntSlo:
         low, high = 1.0, float(fleet.config.deadline_ms * MS)
         if self._value_ns is not None:  # seldom far from the last
             near = (self._value_ns / 2, self._value_ns * 2.0)
-            low = near[0] if not _affordable(fleet, may_miss, asked, near[0]) else low
-            high = near[1] if near[1] < high and _affordable(fleet, may_miss, asked, near[1]) else high
+            low = near[0] if not _affordable(fleet, may_miss, asked, near[0], now_ns) else low
+            high = near[1] if near[1] < high and _affordable(fleet, may_miss, asked, near[1], now_ns) else high
         while high / low > 1.02:
             middle = (low * high) ** 0.5
-            low, high = (low, middle) if _affordable(fleet, may_miss, asked, middle) else (middle, high)
+            low, high = (low, middle) if _affordable(fleet, may_miss, asked, middle, now_ns) else (middle, high)
         return round(high)
 
 
-def _affordable(fleet: Fleet, may_miss: float, replicas: Sequence[Replica], slo_ns: float) -> bool:
+def _affordable(fleet: Fleet, may_miss: float, replicas: Sequence[Replica], slo_ns: float, now_ns: int) -> bool:
     """Whether the cheapest schedule for this SLO keeps the target, with as much extra work as the budget brings."""
     zones, passed_ns, extra = fleet.zones, 0.0, 0.0
     copies, left = [Copy(replicas[0], 0)], list(replicas[1:])
     while unanswered(zones, copies, slo_ns - passed_ns) > may_miss:
-        candidates = nearest(zones, copies, left, slo_ns - passed_ns, 0)
-        planned = next_copy(zones, copies, candidates, slo_ns - passed_ns, may_miss, 0) if candidates else None
+        candidates = nearest(zones, copies, left, slo_ns - passed_ns, now_ns)
+        planned = next_copy(zones, copies, candidates, slo_ns - passed_ns, may_miss, now_ns) if candidates else None
         if planned is None:
             return False
         extra += planned.unanswered
