@@ -32,7 +32,7 @@ MISSED = 0.85  # what a miss does to the caution; a request in time undoes its p
 BROKE = 8  # looks a SLO while there is no token for a copy
 MOST_COPIES = 6  # that a learnt SLO counts on
 LEARN_EVERY_NS = S
-LEARN_NEWS = 8  # and only once so large a part of what is known is new: 40 % of the work at a call a second
+LEARN_NEWS, LEAST_NEWS = 8, 32  # and only once so large a part of what is known is new, and so many observations
 LEAST_SHARE = 0.02  # of requests may have a further copy, whatever was spent on them before
 LAST_CALL, MOST_LAST_CALL = 0.25, 0.5  # of the deadline, kept for asking everybody; the more where answers take long
 MOST_KEPT = 64  # plans
@@ -194,7 +194,10 @@ class LearntSlo:
         """In ns; None while it is not known."""
         if fleet.config.slo_ms:
             return fleet.config.slo_ms * MS
-        if now_ns - self._at_ns >= LEARN_EVERY_NS and fleet.pool.seen - self._seen >= fleet.pool.count / LEARN_NEWS:
+        news, enough = fleet.pool.seen - self._seen, fleet.pool.count / LEARN_NEWS
+        if self._value_ns is not None:  # not at every call of a robot that calls seldom: it costs as much as ten
+            enough = max(enough, LEAST_NEWS)
+        if now_ns - self._at_ns >= LEARN_EVERY_NS and news >= enough:
             self._at_ns, self._seen = now_ns, fleet.pool.seen
             self._value_ns = self._learn(fleet, now_ns) if fleet.known() else None
         return self._value_ns
@@ -209,7 +212,7 @@ class LearntSlo:
             near = (self._value_ns / 2, self._value_ns * 2.0)
             low = near[0] if not _affordable(fleet, may_miss, asked, near[0], now_ns) else low
             high = near[1] if near[1] < high and _affordable(fleet, may_miss, asked, near[1], now_ns) else high
-        while high / low > 1.02:
+        while high / low > 1.04:
             middle = (low * high) ** 0.5
             low, high = (low, middle) if _affordable(fleet, may_miss, asked, middle, now_ns) else (middle, high)
         return round(high)
