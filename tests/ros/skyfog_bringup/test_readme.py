@@ -7,8 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from std_srvs.srv import SetBool
 
+from skyfog_core.config.base import parse
+from skyfog_core.config.router import RobotProxyConfig
 from skyfog_core.ports import free_tcp_port
 from support.processes import Processes
 from support.ros import caller, free_domain, ros_node
@@ -22,7 +25,7 @@ def blocks(language: str) -> list[str]:
 
 def write_readme_files(folder: Path) -> None:
     """replica.yaml, robot.yaml and my_service.py as the README gives them, on a port that is free here."""
-    replica, robot = blocks("yaml")
+    replica, robot, _ = blocks("yaml")
     port = str(free_tcp_port())
     (folder / "replica.yaml").write_text(replica.replace("7447", port))
     (folder / "robot.yaml").write_text(robot.replace("7447", port))
@@ -32,6 +35,12 @@ def write_readme_files(folder: Path) -> None:
 def command(executable: str) -> list[str]:
     (line,) = re.findall(rf"^(ros2 run skyfog_router {executable} .*?)(?:  +#.*)?$", README.read_text(), re.MULTILINE)
     return str(line).split()
+
+
+def test_the_choices_that_the_readme_shows_are_understood() -> None:
+    _, _, choices = blocks("yaml")
+    config = parse(RobotProxyConfig, yaml.safe_load(choices), "README.md")
+    assert [service.policy for service in config.services.values()] == ["slo", "single", "k_of_n"]
 
 
 @pytest.mark.parametrize("embedded", [False, True], ids=["beside the replica", "embedded in it"])
