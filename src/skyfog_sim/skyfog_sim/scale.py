@@ -95,6 +95,7 @@ class BigFleet:
         self.processes: list[Process] = []
         self.churned = 0
         self._current: dict[ReplicaKey, Process] = {}
+        self._told_ns: dict[tuple[ReplicaKey, int], int] = {}  # when the last news of a replica came to a zone
         self._sessions: dict[tuple[str, ReplicaKey], tuple[Session, Process]] = {}
         self._of_process: dict[int, list[Session]] = {}  # by boot
         self.replicas = [
@@ -166,7 +167,7 @@ class BigFleet:
         self._tell(model.who, said, joined=True)
 
     def _tell(self, who: ReplicaKey, said: Announcement, joined: bool) -> None:
-        """Every robot sees the token come or go, those of one zone at once."""
+        """Every robot sees the token come or go, those of one zone at once, and never its going before its coming."""
         for zone in range(self.model.zones):
             robots = self.robots[zone :: self.model.zones]
             delay = self.model.near if who.zone == f"zone{zone}" else self.model.far
@@ -175,7 +176,9 @@ class BigFleet:
                 for robot in robots:
                     (robot.on_join if joined else robot.on_leave)(who, said)
 
-            self.kernel.after(delay.draw(self.random), arrive)
+            at_ns = max(self.kernel.now_ns + delay.draw(self.random), self._told_ns.get((who, zone), 0))
+            self._told_ns[who, zone] = at_ns
+            self.kernel.at(at_ns, arrive)
 
     def _find(self, robot: RobotModel, who: ReplicaKey) -> tuple[Session, Process] | None:
         process = self._current[who]
