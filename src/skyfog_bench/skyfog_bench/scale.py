@@ -43,7 +43,7 @@ class Size:
     policies: tuple[str, ...]
 
 
-FULL = Size(robots=1_000, replicas=100, seconds=10.0, rounds=2, policies=("slo", "hedged"))
+FULL = Size(robots=1_000, replicas=100, seconds=6.0, rounds=2, policies=("slo", "hedged"))
 QUICK = Size(robots=200, replicas=100, seconds=5.0, rounds=1, policies=("slo",))
 
 
