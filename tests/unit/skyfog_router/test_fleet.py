@@ -77,13 +77,21 @@ def test_where_all_push_back_all_are_fit() -> None:
 
 def test_peak_ewma_rises_at_once_and_falls_slowly() -> None:
     made = Taught(fleet_of("a/0"))
-    made.answers("a/0", 10)
+    for _ in range(5):
+        made.answers("a/0", 10)
     made.answers("a/0", 90)
     assert made["a/0"].peak_ewma_ns(made.now_ns) == 90 * MS
     made.answers("a/0", 10)
     share = math.exp2(-10 * MS / TAU_NS)
     assert made["a/0"].peak_ewma_ns(made.now_ns) == pytest.approx(90 * MS * share + 10 * MS * (1 - share))
     assert made["a/0"].peak_ewma_ns(made.now_ns + 8 * TAU_NS) == pytest.approx(45 * MS, rel=0.05)
+
+
+def test_a_cold_start_is_forgiven_with_the_next_answer() -> None:
+    made = Taught(fleet_of("a/0"))
+    made.answers("a/0", 200)
+    made.answers("a/0", 90)
+    assert made["a/0"].peak_ewma_ns(made.now_ns) == pytest.approx(145 * MS)
 
 
 def test_a_wait_in_vain_that_is_longer_than_the_peak_raises_it() -> None:

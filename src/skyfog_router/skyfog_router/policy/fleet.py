@@ -23,6 +23,7 @@ KNOWN = 8.0  # answers of the service from which on its latency counts as known
 USUAL, UNUSUAL = 0.7, 2.3  # -ln S of a wait beyond the median, beyond the 90 % quantile
 LOST_UNHEARD = 4  # copies that lost in a row, after which one is heard though its wait is not unusual
 PRIOR_ANSWERS = 4.0  # weight of the service's distribution in that of one replica
+FEW = 5  # answers, for the peak-EWMA
 TAU_NS = 10 * S  # of the peak-EWMA (Finagle)
 STALE_NS = 10 * S  # a replica not heard of for so long is tried on the side
 TRIAL_EVERY_NS = S
@@ -106,6 +107,8 @@ class Replica:
             self.peak_ns = float(ns)
         else:
             weight = math.exp2(-max(1, now_ns - self.peak_at_ns) / TAU_NS)
+            if self.answered < FEW:  # the first answer of a cold replica is no guide: of a few, the mean
+                weight = min(weight, self.answered / (self.answered + 1))
             self.peak_ns = self.peak_ns * weight + ns * (1.0 - weight)
         self.peak_at_ns = now_ns
 
