@@ -49,6 +49,7 @@ def test_shared_memory_carries_what_is_large(net: Net) -> None:
     link, payload = Link(net, shared=True), os.urandom(MB)
     # The first messages may go by the socket, while the memory is being set up.
     wait_until("shared memory", lambda: link.passed_bytes(payload) < MB / 10, LIMIT_S)
+    assert link.passed_bytes(payload) < MB / 10, "and it stays so"
 
 
 def test_without_shared_memory_all_goes_by_the_socket(net: Net) -> None:

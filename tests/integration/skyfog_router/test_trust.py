@@ -232,6 +232,7 @@ def test_a_replica_in_its_place_is_seen_and_answers(fleet: Fleet, poses: Pose) -
     both = {live(KEYS, FAKE), live(KEYS, fleet.replica.who)}
     wait_until("both", lambda: tokens(watcher) == both)
     wait_until("its answer", lambda: replies(watcher, KEYS.query(FAKE)) == [b"false"])
+    assert tokens(watcher) == both
 
 
 def test_a_robot_cannot_answer(fleet: Fleet, poses: Pose) -> None:

@@ -13,9 +13,10 @@ from unit.skyfog_router.policies import Taught, fleet_of, key
 from skyfog_core.units import MS, S
 from skyfog_core.wire.membership import Announcement
 from skyfog_router.policy.actions import Load
-from skyfog_router.policy.fleet import PRIOR_ANSWERS, STALE_NS, TRIAL_EVERY_NS, Fleet
+from skyfog_router.policy.fleet import STALE_NS, Fleet
 from skyfog_router.policy.health import Medians, State
 from skyfog_router.policy.latency import GAMMA, LatencySketch
+from skyfog_router.policy.replica import PRIOR_ANSWERS, TRIAL_EVERY_NS
 from skyfog_router.policy.zones import Zones
 
 times_ns = st.integers(1, 10_000 * S)

@@ -63,6 +63,9 @@ def test_rules_change_while_the_proxy_runs_and_wrong_ones_are_refused(fleet: Fle
         conflict = set_parameter(node, "services.echo.policy", "broadcast")
         assert not conflict.successful
         assert "which repeat at_most_once forbids" in conflict.reason
+        missing = set_parameter(node, "services.echo.quorum_fields", ["dat"])
+        assert not missing.successful
+        assert "services.echo.quorum_fields: Echo_Response has no field 'dat'" in missing.reason
         assert not set_parameter(node, "services.echo.type", "std_srvs/srv/SetBool").successful, "not at run time"
         assert echo.call(Echo.Request(data=b"x")).status.asked == 1
 

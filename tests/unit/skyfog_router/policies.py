@@ -12,7 +12,8 @@ from skyfog_core.units import MS
 from skyfog_core.wire.keys import ReplicaKey
 from skyfog_core.wire.membership import Announcement
 from skyfog_router.policy.actions import NO_LOAD, Action, Load, Send
-from skyfog_router.policy.fleet import Fleet, Replica
+from skyfog_router.policy.fleet import Fleet
+from skyfog_router.policy.replica import Replica
 from skyfog_router.policy.router import Router
 
 LOST = LinkLost("ended")

@@ -10,8 +10,9 @@ from unit.skyfog_router.policies import Taught, fleet_of, key
 from skyfog_core.units import MS, S
 from skyfog_core.wire.membership import Announcement
 from skyfog_router.policy.actions import Load
-from skyfog_router.policy.fleet import KNOWN, MOST_AWAY, STALE_NS, TAU_NS, TRIAL_EVERY_NS
+from skyfog_router.policy.fleet import KNOWN, MOST_AWAY, STALE_NS
 from skyfog_router.policy.health import State
+from skyfog_router.policy.replica import TAU_NS, TRIAL_EVERY_NS
 
 RUN = Load(service_ns=10 * MS)
 

@@ -67,6 +67,20 @@ def test_with_nothing_known_everybody_is_asked_within_the_budget_or_not() -> Non
     assert [why for _, why in asked(plan(fleet, 100, budget=LoadBudget(0.0)))] == ["first", "rescue", "rescue"]
 
 
+def test_the_plan_of_a_beginning_is_kept_only_for_beginnings() -> None:
+    fleet, budget = known({"a/0": 10, "b/0": 10}), LoadBudget(1.0)
+    policy = Slo(Caution())
+
+    def at(now_ms: int) -> Situation:
+        return Situation(now_ms * MS, 0, 60 * MS, S, [], fleet.remote(), 1, 8)
+
+    begun = policy.plan(fleet, budget, at(0))
+    assert policy.plan(fleet, budget, at(0)) == begun
+    again = policy.plan(fleet, budget, at(40))
+    assert again == Slo(Caution()).plan(fleet, budget, at(40)), "as one that has kept nothing: 20 ms are left"
+    assert look_ms(again) - 40 < look_ms(begun)
+
+
 def test_in_panic_everybody_is_asked() -> None:
     fleet = known({"a/0": 10, "b/0": 10, "c/0": 10})
     for name in ("a/0", "b/0", "c/0"):

@@ -5,6 +5,8 @@ So a peer's rules meet the same transport, robot proxy and replicas as ours, and
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from skyfog_core.config.router import RoutingConfig
 from skyfog_core.ids import RequestId
 from skyfog_core.wire.keys import ReplicaKey
@@ -14,7 +16,7 @@ from skyfog_router.policy.router import Books
 from skyfog_router.policy.snapshot import ServiceSnapshot
 
 
-class PeerPolicy:
+class PeerPolicy(ABC):
     """Membership and books; what happens to a request is the peer's."""
 
     name = "peer"
@@ -38,9 +40,9 @@ class PeerPolicy:
         """The query to `replica` is over without an answer."""
         return []
 
+    @abstractmethod
     def is_open(self, request_id: RequestId) -> bool:
         """Whether a reply to it is still wanted."""
-        raise NotImplementedError
 
     def reconfigure(self, config: RoutingConfig, now_ns: int) -> list[Action]:
         """A peer's rules do not change while it runs."""

@@ -46,6 +46,8 @@ def _descriptor(parameter: Parameter) -> ParameterDescriptor:
         type=RosParameter.Type.from_parameter_value(parameter.value).value if parameter.value != [] else 9,
         description=parameter.description,
         read_only=not parameter.live,
+        # rclpy takes an empty list for bytes, and then nothing else; the schema knows the type
+        dynamic_typing=parameter.live and parameter.value == [],
     )
     if isinstance(parameter.value, bool) or (parameter.low is None and parameter.high is None):
         return described
@@ -85,7 +87,8 @@ def declare(node: Node, schema: type[S]) -> S:
 def follow(node: Node, config: S, apply: Callable[[S], None]) -> None:
     """Call `apply` with the new config whenever live parameters are set; the setter hears what the schema refuses.
 
-    `apply` is called in the executor's thread, before the setter has its answer; it must not raise.
+    `apply` is called in the executor's thread, before the setter has its answer; a ConfigError that it raises is the
+    setter's answer, anything else a fault.
     """
     schema = type(config)
     values = {parameter.name: parameter.value for parameter in parameters_of(config)}
@@ -97,11 +100,10 @@ def follow(node: Node, config: S, apply: Callable[[S], None]) -> None:
             return SetParametersResult(successful=True)
         wanted = values | changed
         try:
-            built = from_flat(schema, wanted)
+            apply(from_flat(schema, wanted))
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         values.update(wanted)
-        apply(built)
         return SetParametersResult(successful=True)
 
     node.add_on_set_parameters_callback(on_set)

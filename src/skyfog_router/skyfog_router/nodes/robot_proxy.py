@@ -60,13 +60,20 @@ class RobotProxy(Node):
         self._told: set[str] = set()
         log.info("robot_proxy_ready", services=[service.name for service in self._proxied], fleet=config.fleet)
         self.create_timer(CHECK_NAMES_S, self._check_names)
-        follow(self, config, lambda new: self._driver.reconfigure({names[key]: new.services[key] for key in names}))
+        self._names = names
+        follow(self, config, self._apply)
 
     def destroy_node(self) -> None:
         self._watch.close()
         if self._driver.close():
             time.sleep(LINGER_S)
         super().destroy_node()
+
+    def _apply(self, config: RobotProxyConfig) -> None:
+        """Other rules for the services. Raises ConfigError for fields that a service's type does not have."""
+        for key, entry in config.services.items():
+            _check_fields(key, entry, service_type(entry.type))
+        self._driver.reconfigure({name: config.services[key] for key, name in self._names.items()})
 
     def _endpoint(self, config: RobotProxyConfig, key: str, name: str) -> Endpoint:
         entry = config.services[key]

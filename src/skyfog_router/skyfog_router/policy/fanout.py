@@ -8,8 +8,9 @@ from typing import Protocol
 
 from skyfog_core.config.router import PolicyName
 from skyfog_router.policy.actions import Why
-from skyfog_router.policy.fleet import Fleet, Replica
+from skyfog_router.policy.fleet import Fleet
 from skyfog_router.policy.load_budget import LoadBudget
+from skyfog_router.policy.replica import Replica
 
 RESCUE = 0.5  # a request more likely to miss than not may have a copy beyond the budget
 UNKNOWN_DELAY = 0.1  # of the deadline, to hedge after while no latency is known

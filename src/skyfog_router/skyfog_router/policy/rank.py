@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Callable
 
 from skyfog_core.config.router import RankName
-from skyfog_router.policy.fleet import Fleet, Replica
+from skyfog_router.policy.fleet import Fleet
+from skyfog_router.policy.replica import Replica
 
 MOST_RANKED = 12  # of more replicas a random sample is ranked, and the last winner: power of d choices
 UNKNOWN_QUANTILE = 0.25  # of the service: where nobody is tried on the side, the unknown are hoped to be good

@@ -33,10 +33,11 @@ from skyfog_core.units import MS, ns_to_ms
 from skyfog_core.wire.keys import ReplicaKey
 from skyfog_router.policy.actions import Action, Cancel, Deliver, Fail, Load, Send, Why
 from skyfog_router.policy.fanout import Copy, FanOut, Plan, Situation
-from skyfog_router.policy.fleet import Fleet, Replica
+from skyfog_router.policy.fleet import Fleet
 from skyfog_router.policy.gather import Gather, Given, Quorum
 from skyfog_router.policy.load_budget import LoadBudget
 from skyfog_router.policy.rank import order
+from skyfog_router.policy.replica import Replica
 from skyfog_router.policy.retry import may_send, pause_ns
 
 LOST_PAUSE_NS = 20 * MS  # a killed process is gone from the membership by then

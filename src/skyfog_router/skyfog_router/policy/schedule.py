@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from skyfog_router.policy.fanout import Copy
-from skyfog_router.policy.fleet import Replica
+from skyfog_router.policy.replica import Replica
 from skyfog_router.policy.zones import Zones
 
 GRID = 32  # moments between now and the SLO at which a copy may be planned

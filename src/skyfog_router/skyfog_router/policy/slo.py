@@ -21,9 +21,10 @@ from collections.abc import Sequence
 from skyfog_core.config.router import RoutingConfig
 from skyfog_core.units import MS, S
 from skyfog_router.policy.fanout import Copy, Plan, Situation, allowed, diverse, without, would_miss
-from skyfog_router.policy.fleet import Fleet, Replica
+from skyfog_router.policy.fleet import Fleet
 from skyfog_router.policy.load_budget import LoadBudget
 from skyfog_router.policy.rank import order
+from skyfog_router.policy.replica import Replica
 from skyfog_router.policy.schedule import GRID, MOST_TOGETHER, nearest, next_copy, pays_ns, unanswered
 from skyfog_router.policy.zones import Zones
 
@@ -129,11 +130,12 @@ class Slo:
     ) -> tuple[Replica, int]:
         """Who is next, and how long from now; 0: now. Most requests begin alike: their plan is kept for a while."""
         few = left[:MOST_TOGETHER]
-        if len(copies) > 1 or copies[0].waited_ns or copies[0].queue_ns or any(r.wait_ns(now_ns) for r in few):
+        at_first = len(copies) == 1 and left_ns == whole_ns and not copies[0].waited_ns and not copies[0].queue_ns
+        if not at_first or any(r.wait_ns(now_ns) for r in few):
             return self._plan_next(fleet, budget, copies, left, whole_ns, left_ns, now_ns)
         replicas = (copies[0].replica, *few)
         epoch = fleet.pool.epoch + sum(replica.sketch.epoch for replica in replicas)
-        key = (replicas, whole_ns, epoch, self._caution.grain, budget.ratio)
+        key = (replicas, whole_ns, epoch, self._caution.grain, budget.ratio, fleet.config.slo_target)
         kept = self._kept.get(key)
         if kept is None:
             if len(self._kept) >= MOST_KEPT:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from skyfog_core.units import ns_to_ms
-from skyfog_router.policy.fleet import Replica
 from skyfog_router.policy.health import State
+from skyfog_router.policy.replica import Replica
 from skyfog_router.policy.snapshot import ReplicaSnapshot, ReplicaStateName
 
 
