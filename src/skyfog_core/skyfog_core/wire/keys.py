@@ -3,6 +3,8 @@
     skyfog/<fleet>/<service>/replica/<zone>/<replica>   a query here is a request to that replica
     skyfog/<fleet>/<service>/cancel/<zone>/<replica>    a put here withdraws a request by id
     skyfog/<fleet>/<service>/live/<zone>/<replica>/<announcement>   liveliness token: held while it takes requests
+    skyfog/<fleet>/<service>/load/replica/<zone>/<replica>   a put here, once a second, is a replica's load
+    skyfog/<fleet>/<service>/load/robot/<robot>         and a robot's demand, and what it saw of the answers
 
 A ROS service name `/arm/detect` is the chunk `arm.detect`: ROS names hold no dot, so it can be undone.
 """
@@ -62,6 +64,14 @@ class ServiceKeys:
     def all_of(self, part: str) -> str:
         """The keys of all replicas below `replica`, `cancel` or `live`."""
         return f"{self.prefix}/{part}/**"
+
+    def replica_load(self, who: ReplicaKey) -> str:
+        """Where a replica tells its load."""
+        return f"{self.prefix}/load/replica/{who}"
+
+    def robot_load(self, robot: str) -> str:
+        """Where a robot tells its demand. Raises ConfigError for a name that cannot stand in a key."""
+        return f"{self.prefix}/load/robot/{chunk('robot', robot)}"
 
     @property
     def all_live(self) -> str:

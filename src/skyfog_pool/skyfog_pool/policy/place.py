@@ -1,0 +1,14 @@
+"""Strategies of placement, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from skyfog_core.config.pool import PlacerName
+from skyfog_pool.policy.market import Zone
+from skyfog_pool.policy.spothedge import SpotHedge
+from skyfog_pool.policy.view import Placement
+
+PLACEMENTS: dict[PlacerName, Callable[[Iterable[Zone]], Placement]] = {
+    "spothedge": SpotHedge,
+}

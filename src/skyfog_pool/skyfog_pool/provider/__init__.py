@@ -1,0 +1,1 @@
+"""Where machines come from: one small protocol, one module a cloud."""
