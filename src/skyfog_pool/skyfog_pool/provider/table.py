@@ -10,6 +10,8 @@ from skyfog_core.errors import ConfigError
 from skyfog_pool.provider.base import Provider
 
 NAMES: tuple[ProviderName, ...] = get_args(ProviderName)
+# Which clouds a provider serves; skypilot: any that SkyPilot knows.
+CLOUDS_OF: dict[str, tuple[str, ...]] = {"local": ("local",), "aws": ("aws",), "ray": ("ray",)}
 
 
 def provider_name(spec: ServiceSpec) -> ProviderName:
