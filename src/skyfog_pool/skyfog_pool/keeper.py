@@ -21,7 +21,9 @@ from skyfog_core.wire.keys import ReplicaKey
 from skyfog_pool import report
 from skyfog_pool.lifecycle import State
 from skyfog_pool.policy.actions import Action, Drain, Launch, Terminate
-from skyfog_pool.policy.market import LaunchFault, Notice, Prices
+from skyfog_pool.policy.demand import Demand
+from skyfog_pool.policy.market import LaunchFault, Notice, Prices, Zone
+from skyfog_pool.policy.place import PLACEMENTS
 from skyfog_pool.policy.pool import PoolPolicy
 from skyfog_pool.policy.view import Load, Replica
 from skyfog_pool.provider.base import Ending, Instance, Order, Phase
@@ -94,22 +96,20 @@ class Outside:
     trace: Trace = field(default_factory=NoTrace)
 
 
-# spec, its version, the policy's snapshot (None: a new pool), now_ns
-MakePolicy = Callable[[ServiceSpec, int, "dict[str, object] | None", int], PoolPolicy]
 
 
 class Keeper:
     """One pool. To be used from one thread."""
 
     def __init__(
-        self, pool: str, store: Store, make_policy: MakePolicy, outside: Outside, now_ns: int, *, watched: bool = False
+        self, pool: str, store: Store, zones: Sequence[Zone], outside: Outside, now_ns: int, *, watched: bool = False
     ) -> None:
         """`watched`: the fleet's network is watched, so that a ready replica must hold its token."""
         self.pool = pool
         self.work: dict[int, Work] = {}
         self.prices: Mapping[str, Prices] = {}
         self.trouble = ""  # what the provider last failed with, until it does not
-        self._store, self._make_policy, self._out = store, make_policy, outside
+        self._store, self._out = store, outside
         self._watched = watched
         self._tokens: set[int] = set()
         self._leaks: set[str] = set()  # being given back now
@@ -121,7 +121,7 @@ class Keeper:
         self._specs: dict[int, ServiceSpec] = {}  # by version: the newest of each
         self.wish = store.wish()
         self._read_revisions()
-        self.policy = self._restore(now_ns)
+        self.policy = self._restore(zones, now_ns)
 
     # life
 
@@ -146,12 +146,21 @@ class Keeper:
         newest = self.revision
         self._specs[newest.version] = parse_stored(newest.spec)
 
-    def _restore(self, now_ns: int) -> PoolPolicy:
+    def _restore(self, zones: Sequence[Zone], now_ns: int) -> PoolPolicy:
+        spec = self.spec
+        config = spec.service.replica_policy
+        policy = PoolPolicy(
+            config,
+            zones,
+            PLACEMENTS[config.spot_placer](zones),
+            Demand(config),
+            use_spot=spec.resources.spot,
+            version=self.revision.version,
+        )
         text, saved = self._store.meta("policy"), Stamp.parse(self._store.meta("saved") or "")
-        snapshot = None if text is None else json.loads(text)
-        # A snapshot holds ages; it is as old as the time since it was saved, by the clock of the machine.
-        old_ns = 0 if saved is None else round(self._out.stamp(now_ns).elapsed_s(saved) * S)
-        policy = self._make_policy(self.spec, self.revision.version, snapshot, now_ns - old_ns)
+        if text is not None and saved is not None:
+            asleep_ns = round(self._out.stamp(now_ns).elapsed_s(saved) * S)
+            policy.restore(json.loads(text), now_ns, asleep_ns)
         for row in self._store.replicas(live=True):
             who = policy.replicas[row.id]
             work = Work(row, who, now_ns, now_ns - 1, seen_state=row.state)
@@ -171,33 +180,35 @@ class Keeper:
                     effects.append(TellDrain(work.row.id, work.row.endpoint, left_ns / 1e9))
         return effects
 
-    def on_wish(self, now_ns: int) -> list[Effect]:
-        """Another process wrote to the store: a revision, or that the pool is to go down."""
+    def on_wish(self, zones: Sequence[Zone], now_ns: int) -> list[Effect]:
+        """Another process wrote to the store: a revision, for which the provider has `zones`, or a wish."""
         with self._turn(now_ns) as effects:
-            before, self.wish = (self.revision, self.wish), self._store.wish()
+            before, was_up = self.revision, self.wish == "up"
+            self.wish = self._store.wish()
             self._read_revisions()
-            if self.revision != before[0]:
+            if self.revision != before or (self.wish == "up" and not was_up):
                 self._note("revision", None, revision=self.revision.revision, version=self.revision.version)
-                self._adopt_spec(now_ns)
-            if self.wish == "down" and before[1] != "down":
+                self._adopt_spec(self._specs[before.version], zones, now_ns)
+            if self.wish == "down" and was_up:
                 self._note("down", None)
                 self._apply(self.policy.down(now_ns), now_ns)
         return effects
 
-    def _adopt_spec(self, now_ns: int) -> None:
-        spec = self.spec
-        # What is learnt is kept, where the new spec has the same placement; zones may be others.
-        self.policy = self._make_policy(spec, self.policy.version, self.policy.snapshot(now_ns), now_ns)
+    def _adopt_spec(self, old: ServiceSpec, zones: Sequence[Zone], now_ns: int) -> None:
+        config = self.spec.service.replica_policy
         for work in self.work.values():
-            work.who = self.policy.replicas[work.row.id]
             if work.readiness is not None:
-                work.readiness.probe = spec.service.readiness_probe
-        self._apply(
-            self.policy.on_spec(
-                spec.service.replica_policy, spec.resources.spot, self.revision.version, now_ns
-            ),
+                work.readiness.probe = self.spec.service.readiness_probe
+        other = config.spot_placer != old.service.replica_policy.spot_placer
+        actions = self.policy.on_spec(
+            config,
+            self.spec.resources.spot,
+            self.revision.version,
             now_ns,
+            zones=zones,
+            placement=PLACEMENTS[config.spot_placer](zones) if other else None,
         )
+        self._apply(actions, now_ns)
 
     # what the provider says
 
