@@ -10,92 +10,31 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import isfinite
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from skyfog_core.config.pool import ServiceSpec
-from skyfog_core.trace import NoTrace, Trace
 from skyfog_core.units import S
 from skyfog_core.wire.keys import ReplicaKey
 from skyfog_pool import report
+from skyfog_pool.journal import Journal
 from skyfog_pool.lifecycle import State
 from skyfog_pool.policy.actions import Action, Drain, Launch, Terminate
 from skyfog_pool.policy.demand import Demand
 from skyfog_pool.policy.market import LaunchFault, Notice, Prices, Zone
 from skyfog_pool.policy.place import PLACEMENTS
 from skyfog_pool.policy.pool import PoolPolicy
-from skyfog_pool.policy.view import Load, Replica
+from skyfog_pool.policy.view import Load
 from skyfog_pool.provider.base import Ending, Instance, Order, Phase
 from skyfog_pool.readiness import Readiness
-from skyfog_pool.reconcile import SETTLE_NS, AskAgain, Finding, Gone, Has, Known, Leak, ReturnAgain, reconcile
+from skyfog_pool.reconcile import SETTLE_NS, AskAgain, Finding, Gone, Has, Leak, ReturnAgain, reconcile
 from skyfog_pool.spec import order_environment, parse_stored
-from skyfog_pool.store import Event, Revision, Row, Stamp, Store
+from skyfog_pool.store import Revision, Row, Stamp, Store
+from skyfog_pool.work import Ask, Effect, GiveBack, Outside, TellDrain, Work
 
-SNAPSHOT_EVERY_NS = 5 * S  # of what the policy learns when nothing is decided; what costs are written down as well
 ASK_TRIES = 4  # for one machine, when the provider does not say whether it came
 ASK_PAUSE_NS = 2 * S  # before the second; twice as long before each further one
 TRUST_NS = 15 * S  # after a restart, for probes and tokens of replicas that were READY to be heard
 PROBED = frozenset({State.STARTING, State.READY, State.NOT_READY})
-
-# Effects: what the controller carries out.
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Launch. Answered by on_launched, on_launch_refused or on_launch_unknown."""
-
-    replica: int
-    order: Order
-
-
-@dataclass(frozen=True, slots=True)
-class GiveBack:
-    """Terminate a machine. Answered by on_given_back. Without a replica it is a leak."""
-
-    replica: int | None
-    instance: str
-
-
-@dataclass(frozen=True, slots=True)
-class TellDrain:
-    """POST /drain. Not answered: the replica's runner tells, or the policy's limit passes."""
-
-    replica: int
-    endpoint: str
-    within_s: float
-
-
-Effect = Ask | GiveBack | TellDrain
-
-
-@dataclass(slots=True)
-class Work:
-    """A live replica: its row, its entry in the policy's books, and what this controller does about it now."""
-
-    row: Row
-    who: Replica
-    asked_ns: int
-    changed_ns: int
-    asking: bool = False
-    returning: bool = False
-    tries: int = 0
-    not_before_ns: int = 0
-    gone: bool = False  # its machine is, for certain
-    readiness: Readiness | None = None
-    seen_state: State | None = None  # as the row has it
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """What a Keeper is given of the world."""
-
-    unix_s: Callable[[], float]
-    stamp: Callable[[int], Stamp]  # of a moment of the steady clock
-    token: Callable[[], str]
-    trace: Trace = field(default_factory=NoTrace)
-
-
 
 
 class Keeper:
@@ -107,23 +46,26 @@ class Keeper:
         """`watched`: the fleet's network is watched, so that a ready replica must hold its token."""
         self.pool = pool
         self.work: dict[int, Work] = {}
-        self.prices: Mapping[str, Prices] = {}
+        self.journal = Journal(store, outside, now_ns)
         self.trouble = ""  # what the provider last failed with, until it does not
         self._store, self._out = store, outside
         self._watched = watched
         self._tokens: set[int] = set()
         self._leaks: set[str] = set()  # being given back now
-        self._dirty: set[int] = set()
-        self._events: list[Event] = []
         self._effects: list[Effect] = []
-        self._saved_ns = now_ns
+        self.has_begun = False
         self.revisions: dict[int, Revision] = {}
         self._specs: dict[int, ServiceSpec] = {}  # by version: the newest of each
         self.wish = store.wish()
         self._read_revisions()
         self.policy = self._restore(zones, now_ns)
 
-    # life
+    # Life
+
+    @staticmethod
+    def spec_of(store: Store) -> ServiceSpec:
+        """The newest that was given."""
+        return parse_stored(store.revisions()[-1].spec)
 
     @property
     def spec(self) -> ServiceSpec:
@@ -143,8 +85,6 @@ class Keeper:
         for revision in self._store.revisions():
             self.revisions[revision.revision] = revision
             self._specs[revision.version] = parse_stored(revision.spec)
-        newest = self.revision
-        self._specs[newest.version] = parse_stored(newest.spec)
 
     def _restore(self, zones: Sequence[Zone], now_ns: int) -> PoolPolicy:
         spec = self.spec
@@ -165,6 +105,7 @@ class Keeper:
             who = policy.replicas[row.id]
             work = Work(row, who, now_ns, now_ns - 1, seen_state=row.state)
             self.work[row.id] = work
+            self.journal.opened(row)
             if who.state in PROBED:
                 self._watch(work, now_ns)
         return policy
@@ -172,8 +113,8 @@ class Keeper:
     def begin(self, now_ns: int) -> list[Effect]:
         """Once, after the first listing: what a controller that died had not finished telling."""
         with self._turn(now_ns) as effects:
-            if self.wish == "down":
-                self._apply(self.policy.down(now_ns), now_ns)
+            self.has_begun = True
+            self._conform(self.spec, list(self.policy.zones.values()), now_ns)
             for work in self.work.values():
                 if work.who.state is State.DRAINING and work.row.endpoint:
                     left_ns = max(0, (work.who.drain_by_ns or now_ns) - now_ns)
@@ -183,16 +124,22 @@ class Keeper:
     def on_wish(self, zones: Sequence[Zone], now_ns: int) -> list[Effect]:
         """Another process wrote to the store: a revision, for which the provider has `zones`, or a wish."""
         with self._turn(now_ns) as effects:
-            before, was_up = self.revision, self.wish == "up"
+            old, was_up = self.spec, self.wish == "up"
             self.wish = self._store.wish()
             self._read_revisions()
-            if self.revision != before or (self.wish == "up" and not was_up):
-                self._note("revision", None, revision=self.revision.revision, version=self.revision.version)
-                self._adopt_spec(self._specs[before.version], zones, now_ns)
+            self._conform(old, zones, now_ns)
             if self.wish == "down" and was_up:
-                self._note("down", None)
-                self._apply(self.policy.down(now_ns), now_ns)
+                self.journal.note("down", None)
         return effects
+
+    def _conform(self, old: ServiceSpec, zones: Sequence[Zone], now_ns: int) -> None:
+        """Tell the policy what is wished, where it does not know."""
+        adopted = self._store.meta("adopted")
+        if self.wish == "down":
+            self._apply(self.policy.down(now_ns), now_ns)
+        elif adopted != str(self.revision.revision) or self.policy.is_going_down:
+            self.journal.note("revision", None, revision=self.revision.revision, version=self.revision.version)
+            self._adopt_spec(old, zones, now_ns)
 
     def _adopt_spec(self, old: ServiceSpec, zones: Sequence[Zone], now_ns: int) -> None:
         config = self.spec.service.replica_policy
@@ -210,29 +157,15 @@ class Keeper:
         )
         self._apply(actions, now_ns)
 
-    # what the provider says
+    # What the provider says
 
     def on_listing(
         self, instances: Sequence[Instance], listed_ns: int, now_ns: int, settle_ns: int = SETTLE_NS
     ) -> list[Effect]:
         """Every machine of the pool, asked for at `listed_ns`."""
         with self._turn(now_ns) as effects:
-            self._bill(instances, now_ns)
-            known = [
-                Known(
-                    work.row.id,
-                    work.row.token,
-                    work.row.market,
-                    work.who.state,
-                    work.row.instance,
-                    work.asked_ns,
-                    work.changed_ns,
-                    work.asking,
-                    work.returning,
-                )
-                for work in self.work.values()
-                if not work.gone
-            ]
+            self.journal.bill([work.row for work in self.work.values()], instances, now_ns)
+            known = [work.known for work in self.work.values() if not work.gone]
             for finding in reconcile(known, instances, listed_ns, now_ns, settle_ns):
                 self._find(finding, now_ns)
             self._give_up_waiting(now_ns)
@@ -240,7 +173,7 @@ class Keeper:
 
     def on_prices(self, prices: Mapping[str, Prices], now_ns: int) -> list[Effect]:
         with self._turn(now_ns) as effects:
-            self.prices = dict(prices)
+            self.journal.prices = dict(prices)
             self._apply(self.policy.on_prices(prices, now_ns), now_ns)
         return effects
 
@@ -272,8 +205,8 @@ class Keeper:
                 work.asking, work.changed_ns = False, now_ns
                 work.not_before_ns = now_ns + ASK_PAUSE_NS * 2 ** max(0, work.tries - 1)
                 work.row.why = message
-                self._dirty.add(replica)
-                self._note("launch_unknown", replica, why=message)
+                self.journal.dirty.add(replica)
+                self.journal.note("launch_unknown", replica, why=message)
         return effects
 
     def on_given_back(self, replica: int | None, instance: str, error: str, now_ns: int) -> list[Effect]:
@@ -288,7 +221,7 @@ class Keeper:
                     self._apply(self.policy.on_cleanup_failed(work.row.id, now_ns), now_ns)
         return effects
 
-    # what replicas, robots and time say
+    # What replicas, robots and time say
 
     def on_probe(self, replica: int, ok: bool, why: str, now_ns: int) -> list[Effect]:
         with self._turn(now_ns) as effects:
@@ -342,7 +275,7 @@ class Keeper:
     def next_timer_ns(self) -> int | None:
         return self.policy.next_timer_ns()
 
-    # inside: findings
+    # Findings
 
     def _find(self, finding: Finding, now_ns: int) -> None:
         if isinstance(finding, Leak):
@@ -367,7 +300,7 @@ class Keeper:
         if told != (row.instance, row.endpoint, row.price_per_hour):
             if row.instance != instance.id:
                 work.asked_ns = now_ns
-                self._note("machine", row.id, instance=instance.id, zone=instance.zone)
+                self.journal.note("machine", row.id, instance=instance.id, zone=instance.zone)
             row.instance, row.endpoint, row.price_per_hour = told
             self._change(work, now_ns)
         if instance.phase is Phase.GONE:
@@ -400,8 +333,10 @@ class Keeper:
             work.row.why = work.row.why or "its machine ended before it ran"
             self._launch_failed(work, "error", now_ns)
         else:
-            work.row.why = "its machine was given back by somebody else" if ending is Ending.RETURNED else (
-                "its machine ended by itself"
+            work.row.why = (
+                "its machine was given back by somebody else"
+                if ending is Ending.RETURNED
+                else ("its machine ended by itself")
             )
             self._apply(self.policy.on_failed(replica, State.FAILED, now_ns), now_ns)
 
@@ -427,18 +362,18 @@ class Keeper:
         if work.who.state is State.SHUTTING_DOWN:
             self._apply(self.policy.on_terminated(replica, now_ns), now_ns)
         else:
-            self._note("launch_failed", replica, fault=fault, zone=work.row.zone, why=work.row.why)
+            self.journal.note("launch_failed", replica, fault=fault, zone=work.row.zone, why=work.row.why)
             self._apply(self.policy.on_launch_failed(replica, fault, now_ns), now_ns)
 
     def _leak(self, instance: Instance) -> None:
         if instance.id not in self._leaks:
             self._leaks.add(instance.id)
-            self._note("leak", None, instance=instance.id, zone=instance.zone, was_replica=instance.replica)
+            self.journal.note("leak", None, instance=instance.id, zone=instance.zone, was_replica=instance.replica)
             self._effects.append(GiveBack(None, instance.id))
 
     def _notice(self, work: Work, notice: Notice, now_ns: int) -> None:
         if work.who.notice is None or work.who.notice.kind != notice.kind:
-            self._note("notice", work.row.id, kind=notice.kind)
+            self.journal.note("notice", work.row.id, kind=notice.kind)
             self._change(work, now_ns)
             self._apply(self.policy.on_notice(work.row.id, notice, now_ns), now_ns)
 
@@ -472,7 +407,7 @@ class Keeper:
         if verdict is not State.NOT_READY and work.who.state in PROBED:
             self._apply(self.policy.on_failed(replica, verdict, now_ns), now_ns)
 
-    # inside: decisions
+    # Decisions
 
     def _apply(self, actions: Iterable[Action], now_ns: int) -> None:
         for action in actions:
@@ -480,12 +415,12 @@ class Keeper:
                 case Launch():
                     self._launch(action, now_ns)
                 case Drain(replica=replica, within_ns=within_ns, because=because):
-                    self._note("drain", replica, because=because)
+                    self.journal.note("drain", replica, because=because)
                     endpoint = self.work[replica].row.endpoint
                     if endpoint:
                         self._effects.append(TellDrain(replica, endpoint, within_ns / 1e9))
                 case Terminate(replica=replica, because=because):
-                    self._note("terminate", replica, because=because)
+                    self.journal.note("terminate", replica, because=because)
                     self._give_back(self.work[replica], now_ns)
 
     def _launch(self, action: Launch, now_ns: int) -> None:
@@ -501,7 +436,7 @@ class Keeper:
         )
         work = Work(row, self.policy.replicas[row.id], now_ns, now_ns)
         self.work[row.id] = work
-        self._note("launch", row.id, zone=row.zone, market=row.market, version=row.version, because=row.because)
+        self.journal.note("launch", row.id, zone=row.zone, market=row.market, version=row.version, because=row.because)
         self._apply(self.policy.on_provisioning(row.id, now_ns), now_ns)
         self._ask(work, now_ns)
 
@@ -509,8 +444,7 @@ class Keeper:
         row = work.row
         work.asking, work.asked_ns, work.tries = True, now_ns, work.tries + 1
         spec = self._specs[row.version]
-        price = self.prices[row.zone].of(row.market) if row.zone in self.prices else 0.0
-        environment = order_environment(spec, self.pool, row, price if isfinite(price) else 0.0)
+        environment = order_environment(spec, self.pool, row, self.journal.price(row))
         order = Order(self.pool, row.id, row.version, row.token, row.zone, row.market, environment)
         self._effects.append(Ask(row.id, order))
 
@@ -522,33 +456,11 @@ class Keeper:
             self._effects.append(GiveBack(work.row.id, work.row.instance))
         # else: a launch under way is answered, or a listing tells whether there is a machine
 
-    # inside: books
-
-    def _bill(self, instances: Sequence[Instance], now_ns: int) -> None:
-        """What living machines have cost since they were last billed."""
-        stamp = self._out.stamp(now_ns)
-        by_token = {work.row.token: work.row for work in self.work.values()}
-        for instance in instances:
-            row = by_token.get(instance.token)
-            since = Stamp.parse(row.billed) if row is not None else None
-            if row is None or since is None or instance.id != row.instance:
-                continue
-            hours = stamp.elapsed_s(since) / 3_600
-            prices = self.prices.get(row.zone)
-            price = instance.price_per_hour or (prices.of(row.market) if prices is not None else 0.0)
-            on_demand = prices.on_demand if prices is not None and isfinite(prices.on_demand) else price
-            row.seconds += hours * 3_600
-            row.usd += hours * (price if isfinite(price) else row.price_per_hour)
-            row.on_demand_usd += hours * on_demand
-            row.billed = "" if instance.phase is Phase.GONE else str(stamp)
-            # Not dirty: written with the next change, or snapshot; until then the old stamp stands in the store.
+    # A turn
 
     def _change(self, work: Work, now_ns: int) -> None:
         work.changed_ns = now_ns
-        self._dirty.add(work.row.id)
-
-    def _note(self, name: str, replica: int | None, **fields: object) -> None:
-        self._events.append(Event(self._out.unix_s(), name, replica, fields))
+        self.journal.dirty.add(work.row.id)
 
     @contextlib.contextmanager
     def _turn(self, now_ns: int) -> Iterator[list[Effect]]:
@@ -556,9 +468,9 @@ class Keeper:
         effects = self._effects
         yield effects
         self._follow(now_ns)
-        due = now_ns - self._saved_ns >= SNAPSHOT_EVERY_NS
-        if self._dirty or self._events or due:
-            self._save(now_ns, everything=due)
+        meta = {"adopted": str(self.revision.revision)} if self.has_begun else {}
+        self.journal.save([work.row for work in self.work.values()], self.policy, meta, now_ns)
+        self.work = {replica: work for replica, work in self.work.items() if work.row.is_live}
 
     def _follow(self, now_ns: int) -> None:
         """Rows take over the states of the policy's books."""
@@ -568,23 +480,8 @@ class Keeper:
             old, work.seen_state = work.seen_state, work.who.state
             work.row.state = work.who.state
             self._change(work, now_ns)
-            self._note("state", work.row.id, state=work.row.state.value, was=old.value if old else "", why=work.row.why)
+            self.journal.note(
+                "state", work.row.id, state=work.row.state.value, was=old.value if old else "", why=work.row.why
+            )
             if work.row.id not in self.policy.replicas:
                 work.row.ended_unix = self._out.unix_s()
-
-    def _save(self, now_ns: int, *, everything: bool) -> None:
-        snapshot = json.dumps(self.policy.snapshot(now_ns))
-        with self._store.transaction():
-            for work in self.work.values():
-                if everything or work.row.id in self._dirty:
-                    self._store.put(work.row)
-            for event in self._events:
-                self._store.note(event)
-            self._store.set_meta("policy", snapshot)
-            self._store.set_meta("saved", str(self._out.stamp(now_ns)))
-        for event in self._events:
-            self._out.trace.event(event.name, now_ns, replica=event.replica, **event.fields)
-        self.work = {replica: work for replica, work in self.work.items() if work.row.is_live}
-        self._dirty.clear()
-        self._events.clear()
-        self._saved_ns = now_ns

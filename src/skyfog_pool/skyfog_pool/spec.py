@@ -30,7 +30,10 @@ DEFAULT_COMMAND = " ".join(
     )
 )
 # What a live change may touch; a change of anything else is a new version, which rolls out.
-_LIVE = {"service": {"readiness_probe", "replica_policy", "replicas", "load_balancing_policy"}, "resources": {"use_spot"}}
+_LIVE = {
+    "service": {"readiness_probe", "replica_policy", "replicas", "load_balancing_policy"},
+    "resources": {"use_spot"},
+}
 
 
 def load(path: Path, name: str = "", provider: str = "") -> ServiceSpec:
@@ -83,7 +86,7 @@ def parse_stored(text: str) -> ServiceSpec:
 
 def runs_hash(spec: ServiceSpec) -> str:
     """Of all that a replica runs, and on what: specs with the same hash differ in policy alone."""
-    values = spec.model_dump(mode="json", exclude={"name"} | {key: keys for key, keys in _LIVE.items()})  # type: ignore[arg-type]
+    values = spec.model_dump(mode="json", exclude=_LIVE)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -135,8 +135,9 @@ class Costs:
     on_demand_usd: float = 0.0
 
 
-_COLUMNS = ", ".join(field.name for field in fields(Row))
-_MARKS = ", ".join("?" for _ in fields(Row))
+_NAMES = [field.name for field in fields(Row)]
+_COLUMNS = ", ".join(_NAMES)
+_MARKS = ", ".join("?" for _ in _NAMES)
 
 
 class Store:
@@ -210,14 +211,14 @@ class Store:
     def replicas(self, *, live: bool = False) -> list[Row]:
         """By id; the live ones alone where wanted."""
         rows = [
-            Row(*values[:5], State(values[5]), *values[6:])
+            Row(**{**dict(zip(_NAMES, values, strict=True)), "state": State(values[5])})
             for values in self._db.execute(f"SELECT {_COLUMNS} FROM replicas ORDER BY id")  # noqa: S608  # our own names
         ]
         return [row for row in rows if row.is_live] if live else rows
 
     def put(self, row: Row) -> None:
         """Add or replace one."""
-        self._db.execute(f"INSERT OR REPLACE INTO replicas VALUES ({_MARKS})", astuple(row))
+        self._db.execute(f"INSERT OR REPLACE INTO replicas VALUES ({_MARKS})", astuple(row))  # noqa: S608  # only marks
 
     def costs(self) -> Costs:
         sums = self._db.execute(
