@@ -26,8 +26,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skyfog_bench.processes import BenchError
 from skyfog_core.units import S
@@ -35,6 +37,8 @@ from skyfog_sim.machines import HOUR_NS
 from skyfog_sim.market import MarketTrace, Steps
 
 SOLVE_LIMIT_S = 300.0
+
+Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,51 +102,59 @@ def _least(capacity: Steps, from_ns: int, at_ns: int) -> float:
     return min(capacity.values[first : last + 1])
 
 
+class _Rows:
+    """Rows of the programme, each `low` <= sum of factor * column."""
+
+    def __init__(self) -> None:
+        self.low: list[float] = []
+        self.begins: list[int] = []
+        self.columns: list[int] = []
+        self.factors: list[float] = []
+
+    def add(self, low: float, terms: Sequence[tuple[int, float]]) -> None:
+        self.begins.append(len(self.columns))
+        self.low.append(low)
+        self.columns += [column for column, _ in terms]
+        self.factors += [factor for _, factor in terms]
+
+
 def _solve(
     columns: Sequence[_Column], needed: Sequence[float], pieces: Sequence[tuple[int, int]], warm_up_ns: int
 ) -> Optimum:
-    try:
-        import highspy
-    except ImportError:
-        raise BenchError("highspy is not installed: uv pip install highspy, or ./ws setup --with bench") from None
-    count, starts = len(pieces), [start for start, _ in pieces]
-    rows: list[tuple[int, int]] = []  # r of the first at most x of the second
-    for k, (start, end) in enumerate(pieces):
-        rows.append((k, k))
-        first = bisect_left(starts, end - warm_up_ns)
-        rows += [(k, j) for j in range(first, k)]
-        if start < warm_up_ns:
-            rows.append((k, -1))  # none can be ready
-    # Columns: for each zone x of all pieces, then r of all pieces.
-    width = 2 * count
+    """Columns of the programme: for each zone x of all pieces, then r of all pieces."""
+    count, starts, rows = len(pieces), [start for start, _ in pieces], _Rows()
+    running = [2 * count * z for z in range(len(columns))]
+    ready = [first + count for first in running]
     cost = np.concatenate([np.concatenate([column.usd, np.zeros(count)]) for column in columns])
     upper = np.concatenate([np.concatenate([column.most, np.full(count, np.inf)]) for column in columns])
-    entries: list[int] = []
-    values: list[float] = []
-    begins: list[int] = []
-    low: list[float] = []
-    for z in range(len(columns)):
-        for k, j in rows:
-            if j < 0:
-                upper[z * width + count + k] = 0.0
-                continue
-            begins.append(len(entries))
-            entries += [z * width + j, z * width + count + k]
-            values += [1.0, -1.0]
-            low.append(0.0)
-    for k in range(count):
-        begins.append(len(entries))
-        entries += [z * width + count + k for z in range(len(columns))]
-        values += [1.0] * len(columns)
-        low.append(needed[k])
+    for k, (start, end) in enumerate(pieces):
+        rows.add(needed[k], [(first + k, 1.0) for first in ready])
+        since = bisect_left(starts, end - warm_up_ns)
+        for x, r in zip(running, ready, strict=True):
+            if start < warm_up_ns:
+                upper[r + k] = 0.0
+            for j in range(min(since, k), k + 1):
+                rows.add(0.0, [(x + j, 1.0), (r + k, -1.0)])
+    usd, found = _minimum(cost, upper, rows)
+    lengths = np.array([(end - start) / S for start, end in pieces])
+    held = [float(found[first : first + count] @ lengths) for first in running]
+    return Optimum(usd, sum(held[:-1]) / max(1e-9, sum(held)), count)
+
+
+def _minimum(cost: Vector, upper: Vector, rows: _Rows) -> tuple[float, Vector]:
+    """The least cost, and the columns that have it."""
+    try:
+        import highspy  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise BenchError("highspy is not installed: ./ws setup --with bench") from None
     model = highspy.HighsLp()
-    model.num_col_, model.num_row_ = len(cost), len(low)
+    model.num_col_, model.num_row_ = len(cost), len(rows.low)
     model.col_cost_, model.col_lower_, model.col_upper_ = cost, np.zeros(len(cost)), upper
-    model.row_lower_, model.row_upper_ = np.array(low), np.full(len(low), np.inf)
+    model.row_lower_, model.row_upper_ = np.array(rows.low), np.full(len(rows.low), np.inf)
     model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-    model.a_matrix_.start_ = np.array([*begins, len(entries)])
-    model.a_matrix_.index_, model.a_matrix_.value_ = np.array(entries), np.array(values)
-    solver = highspy.Highs()
+    model.a_matrix_.start_ = np.array([*rows.begins, len(rows.columns)])
+    model.a_matrix_.index_, model.a_matrix_.value_ = np.array(rows.columns), np.array(rows.factors)
+    solver: Any = highspy.Highs()  # type: ignore[no-untyped-call, unused-ignore]
     solver.setOptionValue("output_flag", False)
     solver.setOptionValue("time_limit", SOLVE_LIMIT_S)
     solver.passModel(model)
@@ -150,7 +162,4 @@ def _solve(
     status = solver.getModelStatus()
     if status != highspy.HighsModelStatus.kOptimal:
         raise BenchError(f"no optimum found: {solver.modelStatusToString(status)}")
-    found = np.array(solver.getSolution().col_value)
-    lengths = np.array([(end - start) / S for start, end in pieces])
-    held = [float(found[z * width : z * width + count] @ lengths) for z in range(len(columns))]
-    return Optimum(solver.getInfo().objective_function_value, sum(held[:-1]) / max(1e-9, sum(held)), count)
+    return float(solver.getInfo().objective_function_value), np.array(solver.getSolution().col_value)

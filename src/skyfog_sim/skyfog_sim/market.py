@@ -54,6 +54,7 @@ def steps(samples: Sequence[float], gap_ns: int) -> Steps:
 
 
 def constant(value: float) -> Steps:
+    """Steps without a step."""
     return Steps((0,), (value,))
 
 
@@ -111,4 +112,5 @@ class MarketTrace:
 
 
 def zones_of(markets: Iterable[ZoneMarket]) -> list[Zone]:
+    """What policies may know of them."""
     return [market.zone for market in markets]
