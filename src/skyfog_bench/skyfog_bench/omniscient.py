@@ -12,11 +12,18 @@ The second line is exact: where the count falls, the youngest go, so that the sm
 many are old enough. Nothing bills before it runs, nothing runs before 0.
 
 Time is cut at every change of a capacity or a price, and w before and after it. Within a piece everything is replaced
-by its mean over the piece, which keeps each constraint that holds for whole pieces: r in one piece is held against x in
-the same piece and in the pieces that lie in [t - w, t] for all t of it. So every way to hold the target, in whole
-machines or not, gives a solution of the programme with the same cost: its optimum is a lower bound on what any policy
-pays that is at target all the time. (Ours is compared with it though it may miss a share of the time; the bound also
-knows no notice on which a replica stops before its machine goes, and no slow end of machines.)
+by its mean over the piece, which keeps what holds for whole pieces: r of a piece is held against x of the same piece,
+of those that lie in [t - w, t] for all t of it, and of the piece shifted back by w (a weighted mean of pieces where
+the cuts do not fall together). So every way to hold the target, in whole machines or not, gives a solution of the
+programme with the same cost: its optimum is a lower bound on what any policy pays that is at target all the time.
+`achievable` instead holds r against every piece that touches [t - w, t]: a plan in fractions of machines that can be
+carried out as it stands, so that the two together say how tight the bound is.
+
+A long market is solved in parts of AT_ONCE pieces, each as if what ran before it had come for nothing: a lower bound
+still, by less than what one cold start a part costs.
+
+(Ours is compared with the bound though it may miss a share of the time; the bound also knows no notice on which a
+replica stops before its machine goes, and no slow end of machines.)
 """
 
 from __future__ import annotations
@@ -24,7 +31,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -34,9 +41,10 @@ from numpy.typing import NDArray
 from skyfog_bench.processes import BenchError
 from skyfog_core.units import S
 from skyfog_sim.machines import HOUR_NS
-from skyfog_sim.market import MarketTrace, Steps
+from skyfog_sim.market import MarketTrace, Steps, steps_of
 
-SOLVE_LIMIT_S = 300.0
+SOLVE_LIMIT_S = 60.0
+AT_ONCE = 2_000  # pieces: the solver's time grows faster than the size
 
 Vector = NDArray[np.float64]
 
@@ -51,6 +59,15 @@ class Optimum:
 
 
 @dataclass(frozen=True, slots=True)
+class _Part:
+    """The optimum of some pieces."""
+
+    usd: float
+    machine_s: float
+    spot_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Column:
     """One zone and market, piece by piece."""
 
@@ -59,10 +76,17 @@ class _Column:
 
 
 def omniscient(
-    market: MarketTrace, target: int | Steps, *, provision_ns: int, warm_up_ns: int, grace_ns: int
+    market: MarketTrace,
+    target: int | Steps,
+    *,
+    provision_ns: int,
+    warm_up_ns: int,
+    grace_ns: int,
+    achievable: bool = False,
 ) -> Optimum:
     """The optimum. Raises BenchError where highspy is not installed, or finds none within its limit of time."""
     wanted = target if isinstance(target, Steps) else Steps((0,), (target,))
+    market = _clipped(market, max(wanted.values))
     cuts = _cuts(market, wanted, provision_ns, warm_up_ns, grace_ns)
     pieces = list(pairwise(cuts))
     columns = [
@@ -80,7 +104,23 @@ def omniscient(
         )
     )
     needed = [0.0 if start < grace_ns else wanted.at(start) for start, _ in pieces]
-    return _solve(columns, needed, pieces, warm_up_ns)
+    held_against = [_held_against(cuts, k, warm_up_ns, achievable) for k in range(len(pieces))]
+    parts = [
+        _solve(columns, needed, pieces, held_against, range(first, min(len(pieces), first + AT_ONCE)))
+        for first in range(0, len(pieces), AT_ONCE)
+    ]
+    held = sum(part.machine_s for part in parts)
+    spot = sum(part.spot_s for part in parts)
+    return Optimum(sum(part.usd for part in parts), spot / max(1e-9, held), len(pieces))
+
+
+def _clipped(market: MarketTrace, most: float) -> MarketTrace:
+    """The market without places that are of no use: fewer changes, the same optimum."""
+    zones = [
+        replace(zone, spot_capacity=steps_of((at, min(most, value)) for at, value in zone.spot_capacity.points()))
+        for zone in market.zones
+    ]
+    return replace(market, zones=tuple(zones))
 
 
 def _cuts(market: MarketTrace, wanted: Steps, provision_ns: int, warm_up_ns: int, grace_ns: int) -> list[int]:
@@ -102,6 +142,24 @@ def _least(capacity: Steps, from_ns: int, at_ns: int) -> float:
     return min(capacity.values[first : last + 1])
 
 
+Terms = list[tuple[int, float]]  # piece, or column, and its factor
+
+
+def _held_against(cuts: Sequence[int], k: int, warm_up_ns: int, achievable: bool) -> list[Terms] | None:
+    """What r of piece k may not exceed: means of x over pieces. None where nothing can be ready yet."""
+    start, end = cuts[k], cuts[k + 1]
+    if start < warm_up_ns:
+        return None
+    if achievable:
+        return [[(j, 1.0)] for j in range(bisect_right(cuts, start - warm_up_ns) - 1, k + 1)]
+    inside = [[(j, 1.0)] for j in range(min(k, bisect_left(cuts, end - warm_up_ns)), k + 1)]
+    shifted: Terms = []
+    for j in range(bisect_right(cuts, start - warm_up_ns) - 1, bisect_left(cuts, end - warm_up_ns)):
+        both = min(cuts[j + 1], end - warm_up_ns) - max(cuts[j], start - warm_up_ns)
+        shifted.append((j, both / (end - start)))
+    return [*inside, shifted]
+
+
 class _Rows:
     """Rows of the programme, each `low` <= sum of factor * column."""
 
@@ -111,7 +169,7 @@ class _Rows:
         self.columns: list[int] = []
         self.factors: list[float] = []
 
-    def add(self, low: float, terms: Sequence[tuple[int, float]]) -> None:
+    def add(self, low: float, terms: Terms) -> None:
         self.begins.append(len(self.columns))
         self.low.append(low)
         self.columns += [column for column, _ in terms]
@@ -119,26 +177,33 @@ class _Rows:
 
 
 def _solve(
-    columns: Sequence[_Column], needed: Sequence[float], pieces: Sequence[tuple[int, int]], warm_up_ns: int
-) -> Optimum:
-    """Columns of the programme: for each zone x of all pieces, then r of all pieces."""
-    count, starts, rows = len(pieces), [start for start, _ in pieces], _Rows()
+    columns: Sequence[_Column],
+    needed: Sequence[float],
+    pieces: Sequence[tuple[int, int]],
+    held_against: Sequence[list[Terms] | None],
+    part: range,
+) -> _Part:
+    """The pieces of `part`, as if what ran before it were free. Columns: by zone x of each piece, then r of each."""
+    count, rows = len(part), _Rows()
     running = [2 * count * z for z in range(len(columns))]
     ready = [first + count for first in running]
-    cost = np.concatenate([np.concatenate([column.usd, np.zeros(count)]) for column in columns])
-    upper = np.concatenate([np.concatenate([column.most, np.full(count, np.inf)]) for column in columns])
-    for k, (start, end) in enumerate(pieces):
-        rows.add(needed[k], [(first + k, 1.0) for first in ready])
-        since = bisect_left(starts, end - warm_up_ns)
+    cost, upper = np.zeros(2 * count * len(columns)), np.full(2 * count * len(columns), np.inf)
+    for column, x in zip(columns, running, strict=True):
+        cost[x : x + count] = column.usd[part.start : part.stop]
+        upper[x : x + count] = column.most[part.start : part.stop]
+    for k in part:
+        here, limits = k - part.start, held_against[k]
+        rows.add(needed[k], [(r + here, 1.0) for r in ready])
         for x, r in zip(running, ready, strict=True):
-            if start < warm_up_ns:
-                upper[r + k] = 0.0
-            for j in range(min(since, k), k + 1):
-                rows.add(0.0, [(x + j, 1.0), (r + k, -1.0)])
+            if limits is None:
+                upper[r + here] = 0.0
+            for terms in limits or []:
+                if all(j in part for j, _ in terms):
+                    rows.add(0.0, [*((x + j - part.start, factor) for j, factor in terms), (r + here, -1.0)])
     usd, found = _minimum(cost, upper, rows)
-    lengths = np.array([(end - start) / S for start, end in pieces])
-    held = [float(found[first : first + count] @ lengths) for first in running]
-    return Optimum(usd, sum(held[:-1]) / max(1e-9, sum(held)), count)
+    lengths = np.array([(pieces[k][1] - pieces[k][0]) / S for k in part])
+    held = [float(found[x : x + count] @ lengths) for x in running]
+    return _Part(usd, sum(held), sum(held[:-1]))
 
 
 def _minimum(cost: Vector, upper: Vector, rows: _Rows) -> tuple[float, Vector]:
