@@ -23,7 +23,7 @@ from typing import Any
 
 from skyfog_core import shm
 from skyfog_core.errors import SkyfogError
-from skyfog_pool.provider.netem.network import ENDS_WITH_US
+from skyfog_pool.children import ENDS_WITH_US
 
 END_LIMIT_S = 6.0
 POLL_S = 0.05

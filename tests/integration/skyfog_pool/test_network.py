@@ -132,7 +132,8 @@ def test_this_machine_itself_can_be_a_zone_and_networks_side_by_side_do_not_meet
 def test_nothing_is_left_when_its_user_is_killed() -> None:
     code = (
         "import subprocess, time\n"
-        "from skyfog_pool.provider.netem.network import ENDS_WITH_US, Network\n"
+        "from skyfog_pool.children import ENDS_WITH_US\n"
+        "from skyfog_pool.provider.netem.network import Network\n"
         "network = Network(['robot', 'a'])\n"
         "inside = subprocess.Popen([*ENDS_WITH_US, *network.inside('a'), 'sleep', '60'])\n"
         "print('ready', network.pid, inside.pid, flush=True)\n"

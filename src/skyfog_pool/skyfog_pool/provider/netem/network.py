@@ -23,6 +23,7 @@ from typing import Any
 
 from skyfog_core.errors import SkyfogError
 from skyfog_core.units import MS, S
+from skyfog_pool.children import ENDS_WITH_US
 
 MODULE = "skyfog_pool.provider.netem.process"
 TUN = Path("/dev/net/tun")
@@ -31,9 +32,6 @@ START_LIMIT_S = 20.0
 SET_LIMIT_S = 10.0
 END_LIMIT_S = 5.0
 QUEUE_NS = S // 2  # a packet that would wait longer for its turn on a slow link is dropped
-
-# setpriv is in util-linux: on every Debian and Ubuntu.
-ENDS_WITH_US = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
 
 class NetworkError(SkyfogError):
