@@ -24,6 +24,7 @@ from skyfog_pool.provider.base import CannotTell, Instance, LaunchRefused, Order
 from skyfog_pool.readiness import Verdict
 from skyfog_pool.spec import runs_hash, to_store
 from skyfog_pool.store import Row, Stamp, Store
+from skyfog_pool.wishes import Wishes
 from skyfog_pool.work import Ask, Effect, GiveBack, Outside
 from support.fake_cloud import FakeCloud, FakeProvider
 
@@ -151,7 +152,7 @@ class World:
         self._call(keeper, self._listed(provider))
         if not keeper.has_begun:
             self._call(keeper, keeper.begin(self.now_ns))
-        wished = keeper.spec_of(self.store) != keeper.spec or self.store.wish() != keeper.wish
+        wished = Wishes(self.store).revision != keeper.wishes.revision or self.store.wish() != keeper.wishes.wish
         if wished:
             self._call(keeper, keeper.on_wish(zones(provider), self.now_ns))
         self._call(keeper, keeper.on_prices(provider.prices(), self.now_ns))

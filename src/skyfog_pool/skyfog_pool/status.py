@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Any, Protocol, runtime_checkable
 
 from skyfog_core.units import S
+from skyfog_pool.journal import Baseline
 from skyfog_pool.keeper import Keeper
 from skyfog_pool.lifecycle import State
 from skyfog_pool.provider.table import provider_name
@@ -26,32 +27,30 @@ class Believing(Protocol):
 
 def document(keeper: Keeper, store: Store, now_ns: int, unix_s: float) -> dict[str, Any]:
     """The pool now."""
-    policy, spec = keeper.policy, keeper.spec
+    policy, spec = keeper.policy, keeper.wishes.spec
     works = list(keeper.work.values())
-    costs = store.costs()
-    unsaved = keeper.journal.unwritten(work.row for work in works)
+    costs, unsaved = store.costs(), keeper.journal.unwritten(work.row for work in works)
     usd_per_hour = sum(keeper.journal.price(work.row) for work in works if _costs(work))
-    on_demand = sum(keeper.journal.on_demand_price(work.row) for work in works if _costs(work))
     return {
         "pool": keeper.pool,
         "at_unix": unix_s,
-        "wish": keeper.wish,
+        "wish": keeper.wishes.wish,
         "has_begun": keeper.has_begun,
         "provider": provider_name(spec),
         "service": service_name(spec, keeper.pool),
-        "version": keeper.revision.version,
-        "revision": keeper.revision.revision,
-        "source": keeper.revision.source,
+        "version": keeper.wishes.revision.version,
+        "revision": keeper.wishes.revision.revision,
+        "source": keeper.wishes.revision.source,
         "target": policy.target,
         "ready": sum(work.who.is_ready for work in works),
         "placer": spec.service.replica_policy.spot_placer,
         "holding": policy.holding,
         "trouble": keeper.trouble,
         "usd": costs.usd + unsaved.usd,
-        "on_demand_usd": costs.on_demand_usd + unsaved.on_demand_usd,
+        "on_demand_usd": keeper.journal.baseline.usd,
         "machine_hours": (costs.seconds + unsaved.seconds) / 3_600,
         "usd_per_hour": usd_per_hour,
-        "on_demand_usd_per_hour": on_demand,
+        "on_demand_usd_per_hour": policy.target * keeper.journal.on_demand_price(),
         "counts": dict(keeper.journal.counts),
         "replicas": [_replica(keeper, work, now_ns) for work in works],
         "zones": [_zone(keeper, zone, works) for zone in sorted(policy.zones)],
@@ -78,7 +77,7 @@ def of_store(pool: str, store: Store) -> dict[str, Any]:
         "holding": "",
         "trouble": "",
         "usd": costs.usd,
-        "on_demand_usd": costs.on_demand_usd,
+        "on_demand_usd": Baseline.read(store).usd,
         "machine_hours": costs.seconds / 3_600,
         "usd_per_hour": 0.0,
         "on_demand_usd_per_hour": 0.0,

@@ -23,10 +23,8 @@ from skyfog_pool import spec as specs
 from skyfog_pool.daemon import spawn
 from skyfog_pool.folders import Folder, folder_of
 from skyfog_pool.policy.actions import Launch
-from skyfog_pool.policy.demand import Demand
+from skyfog_pool.policy.make import make_policy
 from skyfog_pool.policy.market import Prices, Zone
-from skyfog_pool.policy.place import PLACEMENTS
-from skyfog_pool.policy.pool import PoolPolicy
 from skyfog_pool.provider.base import Misconfigured, Phase, Provider, ProviderError
 from skyfog_pool.provider.table import make_provider, provider_name
 from skyfog_pool.status import ended, of_store
@@ -91,10 +89,7 @@ def plan(path: Path, name: str, provider: str) -> Plan:
         raise Misconfigured(
             f"{path}: provider {provider_name(spec)} tells no prices of {', '.join(z.name for z in zones)}"
         )
-    config = spec.service.replica_policy
-    policy = PoolPolicy(
-        config, zones, PLACEMENTS[config.spot_placer](zones), Demand(config), use_spot=spec.resources.spot
-    )
+    policy = make_policy(spec, zones, 1)
     starts = [action for action in policy.on_prices(prices, 0) if isinstance(action, Launch)]
     return Plan(spec, folder, zones, prices, starts, strays)
 
