@@ -82,7 +82,7 @@ class ReplicaDriver:
         self._kept: Kept[Result] = Kept()
         self._encoding = encoding  # of large replies, to robots that accept it
         self._refused: Counter[str] = Counter()  # by reason
-        self._runs_ended = self._runs_failed = 0
+        self._received = self._runs_ended = self._runs_failed = self._busy_us = 0
         self._owner = Owner("replica-driver", clock, self._on_timer, inbox_limit)
         self._announcing = threading.Lock()
         self._leaving = False
@@ -115,6 +115,10 @@ class ReplicaDriver:
         """How many processes this replica is connected with. Any thread."""
         return self._transport.links()
 
+    def tell_load(self, load: bytes) -> None:
+        """Put a load report (wire/load.py) on the network. Any thread; lost where nobody listens."""
+        self._transport.tell_load(load)
+
     def snapshot(self, limit_s: float = SNAPSHOT_LIMIT_S) -> AdmissionSnapshot:
         """What this replica does. Any thread but the driver's. Raises Overloaded where it is too busy."""
         return self._owner.ask(lambda _now_ns: self._snapshot(), limit_s)
@@ -141,6 +145,7 @@ class ReplicaDriver:
     # in the driver's thread
 
     def _on_query(self, query: Query, now_ns: int) -> None:
+        self._received += 1
         try:
             header = codec.decode_header(query.header)
             query.payload, query.accepts = unpack(query.payload, header.encoding), header.accepts
@@ -166,12 +171,16 @@ class ReplicaDriver:
             failed=self._runs_failed,
             repeated=admission.duplicates,
             refused=dict(self._refused),
+            received=self._received,
+            busy_us=self._busy_us,
+            draining=admission.is_draining,
         )
 
     def _on_done(self, request_id: RequestId, result: Result, now_ns: int) -> None:
         self._trace.event("done", now_ns, id=request_id.hex(), status=int(result.status), us=result.service_us)
         self._runs_ended += 1
         self._runs_failed += result.status is not Status.OK
+        self._busy_us += result.service_us
         ran = result.status is not Status.NOT_EXECUTED
         self._perform(self._admission.on_done(request_id, result, now_ns, ran))
 

@@ -21,6 +21,7 @@ from skyfog_core.units import S, ms_to_ns
 from skyfog_core.wire.envelope import ENCODING
 from skyfog_core.wire.keys import ServiceKeys, chunk, replica_key, service_chunk
 from skyfog_core.wire.membership import Announcement
+from skyfog_router import load
 from skyfog_router.acl import Member
 from skyfog_router.nodes.handlers import EmbeddedHandler, ForwardHandler, load_embedded
 from skyfog_router.nodes.watch import ReplicaWatch
@@ -86,6 +87,8 @@ class ReplicaProxy(Node):
         )
         follow(self, config, self._apply)
         self._watch.begin(self, who, self._driver, self._absent)
+        told = load.of_replica(self._driver, self._announcement.boot)
+        self._reports = load.LoadReports(told, config.load_report_ms)
         self._announce_when_ready()
         if isinstance(self._handler, ForwardHandler):
             self.create_timer(CHECK_TARGET_S, self._announce_when_ready)
@@ -102,6 +105,7 @@ class ReplicaProxy(Node):
 
     def destroy_node(self) -> None:
         self._watch.close()
+        self._reports.close()
         self._driver.close()
         super().destroy_node()
 

@@ -135,6 +135,11 @@ class Admission:
         """Whether nothing runs and nothing waits."""
         return not self._running and not self._waiting
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether it is about to take no more."""
+        return self._closing or self._draining_since_ns is not None
+
     def running_beside(self, request_id: RequestId) -> int:
         """Requests running, this one not counted. Any thread."""
         return max(0, len(self._running) - (request_id in self._running))
