@@ -100,9 +100,13 @@ class ReplicaDriver:
             if not self._leaving:
                 self._transport.announce(announcement)
 
-    def drain(self, draining: bool) -> None:
-        """Without a token: finish what is here and was under way to here, then take no more; or take requests again."""
-        self._owner.post(lambda now_ns: self._admission.drain(draining, now_ns))
+    def drain(self, draining: bool, within_ms: int | None = None) -> None:
+        """Without a token: finish what is here and was under way to here, then take no more; or take requests again.
+
+        `within_ms`: the machine is gone then; what cannot be done before is handed back. Any thread.
+        """
+        within_ns = None if within_ms is None else within_ms * MS
+        self._owner.post(lambda now_ns: self._perform(self._admission.drain(draining, now_ns, within_ns)))
 
     def finish(self, limit_ms: int, done: Callable[[], None]) -> None:
         """Drop the token, take no more, call `done` when nothing is left or `limit_ms` is over. Any thread, once."""
@@ -121,7 +125,7 @@ class ReplicaDriver:
 
     def snapshot(self, limit_s: float = SNAPSHOT_LIMIT_S) -> AdmissionSnapshot:
         """What this replica does. Any thread but the driver's. Raises Overloaded where it is too busy."""
-        return self._owner.ask(lambda _now_ns: self._snapshot(), limit_s)
+        return self._owner.ask(self._snapshot, limit_s)
 
     def close(self) -> None:
         """Drop the token, tell whoever still waits, end the thread, leave the network."""
@@ -158,7 +162,7 @@ class ReplicaDriver:
         self._trace.event("query", now_ns, id=header.request_id.hex(), budget_ms=header.budget_ms)
         self._perform(self._admission.on_query(header, query, now_ns))
 
-    def _snapshot(self) -> AdmissionSnapshot:
+    def _snapshot(self, now_ns: int) -> AdmissionSnapshot:
         admission = self._admission
         concurrency, max_queue = admission.bounds
         return AdmissionSnapshot(
@@ -174,6 +178,7 @@ class ReplicaDriver:
             received=self._received,
             busy_us=self._busy_us,
             draining=admission.is_draining,
+            drained=admission.is_drained(now_ns),
         )
 
     def _on_done(self, request_id: RequestId, result: Result, now_ns: int) -> None:

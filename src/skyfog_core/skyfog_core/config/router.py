@@ -187,6 +187,9 @@ class ReplicaProxyConfig(Strict):
     embedded: Annotated[
         str, Field(description="module:factory run in this process; factory(node) returns a service callback")
     ] = ""
+    warm_up: Annotated[
+        bool, Field(description="announced only when the embedded service has warmed up, where it can")
+    ] = True
     concurrency: Annotated[int, Field(ge=1, le=1_024, description="requests running at once")] = 1
     max_queue: Annotated[int, Field(ge=0, le=100_000, description="waiting requests; more is refused")] = 64
     remember_s: Annotated[int, Field(ge=1, le=86_400, description="how long a request id is remembered")] = 300

@@ -73,3 +73,4 @@ class AdmissionSnapshot:
     received: int = 0  # queries, repeated and refused ones among them
     busy_us: int = 0  # sum of the service times of finished runs
     draining: bool = False
+    drained: bool = False  # nothing is here, and nothing more is taken
