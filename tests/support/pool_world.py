@@ -20,7 +20,7 @@ from skyfog_core.units import S
 from skyfog_pool.keeper import Keeper
 from skyfog_pool.lifecycle import State
 from skyfog_pool.policy.market import Zone
-from skyfog_pool.provider.base import CannotTell, Instance, LaunchRefused, Phase, ProviderError
+from skyfog_pool.provider.base import CannotTell, Instance, LaunchRefused, Order, Phase, ProviderError
 from skyfog_pool.readiness import Verdict
 from skyfog_pool.spec import runs_hash, to_store
 from skyfog_pool.store import Row, Stamp, Store
@@ -47,12 +47,19 @@ class Points:
             raise Crash
 
 
-class CrashingStore(Store):
+class QuickStore(Store):
+    """A store that waits for no disk: processes die here, not the machine."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._db.execute("PRAGMA synchronous = OFF")
+
+
+class CrashingStore(QuickStore):
     """A store that may die before a commit and after it."""
 
     def __init__(self, path: Path, points: Points) -> None:
         super().__init__(path)
-        self._db.execute("PRAGMA synchronous = OFF")  # processes die here, not the machine
         self._points = points
 
     @contextlib.contextmanager
@@ -87,12 +94,14 @@ class World:
 
     def __init__(self, folder: Path, crash_at: Sequence[int] = (), spec: ServiceSpec | None = None) -> None:
         self.path = folder / "pool.sqlite"
+        self._reader = QuickStore(self.path)
         self.now_ns = 1_000 * S
         self.points = Points(crash_at)
         self.cloud = FakeCloud(now_s=lambda: self.now_ns / S)
         self.crashes = 0
         self.deaf: set[int] = set()  # replicas that answer no probe
         self.errors: list[str] = []
+        self.foreign: set[str] = set()  # tokens of machines that the pool never asked for
         self._tokens = itertools.count(1)
         self._offset_ns = 0  # of the steady clock of this boot
         self.boot = "first"
@@ -102,13 +111,13 @@ class World:
     # the command line's part
 
     def ask_for(self, spec: ServiceSpec) -> None:
-        with contextlib.closing(Store(self.path)) as store, store.transaction():
-            store.set_meta("wish", "up")
-            store.add_revision(runs_hash(spec), to_store(spec), "test", 0.0)
+        with self._reader.transaction():
+            self._reader.set_meta("wish", "up")
+            self._reader.add_revision(runs_hash(spec), to_store(spec), "test", 0.0)
 
     def take_down(self) -> None:
-        with contextlib.closing(Store(self.path)) as store, store.transaction():
-            store.set_meta("wish", "down")
+        with self._reader.transaction():
+            self._reader.set_meta("wish", "down")
 
     # the controller's part
 
@@ -125,8 +134,14 @@ class World:
             self.now_ns += S
         return until()
 
-    def kill(self) -> None:
+    def stray(self, replica: int) -> None:
+        """A machine with the pool's tag that no row knows, as a store that was lost leaves behind."""
+        self.foreign.add(f"stray-{replica}")
+        self.cloud.make(Order(POOL, replica, 1, f"stray-{replica}", self.cloud.zones[0], "spot"))
+
+    def close(self) -> None:
         self._close()
+        self._reader.close()
 
     def _step(self) -> None:
         provider = FakeProvider(self.cloud)
@@ -206,8 +221,7 @@ class World:
     # what holds
 
     def rows(self, live: bool = True) -> list[Row]:
-        with contextlib.closing(Store(self.path)) as store:
-            return store.replicas(live=live)
+        return self._reader.replicas(live=live)
 
     def check(self) -> None:
         """At every step: no replica twice, and no machine that is nobody's for long."""
@@ -215,8 +229,8 @@ class World:
         tokens = [machine.token for machine in alive]
         assert len(tokens) == len(set(tokens)), alive
         known = {row.token for row in self.rows(live=False)}
-        assert set(tokens) <= known, "a machine was asked for before its decision was written"
-        replicas = [machine.replica for machine in alive]
+        assert set(tokens) - self.foreign <= known, "a machine was asked for before its decision was written"
+        replicas = [machine.replica for machine in alive if machine.token not in self.foreign]
         assert len(replicas) == len(set(replicas)), "one replica has two machines"
 
     def settled(self) -> bool:

@@ -13,11 +13,9 @@ import json
 import logging
 import os
 import random
-import threading
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +24,13 @@ from skyfog_core.config.pool import ReadinessProbe, ServiceSpec
 from skyfog_core.errors import ConfigError
 from skyfog_core.trace import FileTrace
 from skyfog_core.units import S
-from skyfog_core.wire.keys import ReplicaKey
-from skyfog_core.wire.load import ReplicaLoad, RobotLoad
 from skyfog_pool import runners
 from skyfog_pool.calls import Calls
 from skyfog_pool.fleet import FleetWatch, OpenFleet
+from skyfog_pool.folders import Folder
 from skyfog_pool.keeper import PROBED, Keeper
 from skyfog_pool.lifecycle import State
+from skyfog_pool.mail import Mail
 from skyfog_pool.policy.market import Zone
 from skyfog_pool.policy.meter import LoadMeter
 from skyfog_pool.provider.base import CannotTell, LaunchRefused, Misconfigured, Provider, ProviderError
@@ -51,47 +49,19 @@ PAUSE_S, MOST_PAUSE_S = 0.5, 60.0  # after a provider call that failed, doubled 
 MakeProvider = Callable[[ServiceSpec, str], Provider]
 
 
-@dataclass(frozen=True)
-class Paths:
-    """A pool's folder."""
-
-    folder: Path
-
-    @property
-    def store(self) -> Path:
-        return self.folder / "pool.sqlite"
-
-    @property
-    def lock(self) -> Path:
-        return self.folder / "lock"
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "controller.log"
-
-    @property
-    def status(self) -> Path:
-        return self.folder / "status.json"
-
-    @property
-    def trace(self) -> Path:
-        return self.folder / "trace.jsonl"
-
-
 class Controller:
     """Of one pool, until it is down or stopped."""
 
     def __init__(
         self,
-        pool: str,
-        paths: Paths,
+        folder: Folder,
         open_fleet: OpenFleet | None = None,
         *,
         make: MakeProvider = make_provider,
         timing: Timing | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.pool, self.paths = pool, paths
+        self.pool, self.folder = folder.name, folder
         self.document: dict[str, Any] = {}  # newest; replaced as a whole, so that any thread may read it
         self._open_fleet, self._make, self._timing = open_fleet, make, timing
         self._clock = clock or SteadyClock()
@@ -107,7 +77,7 @@ class Controller:
 
     async def run(self) -> None:
         """Until the pool is down. Raises StoreError, ConfigError; whatever ends it leaves the machines as they are."""
-        with contextlib.closing(Store(self.paths.store)) as store:
+        with contextlib.closing(Store(self.folder.store)) as store:
             self._store = store
             spec = await self._begin()
             try:
@@ -123,7 +93,7 @@ class Controller:
             raise self._failure
 
     async def _begin(self) -> ServiceSpec:
-        trace = FileTrace(self.paths.trace)
+        trace = FileTrace(self.folder.trace)
         outside = Outside(time.time, self._stamp, lambda: uuid.uuid4().hex, trace)
         spec = Keeper.spec_of(self._store)
         self._fleet = self._watch_fleet(spec)
@@ -367,10 +337,10 @@ class Controller:
         self._write({**self.document, "pool": self.pool, "at_unix": time.time(), "trouble": text})
 
     def _write(self, shown: dict[str, Any]) -> None:
-        new = self.paths.status.with_suffix(".new")
+        new = self.folder.status.with_suffix(".new")
         try:
             new.write_text(json.dumps(shown))
-            new.replace(self.paths.status)
+            new.replace(self.folder.status)
         except OSError as error:
             log.warning("%s: %s", new, error)
 
@@ -379,40 +349,6 @@ class Controller:
 
     def _stamp(self, now_ns: int) -> Stamp:
         return Stamp(_boot(), now_ns, time.time())
-
-
-class Mail:
-    """What the fleet's network tells, from any thread, until the loop takes it. Bounded by who there is to tell.
-
-    Reports carry counters that grow, so that the newest of each sender is all that is needed.
-    """
-
-    def __init__(self) -> None:
-        self.wake: Callable[[], object] = lambda: None
-        self._lock = threading.Lock()
-        self._tokens: dict[ReplicaKey, bool] = {}
-        self._replicas: dict[ReplicaKey, ReplicaLoad] = {}
-        self._robots: dict[str, RobotLoad] = {}
-
-    def on_token(self, who: ReplicaKey, live: bool) -> None:
-        with self._lock:
-            self._tokens[who] = live
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            self.wake()
-
-    def on_replica_load(self, who: ReplicaKey, load: ReplicaLoad) -> None:
-        with self._lock:
-            self._replicas[who] = load
-
-    def on_robot_load(self, robot: str, load: RobotLoad) -> None:
-        with self._lock:
-            self._robots[robot] = load
-
-    def take(self) -> tuple[list[tuple[ReplicaKey, bool]], dict[ReplicaKey, ReplicaLoad], dict[str, RobotLoad]]:
-        with self._lock:
-            taken = list(self._tokens.items()), self._replicas, self._robots
-            self._tokens, self._replicas, self._robots = {}, {}, {}
-        return taken
 
 
 async def wait(event: asyncio.Event, seconds: float) -> None:

@@ -17,7 +17,7 @@ from skyfog_core.units import S
 from skyfog_core.wire.keys import ReplicaKey
 from skyfog_pool import report
 from skyfog_pool.journal import Journal
-from skyfog_pool.lifecycle import State
+from skyfog_pool.lifecycle import FAILURES, State
 from skyfog_pool.policy.actions import Action, Drain, Launch, Terminate
 from skyfog_pool.policy.demand import Demand
 from skyfog_pool.policy.market import LaunchFault, Notice, Prices, Zone
@@ -26,7 +26,7 @@ from skyfog_pool.policy.pool import PoolPolicy
 from skyfog_pool.policy.view import Load
 from skyfog_pool.provider.base import Ending, Instance, Order, Phase
 from skyfog_pool.readiness import Readiness
-from skyfog_pool.reconcile import SETTLE_NS, AskAgain, Finding, Gone, Has, Leak, ReturnAgain, reconcile
+from skyfog_pool.reconcile import SETTLE_NS, AskAgain, Finding, Gone, Has, Leak, reconcile
 from skyfog_pool.spec import order_environment, parse_stored
 from skyfog_pool.store import Revision, Row, Stamp, Store
 from skyfog_pool.work import Ask, Effect, GiveBack, Outside, TellDrain, Work
@@ -34,6 +34,7 @@ from skyfog_pool.work import Ask, Effect, GiveBack, Outside, TellDrain, Work
 ASK_TRIES = 4  # for one machine, when the provider does not say whether it came
 ASK_PAUSE_NS = 2 * S  # before the second; twice as long before each further one
 TRUST_NS = 15 * S  # after a restart, for probes and tokens of replicas that were READY to be heard
+_COUNTED = {State.PREEMPTED: "preempted"} | dict.fromkeys(FAILURES, "failed")  # ends, as counted for metrics
 PROBED = frozenset({State.STARTING, State.READY, State.NOT_READY})
 
 
@@ -291,8 +292,6 @@ class Keeper:
                 self._gone(work, ending, now_ns)
             case AskAgain():
                 self._ask_again(work, now_ns)
-            case ReturnAgain():
-                self._give_back(work, now_ns)
 
     def _has(self, work: Work, instance: Instance, now_ns: int) -> None:
         row = work.row
@@ -485,3 +484,5 @@ class Keeper:
             )
             if work.row.id not in self.policy.replicas:
                 work.row.ended_unix = self._out.unix_s()
+                if work.row.state in _COUNTED:
+                    self.journal.counts[_COUNTED[work.row.state]] += 1

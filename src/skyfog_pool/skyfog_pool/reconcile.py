@@ -5,7 +5,6 @@ A machine belongs to the replica whose token it carries. So:
     decided, no machine, nobody asks now      ask again, with the same token
     a machine that nobody decided, or whose
     replica has ended                         give it back: it would cost for ever
-    given back, and still there               give it back again
     a machine that is gone, or not told of    what it was lost to, or that it went as we wished
 
 A listing is older than its arrival: of a replica that changed after the call began it proves nothing by its silence.
@@ -36,7 +35,6 @@ class Known:
     asked_ns: int = 0  # when its machine was last asked for, or first seen
     changed_ns: int = 0  # when anything of it last changed
     asking: bool = False  # a launch is under way
-    returning: bool = False  # its machine is being given back now
 
 
 # Findings
@@ -44,7 +42,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Has:
-    """The replica's machine exists, as told."""
+    """The replica's machine exists, as told: perhaps one that is to go, and stays."""
 
     replica: int
     instance: Instance
@@ -66,21 +64,13 @@ class AskAgain:
 
 
 @dataclass(frozen=True, slots=True)
-class ReturnAgain:
-    """The replica's machine is to go, and stays."""
-
-    replica: int
-    instance: str
-
-
-@dataclass(frozen=True, slots=True)
 class Leak:
     """A machine that no live replica has."""
 
     instance: Instance
 
 
-Finding = Has | Gone | AskAgain | ReturnAgain | Leak
+Finding = Has | Gone | AskAgain | Leak
 
 
 def reconcile(
@@ -124,10 +114,7 @@ def _present(who: Known, mine: Instance) -> list[Finding]:
     if mine.phase is Phase.GONE:
         # A launch under way may yet be answered with this machine; its end is told again by the next listing.
         return [] if who.asking else [Gone(who.replica, mine.ending)]
-    findings: list[Finding] = [Has(who.replica, mine)]
-    if who.state is State.SHUTTING_DOWN and _alive(mine) and not who.returning:
-        findings.append(ReturnAgain(who.replica, mine.id))
-    return findings
+    return [Has(who.replica, mine)]
 
 
 def _absent(who: Known, listed_ns: int, now_ns: int, settle_ns: int) -> list[Finding]:

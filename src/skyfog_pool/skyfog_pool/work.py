@@ -73,7 +73,6 @@ class Work:
             self.asked_ns,
             self.changed_ns,
             self.asking,
-            self.returning,
         )
 
 

@@ -23,6 +23,8 @@ def play(world: World) -> None:
     cloud.fail("lost")
     assert world.steps(120, lambda: world.at_target(3)), dump(world)
     cloud.crash(running(world)[0].id)
+    world.stray(1)
+    world.stray(99)
     cloud.fail("error")
     assert world.steps(120, lambda: world.at_target(3)), dump(world)
     world.ask_for(spec_of(run="serve --newer"))
@@ -38,6 +40,7 @@ def play(world: World) -> None:
 def points(tmp_path: Path) -> int:
     world = World(tmp_path / "none")
     play(world)
+    world.close()
     assert world.crashes == 0
     return world.points.passed
 
@@ -50,6 +53,7 @@ def test_killed_at_each_point(tmp_path: Path) -> None:
     for point in range(total):
         world = World(tmp_path / str(point), [point])
         play(world)
+        world.close()
         crashed += world.crashes
     assert crashed >= total * 0.95  # with a crash the history is another, and may be shorter
 
@@ -59,3 +63,4 @@ def test_killed_at_each_point(tmp_path: Path) -> None:
 def test_killed_again_and_again(tmp_path_factory: pytest.TempPathFactory, crash_at: list[int]) -> None:
     world = World(tmp_path_factory.mktemp("world"), crash_at)
     play(world)
+    world.close()
