@@ -22,6 +22,8 @@ from skyfog_sim.kernel import Kernel
 from skyfog_sim.market import MarketTrace, Steps, ZoneMarket
 
 HOUR_NS = 3_600 * S
+PROVISION, WARM_UP = Constant(60 * S), Constant(123 * S)
+REFUSAL, DRAIN, SHUT_DOWN = Constant(30 * S), Constant(2 * S), Constant(10 * S)
 
 
 class Listener(Protocol):
@@ -42,11 +44,11 @@ class Listener(Protocol):
 class MachineModel:
     """How the cloud behaves. The cold start of 183 s is SkyServe's (arXiv 2411.01438, section 5)."""
 
-    provision: Duration = Constant(60 * S)  # from the order until the machine runs
-    warm_up: Duration = Constant(123 * S)  # from then until its service is ready
-    refusal: Duration = Constant(30 * S)  # until an order is known to have failed for capacity
-    drain: Duration = Constant(2 * S)  # until a draining replica has finished what it had
-    shut_down: Duration = Constant(10 * S)  # from the order to end until the machine is gone, and no longer costs
+    provision: Duration = PROVISION  # from the order until the machine runs
+    warm_up: Duration = WARM_UP  # from then until its service is ready
+    refusal: Duration = REFUSAL  # until an order is known to have failed for capacity
+    drain: Duration = DRAIN  # until a draining replica has finished what it had
+    shut_down: Duration = SHUT_DOWN  # from the order to end until the machine is gone, and no longer costs
     victim: Literal["youngest", "oldest", "random"] = "random"  # which machines of a zone the market takes
     notice_ns: int = 120 * S  # an interruption is told so long ahead
     notice_share: float = 1.0  # of interruptions that are told at all
@@ -64,10 +66,26 @@ class Machine:
     market: Market
     ordered_ns: int
     started_ns: int | None = None
-    ready: bool = False  # its replica takes requests
+    ready_ns: int | None = None  # since when its replica takes requests
     leaving: bool = False  # it drains, or is shut down
     ends_ns: int | None = None  # the market takes it then: told already
     over: bool = False
+
+    @property
+    def is_ready(self) -> bool:
+        return self.ready_ns is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A span in which a replica took requests; `abrupt` where it ended with the machine, and with what ran there."""
+
+    replica: int
+    zone: str
+    market: Market
+    from_ns: int
+    to_ns: int
+    abrupt: bool
 
 
 @dataclass(slots=True)
@@ -98,6 +116,7 @@ class Machines:
         self.after_each = after_each
         self.live: dict[int, Machine] = {}  # by replica: those that hold a slot
         self.count = Count()
+        self.served: list[Served] = []  # those that ended
         self._zones: dict[str, ZoneMarket] = {zone.zone.name: zone for zone in market.zones}
         self._random = stream(seed, "machines", market.name)
         for time_ns in market.price_times():
@@ -133,13 +152,15 @@ class Machines:
     def _drain(self, replica: int) -> None:
         machine = self.live.get(replica)
         if machine is not None:
-            machine.ready, machine.leaving = False, True
+            self._stop(machine)
+            machine.leaving = True
             self._later(self.model.drain, lambda: self._drained(machine))
 
     def _terminate(self, replica: int) -> None:
         machine = self.live.get(replica)
         if machine is not None:
-            machine.ready, machine.leaving = False, True
+            self._stop(machine)
+            machine.leaving = True
         self._later(self.model.shut_down, lambda: self._gone(replica, machine))
 
     # what happens to machines
@@ -158,7 +179,7 @@ class Machines:
     def _ready(self, machine: Machine) -> None:
         if machine.over or machine.leaving or self._stopped(machine):
             return
-        machine.ready = True
+        machine.ready_ns = self.kernel.now_ns
         self._tell(self.listener.on_ready(machine.replica, self.kernel.now_ns))
 
     def _drained(self, machine: Machine) -> None:
@@ -176,7 +197,7 @@ class Machines:
         """The market takes it."""
         if machine.over:
             return
-        self._end(machine)
+        self._end(machine, abrupt=True)
         if machine.started_ns is None and not machine.leaving:
             self.count.launch_failures += 1
             self._tell(self.listener.on_launch_failed(machine.replica, "capacity", self.kernel.now_ns))
@@ -213,12 +234,12 @@ class Machines:
                 machine.ends_ns = at_ns
                 self.count.noticed += 1
                 self.kernel.at(at_ns, functools.partial(self._take, machine))
-                self._later(Constant(self.model.serves_on_ns), functools.partial(self._stop, machine))
+                self._later(Constant(self.model.serves_on_ns), functools.partial(self._stop_early, machine))
                 self._tell(self.listener.on_notice(machine.replica, Notice("interruption", at_ns), self.kernel.now_ns))
 
-    def _stop(self, machine: Machine) -> None:
-        if machine.ready:
-            machine.ready = False
+    def _stop_early(self, machine: Machine) -> None:
+        if machine.is_ready:
+            self._stop(machine)
             self.after_each()
 
     def _stopped(self, machine: Machine) -> bool:
@@ -247,15 +268,23 @@ class Machines:
 
     def ready(self, market: Market | None = None) -> int:
         """Replicas that take requests now."""
-        return sum(machine.ready and market in {None, machine.market} for machine in self.live.values())
+        return sum(machine.is_ready and market in {None, machine.market} for machine in self.live.values())
 
     def close_books(self) -> None:
         """Bill what still runs, up to now; nothing may happen after it."""
         for machine in list(self.live.values()):
             self._end(machine)
 
-    def _end(self, machine: Machine) -> None:
-        machine.over, machine.ready = True, False
+    def _stop(self, machine: Machine, abrupt: bool = False) -> None:
+        """Its replica takes no more requests."""
+        if machine.ready_ns is not None:
+            span = machine.ready_ns, self.kernel.now_ns
+            self.served.append(Served(machine.replica, machine.zone, machine.market, *span, abrupt))
+            machine.ready_ns = None
+
+    def _end(self, machine: Machine, abrupt: bool = False) -> None:
+        self._stop(machine, abrupt)
+        machine.over = True
         del self.live[machine.replica]
         if machine.started_ns is None:
             return

@@ -27,6 +27,10 @@ class Steps:
         """The value then."""
         return self.values[max(0, bisect_right(self.times_ns, time_ns) - 1)]
 
+    def points(self) -> Iterator[tuple[int, float]]:
+        """Time, and the value from then on."""
+        yield from zip(self.times_ns, self.values, strict=True)
+
     def changes(self) -> Iterator[tuple[int, float, float]]:
         """Time, value before, value from then on."""
         for i in range(1, len(self.values)):
@@ -47,13 +51,22 @@ class Steps:
         return Steps((0, *(at for at, _ in inside)), (self.at(from_ns), *(value for _, value in inside)))
 
 
+def steps_of(points: Iterable[tuple[int, float]]) -> Steps:
+    """Times and values in order, without what changes nothing."""
+    kept: list[tuple[int, float]] = []
+    for at, value in points:
+        if not kept or kept[-1][1] != value:
+            kept.append((at, value))
+    return Steps(tuple(at for at, _ in kept), tuple(value for _, value in kept))
+
+
 def steps(samples: Sequence[float], gap_ns: int) -> Steps:
     """Samples taken each `gap_ns`, as steps."""
-    kept = [i for i in range(len(samples)) if i == 0 or samples[i] != samples[i - 1]]
-    return Steps(tuple(i * gap_ns for i in kept), tuple(samples[i] for i in kept))
+    return steps_of((i * gap_ns, value) for i, value in enumerate(samples))
 
 
 def constant(value: float) -> Steps:
+    """Steps without a step."""
     return Steps((0,), (value,))
 
 
@@ -111,4 +124,5 @@ class MarketTrace:
 
 
 def zones_of(markets: Iterable[ZoneMarket]) -> list[Zone]:
+    """What policies may know of them."""
     return [market.zone for market in markets]

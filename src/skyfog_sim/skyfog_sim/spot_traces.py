@@ -1,4 +1,4 @@
-"""Readers of recorded spot markets: how many machines could be had (SkyServe's traces, github skypilot-org/spot-traces)."""
+"""Recorded spot markets: how many machines could be had (SkyServe's traces, github skypilot-org/spot-traces)."""
 
 from __future__ import annotations
 
