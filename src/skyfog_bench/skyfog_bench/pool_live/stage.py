@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,12 @@ from skyfog_core.config.router import ZenohConfig
 from skyfog_core.ports import free_tcp_port
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_core.wire.load import ReplicaLoad, RobotLoad
+from skyfog_pool import spec as specs
+from skyfog_pool.folders import STATE_DIR, folder_of
 from skyfog_pool.provider.base import Instance, Phase, ProviderError
-from skyfog_pool.provider.local import LocalCloud, LocalProvider
+from skyfog_pool.provider.local import STATE, LocalCloud, LocalProvider
 from skyfog_pool.report import replica_name
+from skyfog_pool.store import Store
 from skyfog_router.acl import Member
 from skyfog_router.transport.zenoh import ZenohFleetWatch, open_session
 
@@ -45,7 +48,7 @@ START_LIMIT_S = 120.0
 DOWN_LIMIT_S = 60.0
 POLL_S = 0.05
 # A robot's requests over whose copies nothing is said, and over which it is said that they must not run twice.
-LANES = {
+LANES: dict[str, dict[str, Any]] = {
     "idempotent": {"deadline_ms": 10_000},
     "once": {"deadline_ms": 10_000, "policy": "single", "repeat": "if_not_executed"},
 }
@@ -102,14 +105,14 @@ class LivePool:
         self.why_no_partition: str = about["why_not"]
         self.provider = LocalProvider(self.state / "local", self.options)
         endpoint = f"tcp/{about['home']}:{free_tcp_port()}"
-        self._router = processes.start("zenoh_router", ZENOH_ROUTER, FLEET, endpoint, domain=0)
+        processes.start("zenoh_router", ZENOH_ROUTER, FLEET, endpoint, domain=0)
         self.fleet = Fleet(processes, FLEET, router=endpoint)
         self.traces = {lane: processes.folder / f"{lane}.trace" for lane in LANES}
         self.lanes = {lane: number for number, lane in enumerate(LANES)}
         for lane, routing in LANES.items():
             self.fleet.lane(lane, SERVICE, routing, trace=str(self.traces[lane]))
-        self.spec = processes.folder / "live.yaml"
-        self.spec.write_text(yaml.safe_dump(spec(size, self.options, endpoint, processes.folder), sort_keys=False))
+        self.folder = folder_of(POOL)
+        self._want(spec(size, self.options, endpoint, processes.folder))
         self.seen = Seen()
         link = ZenohConfig(mode="client", connect=[endpoint])
         session = open_session(link, Member("pool", FLEET, (SERVICE,)))
@@ -118,10 +121,16 @@ class LivePool:
 
     # the controller
 
+    def _want(self, values: dict[str, Any]) -> None:
+        path = self.processes.folder / "live.yaml"
+        path.write_text(yaml.safe_dump(values, sort_keys=False))
+        made = specs.load(path)
+        with closing(Store(self.folder.store)) as store, store.transaction():
+            store.add_revision(specs.runs_hash(made), specs.to_store(made), str(path), time.time())
+
     def start_controller(self) -> None:
-        """As a user's `skyfog pool up` does, also after it was killed."""
-        words = ("up", str(self.spec), "--name", POOL)
-        self._controller = self.processes.start("controller", CONTROLLER, *words, domain=0)
+        """As `skyfog pool up` does, but ended with us; also after it was killed."""
+        self._controller = self.processes.start("controller", CONTROLLER, POOL, domain=0)
 
     def kill_controller(self) -> None:
         """SIGKILL."""
@@ -136,19 +145,16 @@ class LivePool:
     def status(self) -> dict[str, Any]:
         """What the controller told last; empty before it told anything."""
         with suppress(OSError, ValueError):
-            told: dict[str, Any] = json.loads((self.state / "pools" / POOL / "status.json").read_text())
+            told: dict[str, Any] = json.loads(self.folder.status.read_text())
             return told
         return {}
 
     def take_down(self) -> int:
-        """`skyfog pool down`. Returns how many machines are left, of which there should be none."""
-        down = self.processes.start("down", CONTROLLER, "down", POOL, domain=0)
-        self.processes.wait_until(
-            lambda: not down.alive() or not self.machines(), self._alive_one(), "down", DOWN_LIMIT_S
-        )
-        until = time.monotonic() + DOWN_LIMIT_S
-        while self.machines() and time.monotonic() < until:
-            time.sleep(POLL_S)
+        """As `skyfog pool down` does. Returns how many machines are left, of which there should be none."""
+        with closing(Store(self.folder.store)) as store, store.transaction():
+            store.set_meta("wish", "down")
+        assert self._controller is not None
+        self._controller.wait(DOWN_LIMIT_S)
         return len(self.machines())
 
     # what is there
@@ -205,16 +211,13 @@ class LivePool:
         self.provider.close()
         self.cloud.close()
 
-    def _alive_one(self) -> Process:
-        return self._router
-
 
 @contextmanager
 def living(processes: Processes, size: Size, seed: int) -> Iterator[LivePool]:
     """A LivePool, whose state is found by every process that is started inside."""
     before = dict(os.environ)
     state = str(processes.folder / "state")
-    os.environ.update({"SKYFOG_STATE": state, "SKYFOG_STATE_DIR": state})
+    os.environ.update({STATE: state, STATE_DIR: state})
     try:
         pool = LivePool(processes, size, seed)
         try:
