@@ -39,44 +39,56 @@ def look(pool: LivePool, ns: int) -> Second:
 
 
 def changes(before: Mapping[int, str], now: Mapping[int, str]) -> list[str]:
-    """What became of replicas between two looks, as the controller tells it."""
-    said = [
-        f"{replica} {before.get(replica, 'new')}→{state}"
-        for replica, state in now.items()
-        if before.get(replica) != state
-    ]
-    return said + [f"{replica} gone" for replica in before if replica not in now]
+    """What became of replicas between two looks, as the controller tells it: `READY 3 4`."""
+    by_state: dict[str, list[int]] = {}
+    for replica, state in now.items():
+        if before.get(replica) != state:
+            by_state.setdefault(state, []).append(replica)
+    by_state["gone"] = [replica for replica in before if replica not in now]
+    return [f"{state} {' '.join(map(str, replicas))}" for state, replicas in by_state.items() if replicas]
 
 
 def rows(seconds: Sequence[Second], calls: Mapping[str, Sequence[Call]], began_ns: int) -> list[dict[str, Any]]:
-    """The timeline: one row a second, with what the calls came to that were due in it."""
-    by_second: dict[int, list[Call]] = {}
-    for call in (call for made in calls.values() for call in made):
-        by_second.setdefault((call.due_ns - began_ns) // S, []).append(call)
-    found, before = [], Second(0, True, None, [], 0, {})
+    """The timeline: one row a second, with what the calls came to that were due in it.
+
+    `by_zone`: replicas with a token in each of stage.ZONES. Latencies are of the idempotent lane.
+    """
+    due = {lane: _by_second(made, began_ns) for lane, made in calls.items()}
+    found, states = [], seconds[0].states
     for second in seconds:
         at_s = (second.ns - began_ns) // S
-        due = by_second.get(at_s, [])
-        took_ms = [(call.answered_ns - call.sent_ns) / MS for call in due if call.answered_ns is not None]
+        mine = {lane: made.get(at_s, []) for lane, made in due.items()}
+        took_ms = _took_ms(mine["idempotent"])
         zones = Counter(who.zone for who in second.live)
         found.append(
             {
-                "second": at_s,
+                "s": at_s,
                 "controller": "lives" if second.controller else "dead",
                 "target": second.target,
                 "ready": len(second.live),
-                **{zone: zones[zone] for zone in ZONES},
+                "by_zone": "/".join(str(zones[zone]) for zone in ZONES),
                 "machines": second.machines,
-                "calls": len(due),
-                "failed": sum(is_failed(call) for call in due),
+                "calls": sum(map(len, mine.values())),
+                **{f"failed_{lane}": sum(map(is_failed, made)) for lane, made in mine.items()},
                 "p50_ms": quantile(took_ms, 0.5) if took_ms else None,
                 "max_ms": max(took_ms, default=None),
                 "did": "; ".join(second.did),
-                "became": "; ".join(changes(before.states, second.states)),
+                "became": ", ".join(changes(states, second.states)),
             }
         )
-        before = second
+        states = second.states
     return found
+
+
+def _by_second(made: Sequence[Call], began_ns: int) -> dict[int, list[Call]]:
+    found: dict[int, list[Call]] = {}
+    for call in made:
+        found.setdefault((call.due_ns - began_ns) // S, []).append(call)
+    return found
+
+
+def _took_ms(made: Sequence[Call]) -> list[float]:
+    return [(call.answered_ns - call.sent_ns) / MS for call in made if call.answered_ns is not None]
 
 
 def is_failed(call: Call) -> bool:
@@ -94,7 +106,7 @@ def lane_rows(calls: Mapping[str, Sequence[Call]], ran: Mapping[str, Counter[int
                 runs[lanes[lane_of(numbered)]][numbered] += times
     found = []
     for lane, made in calls.items():
-        took_ms = [(call.answered_ns - call.sent_ns) / MS for call in made if call.answered_ns is not None]
+        took_ms = _took_ms(made)
         found.append(
             {
                 "lane": lane,
