@@ -37,6 +37,7 @@ HOME = "SKYFOG_HOME"  # the address at which machines find robots and controller
 GRACE_S = 10.0  # where the order names none
 GRACE_MARGIN_S = 2.0  # for the runner to end what it started
 KILL_LIMIT_S = 5.0
+TERM_EVERY_S = 0.1
 SHM_BYTES = 1 << 30
 # Shared memory of its own; PID 1 is what comes after.
 _BOOT = f'mount -t tmpfs -o size={SHM_BYTES},mode=1777 tmpfs /dev/shm && exec "$@"'
@@ -162,8 +163,7 @@ class Machine:
             return
         if grace_s is None:
             grace_s = grace_of(self.order) + GRACE_MARGIN_S
-        with contextlib.suppress(psutil.Error):
-            self._runner().terminate()
+        self._terminate()
         self.later(grace_s, self._kill)
 
     def kill(self, why: Ending) -> None:
@@ -190,6 +190,12 @@ class Machine:
             self.ending = why
         self.phase = Phase.STOPPING
         return True
+
+    def _terminate(self) -> None:
+        """SIGTERM, again and again: the kernel keeps it from a PID 1 that does not yet listen for it."""
+        with contextlib.suppress(psutil.Error):
+            self._runner().terminate()
+        self.later(TERM_EVERY_S, self._terminate)
 
     def _runner(self) -> psutil.Process:
         """Its first process, below `unshare` where it has process identifiers of its own."""
