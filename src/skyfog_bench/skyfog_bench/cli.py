@@ -8,12 +8,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from skyfog_bench.peers import PEERS, python_of
-from skyfog_bench.peers import install as install_peer
-from skyfog_bench.processes import BenchError
 from skyfog_bench.report import show, write
 from skyfog_bench.run import BENCHES, run
-from skyfog_core.errors import SkyfogError
+from skyfog_core.environments import environments, python_of
+from skyfog_core.environments import install as install_peer
+from skyfog_core.errors import ConfigError, SkyfogError
 
 LOG_WIDTH = 140  # of tables, where no terminal says how wide it is
 
@@ -108,12 +107,12 @@ app.add_typer(peers_app, name="peers")
 
 
 @peers_app.command()
-def install(name: Annotated[str, typer.Argument(help=f"one of: {', '.join(PEERS)}")]) -> None:
+def install(name: Annotated[str, typer.Argument(help="as `skyfog bench peers list` has it")]) -> None:
     """Install a peer below .ws/peers/."""
     progress = Console(stderr=True)
     try:
         folder = install_peer(name)
-    except BenchError as error:
+    except ConfigError as error:
         progress.print(f"skyfog bench peers: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(1) from None
     progress.print(f"{name}: {folder}", markup=False, highlight=False)
@@ -122,5 +121,10 @@ def install(name: Annotated[str, typer.Argument(help=f"one of: {', '.join(PEERS)
 @peers_app.command(name="list")
 def list_peers() -> None:
     """The peers, and whether they are installed."""
-    for name in PEERS:
-        Console().print(f"{name}: {'installed' if python_of(name) else 'not installed'}", highlight=False)
+    try:
+        installed = {name: python_of(name) is not None for name in environments()}
+    except ConfigError as error:
+        Console(stderr=True).print(f"skyfog bench peers: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    for name, there in installed.items():
+        Console().print(f"{name}: {'installed' if there else 'not installed'}", highlight=False)
