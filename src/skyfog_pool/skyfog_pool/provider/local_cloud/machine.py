@@ -37,7 +37,6 @@ HOME = "SKYFOG_HOME"  # the address at which machines find robots and controller
 GRACE_S = 10.0  # where the order names none
 GRACE_MARGIN_S = 2.0  # for the runner to end what it started
 KILL_LIMIT_S = 5.0
-TERM_EVERY_S = 0.1
 SHM_BYTES = 1 << 30
 # Shared memory of its own; PID 1 is what comes after.
 _BOOT = f'mount -t tmpfs -o size={SHM_BYTES},mode=1777 tmpfs /dev/shm && exec "$@"'
@@ -163,7 +162,9 @@ class Machine:
             return
         if grace_s is None:
             grace_s = grace_of(self.order) + GRACE_MARGIN_S
-        self._terminate()
+        if not self._terminate():
+            self._kill()  # it has not begun with anything that could be finished
+            return
         self.later(grace_s, self._kill)
 
     def kill(self, why: Ending) -> None:
@@ -191,11 +192,15 @@ class Machine:
         self.phase = Phase.STOPPING
         return True
 
-    def _terminate(self) -> None:
-        """SIGTERM, again and again: the kernel keeps it from a PID 1 that does not yet listen for it."""
-        with contextlib.suppress(psutil.Error):
-            self._runner().terminate()
-        self.later(TERM_EVERY_S, self._terminate)
+    def _terminate(self) -> bool:
+        """SIGTERM to the runner. Returns whether it listens for that yet: before it starts anything it does."""
+        with contextlib.suppress(psutil.Error, OSError):
+            runner = self._runner()
+            fields = dict(line.split(":", 1) for line in Path(f"/proc/{runner.pid}/status").read_text().splitlines())
+            if int(fields["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1:
+                runner.terminate()
+                return True
+        return False
 
     def _runner(self) -> psutil.Process:
         """Its first process, below `unshare` where it has process identifiers of its own."""
