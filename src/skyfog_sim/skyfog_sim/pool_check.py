@@ -15,12 +15,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from math import isclose
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skyfog_core.units import S
 from skyfog_pool.lifecycle import State
 from skyfog_pool.policy.actions import Action, Drain, Launch, Terminate
-from skyfog_pool.policy.market import Prices
+from skyfog_pool.policy.books import Spent
+from skyfog_pool.policy.market import MARKETS, Market, Prices
 from skyfog_pool.policy.pool import PoolPolicy
 from skyfog_pool.provider.base import Instance
 from skyfog_sim.check import Broken
@@ -28,6 +29,11 @@ from skyfog_sim.history import History
 from skyfog_sim.kernel import Kernel
 from skyfog_sim.pool_cloud import HOUR_NS, PoolCloud
 
+if TYPE_CHECKING:
+    from skyfog_sim.cluster import Cluster
+    from skyfog_sim.pool_controller import Row
+
+SEEN_NS = 8 * S  # until a listing tells of a machine that runs, or is gone
 DETECT_NS = 10 * S  # until the controller knows of a replica that does not answer any more
 AGAIN = "the provider has not taken it back yet"
 
@@ -35,9 +41,10 @@ AGAIN = "the provider has not taken it back yet"
 class Ticking:
     """A machine's time and cost as the policy was told of it."""
 
-    def __init__(self, zone: str, market: str, now_ns: int, price: float) -> None:
+    def __init__(self, zone: str, market: Market, now_ns: int, price: float) -> None:
         self.zone, self.market, self.price = zone, market, price
-        self.since_ns, self.machine_ns, self.usd = now_ns, 0, 0.0
+        self.began_ns = self.since_ns = now_ns
+        self.machine_ns, self.usd = 0, 0.0
 
     def settle(self, now_ns: int) -> None:
         took_ns, self.since_ns = now_ns - self.since_ns, now_ns
@@ -53,11 +60,14 @@ class PoolCheck:
         self.met: Counter[str] = Counter()  # decisions and states, for the tally
         self._decided: set[tuple[type[Action], int]] = set()
         self._ticking: dict[int, Ticking] = {}
-        self._ended: list[Ticking] = []
+        self._ended: dict[int, Ticking] = {}
         self._prices: dict[str, Prices] = {}
+        self._range: dict[tuple[str, Market], set[float]] = {}  # prices that were told
         self._states: dict[int, State] = {}
         self._silent_since: dict[int, int] = {}
         self._watching_since_ns = 0
+        self._died_ns = 0
+        self.blind_ns = 0  # in which the controller did not see prices or machines
         self._most_held = 0
         self.leaks: set[str] = set()
         self.cloud: PoolCloud | None = None
@@ -95,16 +105,18 @@ class PoolCheck:
             if replica in self._ticking:
                 ticking = self._ticking.pop(replica)
                 ticking.settle(self._kernel.now_ns)
-                self._ended.append(ticking)
+                self._ended[replica] = ticking
         self._bounds(policy)
         self._sums(policy)
 
     def controller_died(self) -> None:
         self._note("CRASH", "", "the controller is killed")
+        self._died_ns = self._kernel.now_ns
         self._silent_since.clear()
 
     def controller_began(self) -> None:
         self._note("began", "", "a controller")
+        self.blind_ns += self._kernel.now_ns - self._died_ns
         self._watching_since_ns = self._kernel.now_ns
 
     def leak(self, instance: Instance) -> None:
@@ -112,24 +124,26 @@ class PoolCheck:
         self.leaks.add(instance.token)
         self.met["leak given back"] += 1
 
-    def seen_running(self, token: str) -> None:
-        """The controller sees a machine run for the first time."""
-
     # of the world, after each event
 
-    def looked(self, policy: PoolPolicy, rows: dict[int, Any]) -> None:
-        """The controller lives: what it takes for READY answers."""
-        assert self.cloud is not None
+    def looked(self, policy: PoolPolicy, rows: dict[int, Row], cluster: Cluster) -> None:
+        """The controller lives: what it takes for READY answers, and every robot sees it."""
         now_ns = self._kernel.now_ns
         for replica, who in policy.replicas.items():
-            machine = self.cloud.machines.get(rows[replica].order.token) if replica in rows else None
-            runner = machine.runner if machine is not None else None
-            if who.state is not State.READY or (runner is not None and runner.answers and runner.is_reached):
+            if who.state is not State.READY or self._is_reached(rows.get(replica), cluster):
                 self._silent_since.pop(replica, None)
                 continue
             since_ns = max(self._silent_since.setdefault(replica, now_ns), self._watching_since_ns)
             if now_ns - since_ns > DETECT_NS:
                 raise Broken("reachable", f"replica {replica} is READY, and has not answered since {since_ns} ns")
+
+    def _is_reached(self, row: Row | None, cluster: Cluster) -> bool:
+        assert self.cloud is not None
+        machine = None if row is None else self.cloud.machines.get(row.order.token)
+        runner = None if machine is None else machine.runner
+        if runner is None or not runner.answers or not runner.is_reached:
+            return False
+        return all(cluster.check.sees(robot.name, runner.who) for robot in cluster.robots)
 
     def at_end(self, policy: PoolPolicy) -> None:
         """The pool was taken down."""
@@ -171,28 +185,50 @@ class PoolCheck:
         """What the policy says that it spent is what it was told."""
         for ticking in self._ticking.values():
             ticking.settle(self._kernel.now_ns)
-        told: dict[tuple[str, str], list[float]] = {}
-        for ticking in (*self._ended, *self._ticking.values()):
-            sums = told.setdefault((ticking.market, ticking.zone), [0, 0.0])
-            sums[0] += ticking.machine_ns
-            sums[1] += ticking.usd
-        for key in told.keys() | policy.ledger.books.spent.keys():
-            spent = policy.ledger.books.spent.get(key)  # type: ignore[call-overload]
-            mine = (0, 0.0) if spent is None else (spent.machine_ns, spent.usd)
-            machine_ns, usd = told.get(key, [0, 0.0])
-            if mine[0] != machine_ns or not isclose(mine[1], usd, rel_tol=1e-6, abs_tol=1e-9):
-                raise Broken("books", f"{key}: {mine} in the books, {(machine_ns, usd)} as told")
+        told: dict[tuple[Market, str], Spent] = {}
+        for ticking in (*self._ended.values(), *self._ticking.values()):
+            sums = told.setdefault((ticking.market, ticking.zone), Spent())
+            sums.machine_ns += ticking.machine_ns
+            sums.usd += ticking.usd
+        spent = policy.ledger.books.spent
+        for key in told.keys() | spent.keys():
+            mine, seen = spent.get(key, Spent()), told.get(key, Spent())
+            if mine.machine_ns != seen.machine_ns or not isclose(mine.usd, seen.usd, rel_tol=1e-6, abs_tol=1e-9):
+                raise Broken("books", f"{key}: {mine} in the books, {seen} as told")
 
     def _bill(self, policy: PoolPolicy) -> None:
-        """The provider's bill, but for what the controller did not see."""
+        """The provider's bill is what the policy spent, but for what the controller did not see."""
+        assert self.cloud is not None
+        billed = self.cloud.bill()
+        unseen = 0.0
+        for machine in self.cloud.machines.values():
+            if machine.started_ns is None or machine.ended_ns is None:
+                continue
+            if machine.told.token in self.leaks:
+                unseen += machine.usd
+                continue
+            told = self._ended.get(machine.told.replica)
+            began_ns, ended_ns = (machine.ended_ns,) * 2 if told is None else (told.began_ns, told.since_ns)
+            late_ns = max(began_ns - machine.started_ns, ended_ns - machine.ended_ns)
+            if late_ns > SEEN_NS + self.blind_ns:
+                raise Broken("books", f"{machine.told.id} was seen {late_ns} ns late")
+            prices = self._range[machine.told.zone, machine.told.market]
+            unseen += max(prices) * (abs(began_ns - machine.started_ns) + abs(ended_ns - machine.ended_ns)) / HOUR_NS
+            unseen += (max(prices) - min(prices)) * self.blind_ns / HOUR_NS
+        spent = policy.ledger.books.total().usd
+        if abs(spent - billed) > unseen + 1e-9:
+            raise Broken("books", f"the provider bills {billed} USD, {spent} are in the books, {unseen} were unseen")
 
     def _note_event(self, event: str, arguments: Sequence[Any]) -> None:
         if event == "on_prices":
             prices: dict[str, Prices] = arguments[0]
             for ticking in self._ticking.values():
                 ticking.settle(self._kernel.now_ns)
-                ticking.price = prices[ticking.zone].of(ticking.market)  # type: ignore[arg-type]
+                ticking.price = prices[ticking.zone].of(ticking.market)
             self._prices = dict(prices)
+            for zone, price in prices.items():
+                for market in MARKETS:
+                    self._range.setdefault((zone, market), set()).add(price.of(market))
         elif event != "on_timer":
             self._note(event, f"#{arguments[0]}" if arguments and isinstance(arguments[0], int) else "", "")
 

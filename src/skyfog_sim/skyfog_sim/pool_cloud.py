@@ -13,7 +13,7 @@ from functools import partial
 from random import Random
 
 from skyfog_core.units import MS, S
-from skyfog_pool.policy.market import LaunchFault, Market, Notice, NoticeKind, Prices, Zone
+from skyfog_pool.policy.market import LaunchFault, Notice, NoticeKind, Prices, Zone
 from skyfog_pool.provider.base import Ending, Instance, Order, Phase
 from skyfog_sim.durations import Duration, Uniform
 from skyfog_sim.kernel import Kernel
@@ -24,6 +24,8 @@ CALL = Uniform(20 * MS, 400 * MS)  # of the provider's interface
 STOP = Uniform(200 * MS, 2 * S)  # from the order to end until the machine is gone
 
 Call = Callable[[], None]
+Launched = Callable[[Instance], None]
+Failed = Callable[[LaunchFault | None], None]
 
 
 @dataclass(slots=True)
@@ -81,7 +83,9 @@ class PoolCloud:
 
     # the interface
 
-    def launch(self, order: Order, launched: Callable[[Instance], None], failed: Callable[[LaunchFault | None], None]) -> None:
+    def launch(
+        self, order: Order, launched: Callable[[Instance], None], failed: Callable[[LaunchFault | None], None]
+    ) -> None:
         """`failed` with a fault: certainly no machine; with None: it cannot be told."""
         self._after_call(lambda: self._launch(order, launched, failed))
 
@@ -175,9 +179,7 @@ class PoolCloud:
 
     # inside
 
-    def _launch(
-        self, order: Order, launched: Callable[[Instance], None], failed: Callable[[LaunchFault | None], None]
-    ) -> None:
+    def _launch(self, order: Order, launched: Launched, failed: Failed) -> None:
         zone = self.zones[order.zone]
         known = self.machines.get(order.token)
         full = order.market == "spot" and len(self.spot(order.zone)) >= zone.capacity
@@ -229,5 +231,3 @@ class PoolCloud:
 
     def _after_call(self, call: Call) -> None:
         self._kernel.after(CALL.draw(self._random), call)
-
-

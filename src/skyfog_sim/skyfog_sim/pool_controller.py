@@ -1,8 +1,9 @@
 """A pool's controller in simulation: the production policy, reconciliation and readiness, in a thin shell that may die.
 
-As in production, what the policy decided is in the store before anybody is asked to do it. The controller may be killed
-at any moment, also between the decision and the commit, and between the commit and the deed; what was asked of the
-provider goes on without it. Its successor knows the store and what the provider tells, and its steady clock begins anew.
+As in production, what the policy decided is in the store before anybody is asked to do it. The controller may be
+killed at any moment, also between the decision and the commit, and between the commit and the deed; what was asked of
+the provider goes on without it. Its successor knows the store and what the provider tells; its steady clock begins
+anew.
 """
 
 from __future__ import annotations
@@ -203,8 +204,8 @@ class Controller:
         self._cloud.launch(self.rows[replica].order, launched, failed)
 
     def _drain(self, replica: int, within_ns: int) -> None:
-        runner = self._machine(replica).runner if self._machine(replica) else None
-        doing = self._doing[replica]
+        machine, doing = self._machine(replica), self._doing[replica]
+        runner = None if machine is None else machine.runner
 
         def drained() -> None:
             if runner is not None and runner.is_reached:
@@ -284,7 +285,6 @@ class Controller:
             self._gone(replica, told.ending)
             return
         if told.phase in {Phase.RUNNING, Phase.STOPPING} and who.started_ns is None:
-            self._check.seen_running(told.token)
             doing.readiness = self._readiness(State.STARTING)
             self.tell("on_started", replica)
         if told.notice is not None and who.notice is None and replica in self.rows:

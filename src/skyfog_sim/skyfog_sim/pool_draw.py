@@ -45,6 +45,7 @@ PoolFaultKind = Literal[
 KINDS: tuple[PoolFaultKind, ...] = get_args(PoolFaultKind)
 CALM_NS = 5 * S  # before the first fault and the first call
 FAULTS_NS = 90 * S  # in which faults begin
+MOST = 5  # replicas, by any spec: each zone alone has room for them
 RESTORE_NS = 1_300 * S  # after the last fault: the longest back-offs, and a few cold starts
 
 
@@ -102,7 +103,7 @@ def draw(seed: int, placement: PlacerName | None = None) -> PoolDraw:
     zones = tuple(
         CloudZone(
             Zone(name, random.choice(("east", "west"))),
-            capacity=random.choice((config.most, 10, 10)),
+            capacity=random.choice((MOST, 10)),
             prices=Prices(round(random.uniform(0.1, 0.9), 3), round(random.uniform(1.0, 1.3), 3)),
         )
         for name in "abcd"[: random.choice((2, 3, 3, 4))]
@@ -160,5 +161,5 @@ def _fault(random: Random, zones: list[str], config: ReplicaPolicyConfig) -> Poo
     elif kind == "price":
         amount = random.choice((0.5, 3.0))
     elif kind == "spec":
-        amount = random.choice((config.min_replicas, 1, 5))
+        amount = random.choice((config.min_replicas, 1, MOST))
     return PoolFault(kind, CALM_NS + random.randint(0, FAULTS_NS), for_ns, random.choice(zones), amount)

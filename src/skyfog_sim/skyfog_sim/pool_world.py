@@ -17,13 +17,13 @@ from skyfog_sim.cluster import Cluster
 from skyfog_sim.kernel import NotOver
 from skyfog_sim.pool_check import PoolCheck
 from skyfog_sim.pool_cloud import CloudZone, Machine, PoolCloud
-from skyfog_sim.pool_controller import Controller, DieAt, Store
-from skyfog_sim.pool_draw import RESTORE_NS, PoolDraw, PoolFault
+from skyfog_sim.pool_controller import Controller, Store
+from skyfog_sim.pool_draw import RESTORE_NS, PoolDraw
 from skyfog_sim.pool_fleet import PoolFleet
+from skyfog_sim.pool_inject import PoolInjector
 
 MAX_CALLS = 100_000  # of the kernel, in one history
 DOWN_NS = 900 * S  # in which a pool that is taken down is gone
-NOTICE_NS = 4 * S  # cold starts are short here, and so are notices
 LOOK_NS = 5 * S
 
 MakePolicy = Callable[[PoolDraw, Store], PoolPolicy]
@@ -54,27 +54,29 @@ class PoolWorld:
         random = stream(drawn.seed, "pool world")
         self.fleet = PoolFleet(self.cluster, random, drawn.warm_up, drawn.replica, drawn.link)
         zones = [CloudZone(each.zone, each.capacity, each.prices) for each in drawn.zones]
-        self.cloud = PoolCloud(self.kernel, random, self.fleet, zones, drawn.provision, self._note)
+        self.cloud = PoolCloud(self.kernel, random, self.fleet, zones, drawn.provision, self.note)
         self.cloud.on_notice = self._notice
         self.check.cloud = self.cloud
         self.store = Store(drawn.config)
-        self._random = random
+        self.random = random
         self._make_policy = partial(make_policy, drawn)
-        self.controller = self._start()
+        self.controller: Controller
 
     def run(self) -> None:
         """To the last event. Raises Broken."""
+        self.controller = self._start()
         for at_ns, robot in self.drawn.fleet.calls:
             self.kernel.at(at_ns, self.cluster.robots[robot].call)
+        injector = PoolInjector(self)
         for fault in self.drawn.faults:
-            self.kernel.at(fault.at_ns, partial(self._begin, fault))
+            self.kernel.at(fault.at_ns, partial(injector.begin, fault))
         over_ns = self.drawn.over_ns
         self._play(over_ns)
         while not self._is_restored():
             if self.kernel.now_ns > over_ns + RESTORE_NS:
                 raise Broken("restored", f"{self._ready()} of {self.controller.policy.target} ready after all faults")
             self._play(self.kernel.now_ns + LOOK_NS)
-        self._note("DOWN", "", "the pool is taken down")
+        self.note("DOWN", "", "the pool is taken down")
         self.store.wish = "down"
         self.controller.wish()
         down_ns = self.kernel.now_ns + DOWN_NS
@@ -99,18 +101,11 @@ class PoolWorld:
         self.cluster.check.event_over()
         controller = self.controller
         if not controller.is_dead:
-            self.check.looked(controller.policy, controller.rows)
+            self.check.looked(controller.policy, controller.rows, self.cluster)
 
     def _start(self) -> Controller:
         self.check.controller_began()
-        return Controller(self.kernel, self._random, self.store, self.cloud, self._make_policy, self.check)
-
-    def _restart(self) -> None:
-        """Whoever watches over the controller starts another."""
-        if self.controller.is_dead:
-            self.controller = self._start()
-        else:
-            self.controller.die_at = None  # it had no turn to die in
+        return Controller(self.kernel, self.random, self.store, self.cloud, self._make_policy, self.check)
 
     def _ready(self) -> int:
         """As the world has it: machines whose service answers."""
@@ -128,87 +123,14 @@ class PoolWorld:
     def _notice(self, machine: Machine, notice: Notice) -> None:
         self.controller.hear_notice(machine, notice)
 
-    # faults
+    # for the injector
 
-    def _begin(self, fault: PoolFault) -> None:
-        self.faults_met[fault.kind] += 1
-        self._note("FAULT", "", str(fault))
-        undo = self._of_kind(fault, self.cloud.zones[fault.zone])
-        if undo is not None:
-            self.kernel.after(fault.for_ns, lambda: self._end(fault, undo))
-
-    def _end(self, fault: PoolFault, undo: Callable[[], None]) -> None:
-        self._note("healed", "", str(fault))
-        undo()
-
-    def _of_kind(self, fault: PoolFault, zone: CloudZone) -> Callable[[], None] | None:
-        name, amount = fault.zone, fault.amount
-        match fault.kind:
-            case "preempt":
-                self.cloud.take(name, round(amount), 0)
-            case "notice":
-                self.cloud.take(name, round(amount), NOTICE_NS)
-            case "rebalance":
-                for machine in self.cloud.spot(name)[: round(amount)]:
-                    self.cloud.warn(machine, "rebalance", None)
-            case "capacity":
-                before, zone.capacity = zone.capacity, round(amount)
-                self.cloud.shrink(name, round(amount), NOTICE_NS if fault.for_ns % 2 else 0)
-                return partial(setattr, zone, "capacity", max(before, 1))
-            case "partition":
-                self.fleet.partition(name, True)
-                return partial(self.fleet.partition, name, False)
-            case "quota" | "error":
-                zone.fault = fault.kind
-                return partial(setattr, zone, "fault", None)
-            case "hang":
-                zone.hangs = True
-                return partial(setattr, zone, "hangs", False)
-            case "outage":
-                self.cloud.is_out = True
-                return partial(setattr, self.cloud, "is_out", False)
-            case "crash" | "crash_before" | "crash_after":
-                return self._crash(fault)
-            case "slow":
-                zone.slowness = amount
-                return partial(setattr, zone, "slowness", 1.0)
-            case "failing":
-                self.fleet.is_failing = True
-                return partial(setattr, self.fleet, "is_failing", False)
-            case "kill":
-                self._kill_one()
-            case "price":
-                before_usd = zone.prices.spot
-                self.cloud.reprice(name, round(before_usd * amount, 4))
-                return partial(self.cloud.reprice, name, before_usd)
-            case "spec":
-                self._respec(round(amount), fault.for_ns % 3)
-        return None
-
-    def _crash(self, fault: PoolFault) -> Callable[[], None]:
-        dies: dict[str, DieAt] = {"crash_before": "before_commit", "crash_after": "after_commit"}
-        if fault.kind == "crash":
-            if not self.controller.is_dead:
-                self.controller.kill()
+    def restart(self) -> None:
+        """Whoever watches over the controller starts another."""
+        if self.controller.is_dead:
+            self.controller = self._start()
         else:
-            self.controller.die_at = dies[fault.kind]
-        return self._restart
+            self.controller.die_at = None  # it had no turn to die in
 
-    def _kill_one(self) -> None:
-        runners = [machine.runner for machine in self.cloud.alive() if machine.runner is not None]
-        if runners:
-            self._random.choice(runners).fail()
-
-    def _respec(self, least: int, kind: int) -> None:
-        """Another number, another version, or both."""
-        if kind != 0:
-            self.store.version += 1
-        if kind != 1:
-            base = min(least, self.store.config.base_ondemand_fallback_replicas)
-            self.store.config = self.store.config.model_copy(
-                update={"min_replicas": least, "base_ondemand_fallback_replicas": base}
-            )
-        self.controller.wish()
-
-    def _note(self, event: str, replica: object, detail: str) -> None:
+    def note(self, event: str, replica: object, detail: str) -> None:
         self.history.note(self.kernel.now_ns, event, replica=f"#{replica}" if replica else "", detail=detail)
