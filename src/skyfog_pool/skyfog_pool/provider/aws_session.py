@@ -144,11 +144,12 @@ def _explain_answer(error: faults.ClientError, doing: str, launching: bool) -> P
         return Misconfigured(f"{said}; check credentials, the account's state, and this machine's clock")
     if code in _PERMISSION:
         return Misconfigured(f"{said}; {error.operation_name} is to be allowed: the IAM policy stands in doc/aws.md")
+    fault = fault_of(code)
+    # EC2 tells of a want of capacity with a status of 500 and more.
+    if launching and (fault in {"capacity", "quota"} or (fault is not None and status < 500)):
+        return LaunchRefused(fault or "error", said)
     if code in _THROTTLED | _FAILED or status >= 500:
         return Unavailable(said)
-    fault = fault_of(code)
-    if launching and fault is not None:
-        return LaunchRefused(fault, said)
     return Misconfigured(said)
 
 
