@@ -116,7 +116,6 @@ class AwsCloud:
     zones = ZONES
     limit_s = 20.0
     hang_limit_s = 8.0
-    spec_types = 4  # types tried in a zone where the file names none: AwsOptions.candidates
 
     def __init__(self, shim: Shim, folder: Path, resources: dict[str, Any] | None = None) -> None:
         self.shim = shim
@@ -142,8 +141,8 @@ class AwsCloud:
         else:
             # EC2 answers a want of capacity with 500, at which boto3 asks once more.
             status, times = (500, 2) if fault == "capacity" else (400, 1)
-            if self.spec.resources.instance_type is None:
-                self.shim.rule(action="Override", zone=zone, code=CODES[fault], times=self.spec_types)
+            if self.spec.resources.any_of:  # one reason for each type that a fleet may choose
+                self.shim.rule(action="Override", zone=zone, code=CODES[fault], times=len(self.spec.resources.any_of))
             else:
                 self.shim.rule(action="RunInstances", zone=zone, code=CODES[fault], status=status, times=times)
 

@@ -28,6 +28,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 HANG_LIMIT_S = 30.0
+REGIONS = ("eu-central-1", "us-east-1", "us-west-2")  # that the account has enabled
 WRONG_KEY = "AKIAWRONG"
 NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 ON_DEMAND = {"m6i.large": 0.096, "m6i.xlarge": 0.192, "m7i.large": 0.1008, "c6i.xlarge": 0.17, "g5.xlarge": 1.006}
@@ -126,6 +127,9 @@ class Shim:
             return self._price_history(region, params)
         if action == "DescribeSpotInstanceRequests":
             return self._spot_requests()
+        if action == "DescribeRegions":
+            items = "".join(f"<item><regionName>{name}</regionName></item>" for name in REGIONS)
+            return _xml("DescribeRegionsResponse", f"<regionInfo>{items}</regionInfo>")
         if service == "pricing":
             return self._price_list(json.loads(_body(environ)))
         return self._pass(environ)
@@ -137,7 +141,7 @@ class Shim:
             if first != said:
                 return _failure("ec2", 400, "IdempotentParameterMismatch", "the token was used with other parameters")
             return answer
-        wrong = [kind for name, kind in params.items() if name.endswith("InstanceType") and kind not in self._types]
+        wrong = [kind for name, kind in params.items() if name.rpartition(".")[2] == "InstanceType" and kind not in self._types]
         if wrong:
             return _failure("ec2", 400, "InvalidParameterValue", f"Invalid value '{wrong[0]}' for InstanceType.")
         if key[1] == "CreateFleet":

@@ -178,7 +178,6 @@ class Aws:
             self._session = boto3.Session(profile_name=options.profile)
         self._lock = threading.Lock()  # a session makes one client at a time
         self._clients: dict[tuple[str, str], Any] = {}
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="aws")
 
     @property
     def home(self) -> str:
@@ -199,12 +198,12 @@ class Aws:
     def each(self, regions: Iterable[str], call: Callable[[str], T]) -> dict[str, T]:
         """`call` for every region, at once. Raises the first error: half an answer is none."""
         names = sorted(set(regions))
-        if len(names) == 1:
-            return {names[0]: call(names[0])}
-        return dict(zip(names, self._threads.map(call, names), strict=True))
+        if len(names) <= 1:
+            return {name: call(name) for name in names}
+        with ThreadPoolExecutor(min(THREADS, len(names)), thread_name_prefix="aws") as threads:
+            return dict(zip(names, threads.map(call, names), strict=True))
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             for client in self._clients.values():
                 client.close()
