@@ -17,7 +17,7 @@ from skyfog_core.config.base import nearest
 from skyfog_core.config.pool import ServiceSpec
 from skyfog_pool.policy.market import Market, Prices, Zone
 from skyfog_pool.provider.aws_launch import TAG, AlreadyLaunched, Launcher, read_disk, read_ports
-from skyfog_pool.provider.aws_machines import Place, find_places
+from skyfog_pool.provider.aws_machines import Place, enabled_regions, find_places, region_of
 from skyfog_pool.provider.aws_options import AwsOptions, read_options
 from skyfog_pool.provider.aws_prices import OnDemandPrices, spot_prices
 from skyfog_pool.provider.aws_session import Aws, code_of, pages, told
@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 
 LOOK_LIMIT_S = 10.0  # for a machine that AWS has made to appear in its listings
 _LOOK_EVERY_S = 0.5
+PRICE_RETRY_S = 60.0
 _UNKNOWN_MACHINE = {"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"}
 _GOING = ("marked-for-termination", "marked-for-stop", "marked-for-hibernation")
 
@@ -83,6 +84,7 @@ class AwsProvider:
         self._lock = threading.Lock()
         self._places: dict[str, Place] = {}
         self._spot: dict[tuple[str, str], float] = {}  # newest prices seen, by zone and type
+        self._ask_again_s: dict[tuple[str, str, str, str], float] = {}  # steady time, for prices that nobody told
         self._elsewhere: set[str] | None = None  # other regions where the pool has machines; None: not looked yet
 
     def zones(self) -> list[Zone]:
@@ -113,6 +115,9 @@ class AwsProvider:
             machine = self._launcher.launch(order, place)
         except AlreadyLaunched as error:
             return self._still_there(self._await_token(order, place.region, error), order)
+        with self._lock:
+            if self._elsewhere is not None:
+                self._elsewhere.add(place.region)
         log.info("machine_launched", zone=order.zone, market=order.market, machine=machine["InstanceId"])
         return self._new(order, place, machine)
 
@@ -163,18 +168,18 @@ class AwsProvider:
             return self._places
 
     def _regions(self, pool: str) -> list[str]:
-        """Regions of the spec, and those where a former spec left machines of the pool."""
-        own = {place.region for place in self._where().values()}
+        """Regions that the spec names, and all where the pool has machines, as a former spec may have left them.
+
+        Needs no place to launch in, so that a pool can be ended whose spec can be had nowhere any more.
+        """
+        named = {region_of(offer) for offer in self._spec.resources.offers} - {""}
         with self._lock:
             if self._elsewhere is None:
-                self._elsewhere = self._look_elsewhere(pool, own)
-            return sorted(own | self._elsewhere)
+                self._elsewhere = self._look_elsewhere(pool, named)
+            return sorted(named | self._elsewhere)
 
-    def _look_elsewhere(self, pool: str, own: set[str]) -> set[str]:
-        with told("regions"):
-            others = {item["RegionName"] for item in self._aws.ec2(self._aws.home).describe_regions()["Regions"]} - own
-        if not others:
-            return set()
+    def _look_elsewhere(self, pool: str, named: set[str]) -> set[str]:
+        others = set(enabled_regions(self._aws)) - named
 
         def used(region: str) -> bool:
             try:
@@ -283,6 +288,9 @@ class AwsProvider:
 
     def _price(self, region: str, zone: str, kind: str, market: Market) -> float:
         """USD an hour, as last heard; 0 where it is not known, which no launch or listing fails for."""
+        key = (region, zone, kind, market)
+        if time.monotonic() < self._ask_again_s.get(key, 0.0):
+            return 0.0
         try:
             if market == "spot":
                 if (zone, kind) not in self._spot:
@@ -290,6 +298,7 @@ class AwsProvider:
                 return self._spot.get((zone, kind), 0.0)
             return self._on_demand.of(region, kind)
         except (CannotTell, Misconfigured) as error:
+            self._ask_again_s[key] = time.monotonic() + PRICE_RETRY_S
             log.warning("price_unknown", zone=zone, type=kind, why=str(error))
             return 0.0
 

@@ -78,9 +78,9 @@ class Launcher:
         """Remove what was made for the pool, machines apart. What is in use still stays, and is an error."""
         self._aws.each(regions, lambda region: self._clear(pool, region))
         with told("removal of bundles"):
-            bucket = self._bucket_name()
-            if bucket in {item["Name"] for item in self._aws.client("s3", self._home).list_buckets()["Buckets"]}:
-                self._bundles(pool, bucket).clear()
+            found = self._find_bucket(self._bucket_name())
+            if found is not None:
+                self._bundles(pool, *found).clear()
         self._made.clear()
 
     # -- the two ways to ask ------------------------------------------------------------------------------------------
@@ -167,8 +167,7 @@ class Launcher:
         if which == "workdir":
             folder = Path(self._spec.workdir or "").expanduser()
         with told(f"bundle of {folder}"):
-            bucket = self._once(("bucket",), self._bucket)
-            store = self._bundles(pool, bucket)
+            store = self._bundles(pool, *self._once(("bucket",), self._bucket))
             sha256 = self._once((which, pool), lambda: store.put(folder))
             return store.link(sha256, LINK_VALID_S)
 
@@ -276,33 +275,46 @@ class Launcher:
     def _home(self) -> str:
         return self._aws.home
 
-    def _bundles(self, pool: str, bucket: str) -> BundleStore:
-        return BundleStore(self._aws.client("s3", self._home), bucket, pool)
+    def _bundles(self, pool: str, bucket: str, region: str) -> BundleStore:
+        return BundleStore(self._aws.client("s3", region), bucket, pool)
 
     def _bucket_name(self) -> str:
         if self._options.bucket is not None:
             return self._options.bucket
         return f"skyfog-{self._aws.client('sts', self._home).get_caller_identity()['Account']}-{self._home}"
 
-    def _bucket(self) -> str:
-        """Its name; made where it is ours to make and is not there, closed to the public."""
-        s3, name = self._aws.client("s3", self._home), self._bucket_name()
+    def _find_bucket(self, name: str) -> tuple[str, str] | None:
+        """Name and region; None where there is none of that name."""
+        s3 = self._aws.client("s3", self._home)
         try:
-            s3.head_bucket(Bucket=name)
+            return name, s3.head_bucket(Bucket=name).get("BucketRegion") or self._home
         except s3.exceptions.ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
                 raise
-            if self._options.bucket is not None:
-                raise Misconfigured(f"provider_options.bucket: there is no bucket {name!r}") from None
-            # us-east-1 is the one region that may not be named here.
-            where = {} if self._home == "us-east-1" else {"LocationConstraint": self._home}
+            return None
+
+    def _bucket(self) -> tuple[str, str]:
+        """Name and region; made where it is ours to make and is not there, closed to the public."""
+        name = self._bucket_name()
+        found = self._find_bucket(name)
+        if found is not None:
+            return found
+        if self._options.bucket is not None:
+            raise Misconfigured(f"provider_options.bucket: there is no bucket {name!r}")
+        s3 = self._aws.client("s3", self._home)
+        # us-east-1 is the one region that may not be named here.
+        where = {} if self._home == "us-east-1" else {"LocationConstraint": self._home}
+        try:
             s3.create_bucket(Bucket=name, **({"CreateBucketConfiguration": where} if where else {}))
-            closed = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-            s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=dict.fromkeys(closed, True))
-            rule = {"ID": "parts", "Status": "Enabled", "Filter": {}}
-            rule |= {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}}
-            s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": [rule]})
-        return name
+        except s3.exceptions.ClientError as error:
+            if code_of(error) != "BucketAlreadyOwnedByYou":  # another controller came first
+                raise
+        closed = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+        s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=dict.fromkeys(closed, True))
+        rule = {"ID": "parts", "Status": "Enabled", "Filter": {}}
+        rule |= {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}}
+        s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": [rule]})
+        return name, self._home
 
     # -- books --------------------------------------------------------------------------------------------------------
 

@@ -98,9 +98,10 @@ def _accelerated_as_wanted(machine: MachineType, wanted: dict[str, float]) -> bo
     if not wanted:
         return not machine.accelerator
     name = machine.accelerator.lower()
-    # SkyPilot tells the two sizes of one accelerator apart by name: A100 and A100-80GB. EC2 does so by memory.
-    large = f"{name}-{round(machine.accelerator_gib)}gb"
-    return machine.accelerators in {wanted.get(name), wanted.get(large)}
+    # SkyPilot tells the two sizes of this one apart by name, and EC2 by memory.
+    if name == "a100" and machine.accelerator_gib > 60:
+        name = "a100-80gb"
+    return machine.accelerators == wanted.get(name)
 
 
 def matching(machines: Iterable[MachineType], offer: Offer, most: int) -> list[MachineType]:
@@ -133,10 +134,15 @@ def region_of(offer: Offer) -> str:
     return inside[1] if inside is not None else region
 
 
+def enabled_regions(aws: Aws) -> list[str]:
+    """Regions that the account may use. Raises Unavailable, Misconfigured."""
+    with told("regions"):
+        return sorted(item["RegionName"] for item in aws.ec2(aws.home).describe_regions()["Regions"])
+
+
 def find_places(aws: Aws, spec: ServiceSpec, options: AwsOptions) -> dict[str, Place]:
     """By zone: where the spec's offers can be had. Raises Misconfigured where an offer can be had nowhere."""
-    with told("regions"):
-        regions = sorted(item["RegionName"] for item in aws.ec2(aws.home).describe_regions()["Regions"])
+    regions = enabled_regions(aws)
     offers: dict[str, list[Offer]] = {}
     for offer in spec.resources.offers:
         named = region_of(offer)
@@ -171,8 +177,9 @@ def _places_in(aws: Aws, region: str, offers: list[Offer], options: AwsOptions) 
         wanted = {zone} if zone else set(subnets)
         usable = wanted & {name for names in where.values() for name in names}
         if not usable and region_of(offer):
-            needs = offer.instance_type or f"cpus {offer.cpus}, memory {offer.memory}, {offer.accelerators}"
-            raise Misconfigured(f"resources: {zone or region} offers no machine with: {needs}")
+            needs = {"cpus": offer.cpus, "memory": offer.memory, "accelerators": offer.accelerators}
+            told_needs = ", ".join(f"{key} {value}" for key, value in needs.items() if value is not None)
+            raise Misconfigured(f"resources: {zone or region} offers no machine {offer.instance_type or told_needs!r}")
         for name in sorted(usable):
             here = [machine for machine in types if name in where[machine.name]]
             old = places.get(name)

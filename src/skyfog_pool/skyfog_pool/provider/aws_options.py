@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from skyfog_core.config.base import Strict, nearest
 from skyfog_core.config.pool import ServiceSpec
@@ -51,6 +52,13 @@ class AwsOptions(Strict):
     service_port: Annotated[int, Field(ge=1024, le=65_535, description="loopback port of the replica's probes")] = 8701
     timeout_s: Annotated[float, Field(gt=0, le=120, description="for one answer of AWS")] = 15.0
     attempts: Annotated[int, Field(ge=1, le=10, description="at one call of AWS, with back-off between")] = 3
+
+    @field_validator("allow_from")
+    @classmethod
+    def _are_ranges(cls, ranges: list[str]) -> list[str]:
+        for text in ranges:
+            ip_network(text)  # raises ValueError that says what is wrong
+        return ranges
 
     @property
     def public(self) -> bool:

@@ -23,6 +23,8 @@ from skyfog_pool.provider.base import LaunchRefused, Misconfigured, ProviderErro
 T = TypeVar("T")
 THREADS = 8
 CONNECT_LIMIT_S = 5.0
+# As boto3 signs URLs by itself, S3 takes them in its oldest regions only, or redirects to a host that was not signed.
+_S3 = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
 
 _CAPACITY = {
     "InsufficientInstanceCapacity",
@@ -146,8 +148,8 @@ def _explain_answer(error: faults.ClientError, doing: str, launching: bool) -> P
         return Misconfigured(f"{said}; {error.operation_name} is to be allowed: the IAM policy stands in doc/aws.md")
     fault = fault_of(code)
     # EC2 tells of a want of capacity with a status of 500 and more.
-    if launching and (fault in {"capacity", "quota"} or (fault is not None and status < 500)):
-        return LaunchRefused(fault or "error", said)
+    if launching and fault is not None and (status < 500 or fault != "rejected"):
+        return LaunchRefused(fault, said)
     if code in _THROTTLED | _FAILED or status >= 500:
         return Unavailable(said)
     return Misconfigured(said)
@@ -187,8 +189,9 @@ class Aws:
     def client(self, service: str, region: str) -> Any:
         with self._lock:
             if (service, region) not in self._clients:
+                config = self._config.merge(_S3) if service == "s3" else self._config
                 with told(f"{service} in {region}"):
-                    made = self._session.client(service, region_name=region, config=self._config)
+                    made = self._session.client(service, region_name=region, config=config)
                 self._clients[service, region] = made
             return self._clients[service, region]
 
