@@ -75,7 +75,7 @@ def seal(monkeypatch: pytest.MonkeyPatch, shim: Shim, home: Path, keys: Mapping[
         monkeypatch.delenv(name, raising=False)
     for name, value in {
         **keys,
-        "AWS_REGION": "us-west-2",
+        "AWS_DEFAULT_REGION": "us-west-2",
         "AWS_ENDPOINT_URL": shim.url,
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": str(home / "config"),

@@ -51,9 +51,10 @@ class Rule:
     after: bool = False  # the call takes effect, and only its answer is lost
     hang: bool = False
     service: str = "ec2"
+    region: str = ""
 
-    def fits(self, service: str, action: str, zones: set[str], kind: str) -> bool:
-        wanted = ((self.service, service), (self.action, action), (self.kind, kind))
+    def fits(self, region: str, service: str, action: str, zones: set[str], kind: str) -> bool:
+        wanted = ((self.region, region), (self.service, service), (self.action, action), (self.kind, kind))
         return self.times > 0 and all(not w or w == had for w, had in wanted) and (not self.zone or self.zone in zones)
 
 
@@ -101,7 +102,7 @@ class Shim:
         with self.state.lock:
             self.state.calls[action] += 1
             self.state.last[action] = params
-        rule = self._rule(service, action, params)
+        rule = self._rule(region, service, action, params)
         if rule is not None and not rule.after:
             return _send(start, self._obey(rule, service))
         if service == "s3":
@@ -141,7 +142,11 @@ class Shim:
             if first != said:
                 return _failure("ec2", 400, "IdempotentParameterMismatch", "the token was used with other parameters")
             return answer
-        wrong = [kind for name, kind in params.items() if name.rpartition(".")[2] == "InstanceType" and kind not in self._types]
+        wrong = [
+            kind
+            for name, kind in params.items()
+            if name.rpartition(".")[2] == "InstanceType" and kind not in self._types
+        ]
         if wrong:
             return _failure("ec2", 400, "InvalidParameterValue", f"Invalid value '{wrong[0]}' for InstanceType.")
         if key[1] == "CreateFleet":
@@ -160,7 +165,7 @@ class Shim:
         for number in numbers:
             kind, subnet = params[f"{prefix}{number}.InstanceType"], params[f"{prefix}{number}.SubnetId"]
             zone = self._zone_of(subnet)
-            rule = self._rule("ec2", "Override", {"SubnetId": subnet, "InstanceType": kind})
+            rule = self._rule(region, "ec2", "Override", {"SubnetId": subnet, "InstanceType": kind})
             if rule is not None:
                 errors.append((kind, rule.code))
             else:
@@ -228,12 +233,12 @@ class Shim:
 
     # -- faults -------------------------------------------------------------------------------------------------------
 
-    def _rule(self, service: str, action: str, params: Mapping[str, str]) -> Rule | None:
+    def _rule(self, region: str, service: str, action: str, params: Mapping[str, str]) -> Rule | None:
         zones = {self._zone_of(value) for name, value in params.items() if name.endswith("SubnetId")}
         kind = params.get("InstanceType", "")
         with self.state.lock:
             for rule in self.state.rules:
-                if rule.fits(service, action, zones, kind):
+                if rule.fits(region, service, action, zones, kind):
                     rule.times -= 1
                     return rule
         return None

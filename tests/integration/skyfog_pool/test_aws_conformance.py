@@ -1,4 +1,4 @@
-"""The aws provider does what every provider must, on the look-alike of AWS; with one type of machine, and with several."""
+"""The aws provider does what every provider must, on a look-alike: with one type of machine, and with several."""
 
 from __future__ import annotations
 

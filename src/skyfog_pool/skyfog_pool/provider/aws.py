@@ -85,7 +85,7 @@ class AwsProvider:
         self._places: dict[str, Place] = {}
         self._spot: dict[tuple[str, str], float] = {}  # newest prices seen, by zone and type
         self._ask_again_s: dict[tuple[str, str, str, str], float] = {}  # steady time, for prices that nobody told
-        self._elsewhere: set[str] | None = None  # other regions where the pool has machines; None: not looked yet
+        self._used: set[str] | None = None  # regions where the pool may have machines; None: not looked yet
 
     def zones(self) -> list[Zone]:
         return [Zone(place.zone, place.region, "aws") for place in self._where().values()]
@@ -116,8 +116,8 @@ class AwsProvider:
         except AlreadyLaunched as error:
             return self._still_there(self._await_token(order, place.region, error), order)
         with self._lock:
-            if self._elsewhere is not None:
-                self._elsewhere.add(place.region)
+            if self._used is not None:
+                self._used.add(place.region)
         log.info("machine_launched", zone=order.zone, market=order.market, machine=machine["InstanceId"])
         return self._new(order, place, machine)
 
@@ -172,25 +172,22 @@ class AwsProvider:
 
         Needs no place to launch in, so that a pool can be ended whose spec can be had nowhere any more.
         """
-        named = {region_of(offer) for offer in self._spec.resources.offers} - {""}
         with self._lock:
-            if self._elsewhere is None:
-                self._elsewhere = self._look_elsewhere(pool, named)
-            return sorted(named | self._elsewhere)
+            if self._used is None:
+                enabled = set(enabled_regions(self._aws))
+                named = enabled & {region_of(offer) for offer in self._spec.resources.offers}
+                used = self._aws.each(enabled - named, lambda region: self._is_used(pool, region))
+                self._used = named | {region for region, found in used.items() if found}
+            return sorted(self._used)
 
-    def _look_elsewhere(self, pool: str, named: set[str]) -> set[str]:
-        others = set(enabled_regions(self._aws)) - named
-
-        def used(region: str) -> bool:
-            try:
-                with told(f"machines in {region}"):
-                    return bool(self._describe(region, [{"Name": f"tag:{TAG}pool", "Values": [pool]}]))
-            except Misconfigured as error:
-                # The account may not look there, so that it cannot have launched there either.
-                log.info("region_left_out", region=region, why=str(error))
-                return False
-
-        return {region for region, found in self._aws.each(others, used).items() if found}
+    def _is_used(self, pool: str, region: str) -> bool:
+        try:
+            with told(f"machines in {region}"):
+                return bool(self._describe(region, [{"Name": f"tag:{TAG}pool", "Values": [pool]}]))
+        except Misconfigured as error:
+            # The account may not look there, so that it cannot have launched there either.
+            log.info("region_left_out", region=region, why=str(error))
+            return False
 
     # -- machines -----------------------------------------------------------------------------------------------------
 

@@ -203,11 +203,12 @@ def _types(aws: Aws, region: str, offer: Offer, most: int) -> list[MachineType]:
                 return []
             return [read_type(item) for item in described]
         filters = [
-            {"Name": "current-generation", "Values": ["true"]},
             {"Name": "bare-metal", "Values": ["false"]},
             {"Name": "supported-usage-class", "Values": ["spot" if offer.use_spot else "on-demand"]},
             {"Name": "processor-info.supported-architecture", "Values": ["x86_64"]},
         ]
+        if offer.accelerators is None:  # some that people ask for by name are of the last generation
+            filters.append({"Name": "current-generation", "Values": ["true"]})
         described = pages(ec2, "describe_instance_types", "InstanceTypes", Filters=filters)
     return matching(map(read_type, described), offer, most)
 
