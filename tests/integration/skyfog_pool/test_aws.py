@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import threading
+import signal
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ from skyfog_pool.provider.base import (
 )
 from skyfog_pool.provider.base import Instance as Machine
 from support.aws import Shim, seal, spec_of, tiny_workspace
+from support.processes import Process, wait_until
 
 Make = Callable[..., AwsProvider]
 
@@ -409,25 +411,30 @@ def test_whatever_fails_on_the_way_asking_again_makes_one_machine_that_is_listed
     assert len(aws.machines(pool)) == 1
 
 
+LAUNCH = """
+import sys
+from skyfog_pool.provider import aws
+from skyfog_pool.provider.base import Order
+from support.aws import spec_of
+pool, token, workspace = sys.argv[1:]
+provider = aws.make(spec_of(workspace=workspace, timeout_s=60.0), pool)
+provider.launch(Order(pool, 1, 1, token, "us-west-2a", "spot", {"SKYFOG_RUN": "true"}))
+"""
+
+
 def test_a_controller_killed_in_mid_launch_leaks_nothing(make: Make, aws: Shim, pool: str, tmp_path: Path) -> None:
     """A real process, killed while AWS has its request and has not answered."""
     wanted = order(pool)
     aws.rule(action="RunInstances", after=True, hang=True)
-    child = os.fork()
-    if child == 0:
-        try:
-            aws_provider.make(spec_of(workspace=str(tiny_workspace(tmp_path / "child")), timeout_s=60.0), pool).launch(
-                wanted
-            )
-        finally:
-            os._exit(0)
-    deadline = threading.Event()
-    for _ in range(400):
-        if aws.machines(pool):
-            break
-        deadline.wait(0.05)
-    os.kill(child, 9)
-    os.waitpid(child, 0)
+    command = [sys.executable, "-c", LAUNCH, pool, wanted.token, str(tiny_workspace(tmp_path / "child"))]
+    paths = os.pathsep.join(path for path in sys.path if path)
+    child = Process("controller", command, tmp_path / "child.log", {"PYTHONPATH": paths})
+    try:
+        wait_until("the machine", lambda: bool(aws.machines(pool)))
+        assert child.popen.poll() is None, child.output
+        child.signal(signal.SIGKILL)
+    finally:
+        child.end()
     aws.ask("heal")
     (machine,) = make().instances(pool)
     assert machine.token == wanted.token

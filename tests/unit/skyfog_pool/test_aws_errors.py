@@ -28,6 +28,7 @@ def answer(code: str, status: int = 400, message: str = "why") -> botocore.excep
         ("InvalidAMIID.NotFound", 400, "rejected"),
         ("Unsupported", 400, "rejected"),
         ("SomethingNew", 400, "rejected"),
+        ("InvalidLaunchTemplateId.NotFound", 400, "error"),
     ],
 )
 def test_a_refused_launch_says_why(code: str, status: int, fault: str) -> None:

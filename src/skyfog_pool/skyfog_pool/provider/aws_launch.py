@@ -64,7 +64,7 @@ class Launcher:
         template = self._once(
             ("template", order.pool, place.region, *map(str, place.types[0].kind)), lambda: self._template(order, place)
         )
-        start = base64.b64encode(user_data(self._boot(order, place.region))).decode()
+        start = user_data(self._boot(order, place.region))
         ask = self._run_instances if len(place.types) == 1 else self._create_fleet
         try:
             with told(f"launch in {place.zone}", launching=True):
@@ -85,7 +85,7 @@ class Launcher:
 
     # -- the two ways to ask ------------------------------------------------------------------------------------------
 
-    def _run_instances(self, order: Order, place: Place, template: dict[str, str], start: str) -> dict[str, Any]:
+    def _run_instances(self, order: Order, place: Place, template: dict[str, str], start: bytes) -> dict[str, Any]:
         request: dict[str, Any] = {}
         kinds = ["instance", "volume"]
         if order.market == "spot":
@@ -100,7 +100,7 @@ class Launcher:
             SubnetId=place.subnet,
             MinCount=1,
             MaxCount=1,
-            UserData=start,
+            UserData=start,  # boto3 puts it into base64 here, and nowhere else
             ClientToken=order.token,
             TagSpecifications=self._tags(order, kinds),
             **request,
@@ -108,16 +108,15 @@ class Launcher:
         machine: dict[str, Any] = answer["Instances"][0]
         return machine
 
-    def _create_fleet(self, order: Order, place: Place, template: dict[str, str], start: str) -> dict[str, Any]:
+    def _create_fleet(self, order: Order, place: Place, template: dict[str, str], start: bytes) -> dict[str, Any]:
         market = "spot" if order.market == "spot" else "on-demand"
         overrides: list[dict[str, Any]] = [
-            {"InstanceType": machine.name, "SubnetId": place.subnet, "Priority": float(rank)}
-            for rank, machine in enumerate(place.types)
+            {"InstanceType": machine.name, "SubnetId": place.subnet} for machine in place.types
         ]
         if order.market == "spot" and self._options.max_spot_price is not None:
             for override in overrides:
                 override["MaxPrice"] = str(self._options.max_spot_price)
-        specification = {**template, "LaunchTemplateSpecificationUserData": start}
+        specification = {**template, "LaunchTemplateSpecificationUserData": base64.b64encode(start).decode()}
         answer = self._aws.ec2(place.region).create_fleet(
             Type="instant",
             ClientToken=order.token,
@@ -128,7 +127,7 @@ class Launcher:
                 "InstanceInterruptionBehavior": "terminate",
             },
             OnDemandOptions={"AllocationStrategy": "lowest-price"},
-            TagSpecifications=self._tags(order, ["fleet", "instance", "volume"]),
+            TagSpecifications=self._tags(order, ["fleet", "instance"]),
         )
         for group in answer.get("Instances", []):
             for machine in group["InstanceIds"]:
@@ -210,9 +209,10 @@ class Launcher:
         digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
         tags = [{"ResourceType": "launch-template", "Tags": [{"Key": f"{TAG}pool", "Value": pool}]}]
         try:
-            ec2.create_launch_template(
+            made = ec2.create_launch_template(
                 LaunchTemplateName=name, VersionDescription=digest, LaunchTemplateData=data, TagSpecifications=tags
-            )
+            )["LaunchTemplate"]
+            return {"LaunchTemplateId": made["LaunchTemplateId"], "Version": str(made["LatestVersionNumber"])}
         except ec2.exceptions.ClientError as error:
             if code_of(error) != "InvalidLaunchTemplateName.AlreadyExistsException":
                 raise

@@ -90,8 +90,11 @@ _FAILED = {
     "Unavailable",
     "ServiceUnavailable",
     "RequestTimeout",
+    "DependencyViolation",  # what is to be removed is in use still
     "RequestTimeoutException",
 }
+# What was made a moment ago is not known everywhere yet.
+_NOT_YET = {"InvalidLaunchTemplateId.NotFound", "InvalidLaunchTemplateId.VersionNotFound", "InvalidGroup.NotFound"}
 _NO_CREDENTIALS = (
     faults.NoCredentialsError,
     faults.PartialCredentialsError,
@@ -111,6 +114,8 @@ def fault_of(code: str) -> LaunchFault | None:
         return "capacity"
     if code in _QUOTA:
         return "quota"
+    if code in _NOT_YET:
+        return "error"
     if code in _CREDENTIALS | _PERMISSION | _THROTTLED | _FAILED:
         return None
     return "rejected"
