@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 import signal
@@ -379,6 +380,31 @@ def test_purge_leaves_nothing(make: Make, pool: str) -> None:
     assert s3.list_objects_v2(Bucket=bucket, Prefix=f"skyfog/{pool}/").get("Contents", []) == []
     provider.purge(pool)
     assert provider.launch(order(pool, 2)).id  # what was removed is made again
+
+
+def test_the_policy_in_the_doc_allows_what_is_called(make: Make, aws: Shim, pool: str) -> None:
+    text = (Path(__file__).parents[3] / "src" / "skyfog_pool" / "doc" / "aws.md").read_text()
+    policy = json.loads(text.partition("```json")[2].partition("```")[0])
+    allowed = {action for statement in policy["Statement"] for action in _listed(statement["Action"])}
+    before = aws.ask("calls")["calls"]
+    types = [{"instance_type": "m6i.large"}, {"instance_type": "m7i.large"}]
+    for replica, resources in enumerate([{}, {"instance_type": None, "any_of": types}, {"disk_size": 90}]):
+        provider = make(resources)
+        provider.prices()
+        machine = provider.launch(order(pool, replica))
+        provider.instances(pool)
+        list(provider.logs(machine.id, 5))
+        provider.terminate(machine.id)
+    provider.purge(pool)
+    called = {name for name, times in aws.ask("calls")["calls"].items() if times > before.get(name, 0)}
+    # Calls of S3 are counted by the verb of HTTP.
+    operations = {name for name in called if not name.isupper() and not name.startswith("imds")}
+    assert {"RunInstances", "CreateFleet", "GetProducts", "DeleteSecurityGroup"} <= operations
+    assert operations <= {action.partition(":")[2] for action in allowed}
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
 
 
 # -- leaks ------------------------------------------------------------------------------------------------------------
