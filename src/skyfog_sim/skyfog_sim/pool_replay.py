@@ -15,7 +15,7 @@ from skyfog_pool.policy.place import PLACEMENTS
 from skyfog_pool.policy.pool import PoolPolicy
 from skyfog_pool.policy.view import Load, Placement
 from skyfog_sim.kernel import Alarm, Kernel
-from skyfog_sim.machines import HOUR_NS, Count, Listener, MachineModel, Machines
+from skyfog_sim.machines import HOUR_NS, Count, Listener, MachineModel, Machines, Served
 from skyfog_sim.market import MarketTrace, zones_of
 from skyfog_sim.requests import Arrivals, Latencies, flow
 
@@ -70,6 +70,7 @@ class PoolResult:
     on_demand_usd: float  # the target held with on-demand machines all the time
     count: Count
     series: Sequence[Sample]
+    served: Sequence[Served]
     length_ns: int
     calls: int  # of the kernel
     latencies: Latencies | None
@@ -125,6 +126,7 @@ class PoolReplay:
             on_demand_usd=self.scenario.market.cheapest_on_demand() * target_ns / HOUR_NS,
             count=self.machines.count,
             series=self.series,
+            served=self.machines.served,
             length_ns=length_ns,
             calls=self.kernel.calls,
             latencies=None if requests is None else flow(requests, self.machines.served, grace_ns),
