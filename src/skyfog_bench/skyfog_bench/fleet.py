@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from skyfog_bench.netem import Network
 from skyfog_bench.processes import BenchError, Process, Processes
 from skyfog_core.ports import claim_domain, free_tcp_port
+from skyfog_pool.provider.netem.network import Network
 
 ROBOT = "skyfog_router.nodes.robot_proxy"
 REPLICA = "skyfog_router.nodes.replica_proxy"
