@@ -76,6 +76,7 @@ class PoolCloud:
     ) -> None:
         self._kernel, self._random, self._fleet, self._note = kernel, random, fleet, note
         self.zones = {each.zone.name: each for each in zones}
+        self.ever = {each.zone.name: [each.prices] for each in zones}  # prices
         self.machines: dict[str, Machine] = {}  # by token
         self.is_out = False  # every call fails
         self.on_notice: Callable[[Machine, Notice], None] = lambda *_: None
@@ -126,6 +127,7 @@ class PoolCloud:
         for machine in self._running(zone):
             self._settle(machine)
         self.zones[zone].prices = Prices(spot, self.zones[zone].prices.on_demand)
+        self.ever[zone].append(self.zones[zone].prices)
 
     def shrink(self, zone: str, capacity: int, notice_ns: int) -> None:
         """From now on no more than that: what is beyond goes, after a notice where there is one."""
