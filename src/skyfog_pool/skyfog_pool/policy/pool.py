@@ -252,8 +252,8 @@ class PoolPolicy:
 
     def next_timer_ns(self) -> int | None:
         """When to be woken."""
-        drains = [who.drain_by_ns for who in self.replicas.values() if who.state is State.DRAINING]
-        times = [*drains, *(who.retry_ns for who in self.replicas.values())]
+        replicas = self.replicas.values()
+        times = [who.drain_by_ns if who.state is State.DRAINING else who.retry_ns for who in replicas]
         if not self.is_going_down:
             times += [self._again_ns, self.scaling.next_timer_ns(), self.gates.next_ns(self.now_ns)]
             times += [self.failing.until_ns if self.failing.until_ns > self.now_ns else None]
@@ -312,11 +312,13 @@ class PoolPolicy:
             self.holding = "no prices yet"
             return []
         self.target = self.scaling.target(self._load, list(self.replicas.values()), now_ns)
-        rollout.dissolve(self.replicas)
         actions: list[Action] = []
-        for who, because in rollout.outdated(self.replicas, self.version):
-            actions += self._retire(who, because, now_ns)
-        rollout.dissolve(self.replicas)
+        rolls_out = rollout.is_on(self.replicas, self.version)
+        if rolls_out:
+            rollout.dissolve(self.replicas)
+            for who, because in rollout.outdated(self.replicas, self.version):
+                actions += self._retire(who, because, now_ns)
+            rollout.dissolve(self.replicas)
         view = self.view()
         plan = self.placement.decide(view, now_ns)
         assert plan.again_ns is None or plan.again_ns > now_ns, plan
@@ -324,7 +326,8 @@ class PoolPolicy:
         actions += self._retire_surplus(plan, now_ns)
         for start in plan.start:
             actions += self._launch(start.zone, start.market, start.because, view.prices, now_ns)
-        actions += self._roll_out(view.prices, now_ns)
+        if rolls_out:
+            actions += self._roll_out(view.prices, now_ns)
         if not self.holding and sum(who.counts for who in self.replicas.values()) < self.target:
             shut = [f"{zone} ({market}): {gate.why}" for (zone, market), gate in self.gates.shut(now_ns).items()]
             self.holding = f"launches failed in {', '.join(shut)}" if shut else "no zone offers a machine"
