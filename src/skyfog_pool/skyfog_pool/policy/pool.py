@@ -400,10 +400,10 @@ class PoolPolicy:
 
     def _retire(self, who: Replica, because: str, now_ns: int, left_ns: int | None = None) -> list[Action]:
         """Drain it where it may have work, for no longer than its machine is there."""
-        if who.state not in {State.READY, State.NOT_READY}:
-            return self._give_back(who, because, now_ns)
         within_ns = round(self.config.drain_seconds * S)
         within_ns = within_ns if left_ns is None else min(within_ns, left_ns)
+        if who.state not in {State.READY, State.NOT_READY} or within_ns <= 0:
+            return self._give_back(who, because, now_ns)
         self.ledger.move(who, State.DRAINING, now_ns)
         who.drain_by_ns = now_ns + within_ns
         return [Drain(who.id, within_ns, because)]
