@@ -24,6 +24,7 @@ from skyfog_pool.provider.base import CannotTell, Instance, LaunchRefused, Order
 from skyfog_pool.readiness import Verdict
 from skyfog_pool.spec import runs_hash, to_store
 from skyfog_pool.store import Row, Stamp, Store
+from skyfog_pool.wishes import Wishes
 from skyfog_pool.work import Ask, Effect, GiveBack, Outside
 from support.fake_cloud import FakeCloud, FakeProvider
 
@@ -139,6 +140,14 @@ class World:
         self.foreign.add(f"stray-{replica}")
         self.cloud.make(Order(POOL, replica, 1, f"stray-{replica}", self.cloud.zones[0], "spot"))
 
+    def kill(self) -> None:
+        """The controller, between two of its steps."""
+        self._close()
+
+    def carry_out(self, effects: Sequence[Effect]) -> None:
+        assert self.keeper is not None
+        self._call(self.keeper, effects)
+
     def close(self) -> None:
         self._close()
         self._reader.close()
@@ -151,7 +160,7 @@ class World:
         self._call(keeper, self._listed(provider))
         if not keeper.has_begun:
             self._call(keeper, keeper.begin(self.now_ns))
-        wished = keeper.spec_of(self.store) != keeper.spec or self.store.wish() != keeper.wish
+        wished = Wishes(self.store).revision != keeper.wishes.revision or self.store.wish() != keeper.wishes.wish
         if wished:
             self._call(keeper, keeper.on_wish(zones(provider), self.now_ns))
         self._call(keeper, keeper.on_prices(provider.prices(), self.now_ns))

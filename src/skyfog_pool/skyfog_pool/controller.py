@@ -39,6 +39,7 @@ from skyfog_pool.report import Status
 from skyfog_pool.spec import service_name
 from skyfog_pool.status import document
 from skyfog_pool.store import Stamp, Store
+from skyfog_pool.wishes import Wishes
 from skyfog_pool.work import Ask, Effect, GiveBack, Outside, TellDrain
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class Controller:
     async def _begin(self) -> ServiceSpec:
         trace = FileTrace(self.folder.trace)
         outside = Outside(time.time, self._stamp, lambda: uuid.uuid4().hex, trace)
-        spec = Keeper.spec_of(self._store)
+        spec = Wishes(self._store).spec
         self._fleet = self._watch_fleet(spec)
         self._client = runners.make_client(2 * spec.service.replica_policy.most + 16)
         self.provider, zones = await self._reach_provider(spec)
@@ -208,9 +209,9 @@ class Controller:
 
     async def _adopt(self) -> None:
         """Take over what the command line wrote."""
-        spec = Keeper.spec_of(self._store)
+        spec = Wishes(self._store).spec
         zones: Sequence[Zone] = list(self.keeper.policy.zones.values())
-        if spec != self.keeper.spec:
+        if spec != self.keeper.wishes.spec:
             old = self.provider
             self.provider, zones = await self._reach_provider(spec)
             self._meter.slo_ms = spec.service.replica_policy.slo_ms
@@ -318,7 +319,7 @@ class Controller:
 
     def _probe_of(self, replica: int) -> tuple[ReadinessProbe, bool]:
         work = self.keeper.work.get(replica)
-        return self.keeper.spec.service.readiness_probe, work is not None and work.who.ready_ns is not None
+        return self.keeper.wishes.spec.service.readiness_probe, work is not None and work.who.ready_ns is not None
 
     def on_status(self, replica: int, status: Status) -> None:
         self._do(self.keeper.on_runner(replica, status, self._now()))

@@ -19,21 +19,20 @@ from skyfog_pool import report
 from skyfog_pool.journal import Journal
 from skyfog_pool.lifecycle import FAILURES, State
 from skyfog_pool.policy.actions import Action, Drain, Launch, Terminate
-from skyfog_pool.policy.demand import Demand
+from skyfog_pool.policy.make import make_policy
 from skyfog_pool.policy.market import LaunchFault, Notice, Prices, Zone
 from skyfog_pool.policy.place import PLACEMENTS
 from skyfog_pool.policy.pool import PoolPolicy
 from skyfog_pool.policy.view import Load
 from skyfog_pool.provider.base import Ending, Instance, Order, Phase
-from skyfog_pool.readiness import Readiness
 from skyfog_pool.reconcile import SETTLE_NS, AskAgain, Finding, Gone, Has, Leak, reconcile
-from skyfog_pool.spec import order_environment, parse_stored
-from skyfog_pool.store import Revision, Row, Stamp, Store
+from skyfog_pool.spec import order_environment
+from skyfog_pool.store import Row, Stamp, Store
+from skyfog_pool.wishes import Wishes
 from skyfog_pool.work import Ask, Effect, GiveBack, Outside, TellDrain, Work
 
 ASK_TRIES = 4  # for one machine, when the provider does not say whether it came
 ASK_PAUSE_NS = 2 * S  # before the second; twice as long before each further one
-TRUST_NS = 15 * S  # after a restart, for probes and tokens of replicas that were READY to be heard
 _COUNTED = {State.PREEMPTED: "preempted"} | dict.fromkeys(FAILURES, "failed")  # ends, as counted for metrics
 PROBED = frozenset({State.STARTING, State.READY, State.NOT_READY})
 
@@ -55,49 +54,18 @@ class Keeper:
         self._leaks: set[str] = set()  # being given back now
         self._effects: list[Effect] = []
         self.has_begun = False
-        self.revisions: dict[int, Revision] = {}
-        self._specs: dict[int, ServiceSpec] = {}  # by version: the newest of each
-        self.wish = store.wish()
-        self._read_revisions()
+        self.wishes = Wishes(store)
         self.policy = self._restore(zones, now_ns)
 
     # Life
 
-    @staticmethod
-    def spec_of(store: Store) -> ServiceSpec:
-        """The newest that was given."""
-        return parse_stored(store.revisions()[-1].spec)
-
-    @property
-    def spec(self) -> ServiceSpec:
-        """The one that is wished."""
-        return self._specs[self.revision.version]
-
-    @property
-    def revision(self) -> Revision:
-        return self.revisions[max(self.revisions)]
-
     @property
     def is_down(self) -> bool:
         """Taken down, and nothing that may hold a machine is left."""
-        return self.wish == "down" and not self.work and not self._leaks
-
-    def _read_revisions(self) -> None:
-        for revision in self._store.revisions():
-            self.revisions[revision.revision] = revision
-            self._specs[revision.version] = parse_stored(revision.spec)
+        return self.wishes.wish == "down" and not self.work and not self._leaks
 
     def _restore(self, zones: Sequence[Zone], now_ns: int) -> PoolPolicy:
-        spec = self.spec
-        config = spec.service.replica_policy
-        policy = PoolPolicy(
-            config,
-            zones,
-            PLACEMENTS[config.spot_placer](zones),
-            Demand(config),
-            use_spot=spec.resources.spot,
-            version=self.revision.version,
-        )
+        policy = make_policy(self.wishes.spec, zones, self.wishes.revision.version)
         text, saved = self._store.meta("policy"), Stamp.parse(self._store.meta("saved") or "")
         if text is not None and saved is not None:
             asleep_ns = round(self._out.stamp(now_ns).elapsed_s(saved) * S)
@@ -109,13 +77,14 @@ class Keeper:
             self.journal.opened(row)
             if who.state in PROBED:
                 self._watch(work, now_ns)
+        self.journal.prices = policy.prices
         return policy
 
     def begin(self, now_ns: int) -> list[Effect]:
         """Once, after the first listing: what a controller that died had not finished telling."""
         with self._turn(now_ns) as effects:
             self.has_begun = True
-            self._conform(self.spec, list(self.policy.zones.values()), now_ns)
+            self._conform(self.wishes.spec, list(self.policy.zones.values()), now_ns)
             for work in self.work.values():
                 if work.who.state is State.DRAINING and work.row.endpoint:
                     left_ns = max(0, (work.who.drain_by_ns or now_ns) - now_ns)
@@ -125,33 +94,34 @@ class Keeper:
     def on_wish(self, zones: Sequence[Zone], now_ns: int) -> list[Effect]:
         """Another process wrote to the store: a revision, for which the provider has `zones`, or a wish."""
         with self._turn(now_ns) as effects:
-            old, was_up = self.spec, self.wish == "up"
-            self.wish = self._store.wish()
-            self._read_revisions()
+            old, was_up = self.wishes.spec, self.wishes.wish == "up"
+            self.wishes.read()
             self._conform(old, zones, now_ns)
-            if self.wish == "down" and was_up:
+            if self.wishes.wish == "down" and was_up:
                 self.journal.note("down", None)
         return effects
 
     def _conform(self, old: ServiceSpec, zones: Sequence[Zone], now_ns: int) -> None:
         """Tell the policy what is wished, where it does not know."""
         adopted = self._store.meta("adopted")
-        if self.wish == "down":
+        if self.wishes.wish == "down":
             self._apply(self.policy.down(now_ns), now_ns)
-        elif adopted != str(self.revision.revision) or self.policy.is_going_down:
-            self.journal.note("revision", None, revision=self.revision.revision, version=self.revision.version)
+        elif adopted != str(self.wishes.revision.revision) or self.policy.is_going_down:
+            self.journal.note(
+                "revision", None, revision=self.wishes.revision.revision, version=self.wishes.revision.version
+            )
             self._adopt_spec(old, zones, now_ns)
 
     def _adopt_spec(self, old: ServiceSpec, zones: Sequence[Zone], now_ns: int) -> None:
-        config = self.spec.service.replica_policy
+        config = self.wishes.spec.service.replica_policy
         for work in self.work.values():
             if work.readiness is not None:
-                work.readiness.probe = self.spec.service.readiness_probe
+                work.readiness.probe = self.wishes.spec.service.readiness_probe
         other = config.spot_placer != old.service.replica_policy.spot_placer
         actions = self.policy.on_spec(
             config,
-            self.spec.resources.spot,
-            self.revision.version,
+            self.wishes.spec.resources.spot,
+            self.wishes.revision.version,
             now_ns,
             zones=zones,
             placement=PLACEMENTS[config.spot_placer](zones) if other else None,
@@ -165,7 +135,7 @@ class Keeper:
     ) -> list[Effect]:
         """Every machine of the pool, asked for at `listed_ns`."""
         with self._turn(now_ns) as effects:
-            self.journal.bill([work.row for work in self.work.values()], instances, now_ns)
+            self.journal.bill([work.row for work in self.work.values()], instances, self.policy.target, now_ns)
             known = [work.known for work in self.work.values() if not work.gone]
             for finding in reconcile(known, instances, listed_ns, now_ns, settle_ns):
                 self._find(finding, now_ns)
@@ -305,12 +275,13 @@ class Keeper:
         if instance.phase is Phase.GONE:
             self._gone(work, instance.ending, now_ns)
             return
-        if instance.phase is Phase.RUNNING and work.who.state is State.PROVISIONING:
-            row.started_unix, row.why = self._out.unix_s(), ""
-            row.billed = row.billed or str(self._out.stamp(now_ns))
+        if instance.phase is Phase.RUNNING and work.who.started_ns is None:  # also one that is to go at once: it costs
+            row.started_unix, row.billed = self._out.unix_s(), str(self._out.stamp(now_ns))
             self._apply(self.policy.on_started(row.id, now_ns), now_ns)
-            self._watch(work, now_ns)
-        elif work.who.state is State.SHUTTING_DOWN and not work.returning and instance.phase is not Phase.STOPPING:
+            if work.who.state is State.STARTING:
+                row.why = ""
+                self._watch(work, now_ns)
+        if work.who.state is State.SHUTTING_DOWN and not work.returning and instance.phase is not Phase.STOPPING:
             self._give_back(work, now_ns)
         if instance.notice is not None and work.who.notice is None:
             self._notice(work, Notice(instance.notice), now_ns)
@@ -321,10 +292,8 @@ class Keeper:
         lost = ending is Ending.PREEMPTED or (ending is Ending.NONE and work.row.market == "spot" and work.row.instance)
         if state in {State.SHUTTING_DOWN, State.FAILED_CLEANUP}:
             preempted = ending is Ending.PREEMPTED and state is State.SHUTTING_DOWN
-            self._apply(
-                self.policy.on_preempted(replica, now_ns) if preempted else self.policy.on_terminated(replica, now_ns),
-                now_ns,
-            )
+            tell = self.policy.on_preempted if preempted else self.policy.on_terminated
+            self._apply(tell(replica, now_ns), now_ns)
         elif lost:
             work.row.why = "the market took its machine"
             self._apply(self.policy.on_preempted(replica, now_ns), now_ns)
@@ -332,11 +301,8 @@ class Keeper:
             work.row.why = work.row.why or "its machine ended before it ran"
             self._launch_failed(work, "error", now_ns)
         else:
-            work.row.why = (
-                "its machine was given back by somebody else"
-                if ending is Ending.RETURNED
-                else ("its machine ended by itself")
-            )
+            by = "was given back by somebody else" if ending is Ending.RETURNED else "ended by itself"
+            work.row.why = f"its machine {by}"
             self._apply(self.policy.on_failed(replica, State.FAILED, now_ns), now_ns)
 
     def _ask_again(self, work: Work, now_ns: int) -> None:
@@ -349,7 +315,7 @@ class Keeper:
             self._ask(work, now_ns)
 
     def _give_up_waiting(self, now_ns: int) -> None:
-        limit_ns = round(self.spec.service.readiness_probe.initial_delay_seconds * S)
+        limit_ns = round(self.wishes.spec.service.readiness_probe.initial_delay_seconds * S)
         for work in list(self.work.values()):
             waits = work.who.state is State.PROVISIONING and not work.asking
             if waits and now_ns - work.asked_ns >= limit_ns:
@@ -378,14 +344,8 @@ class Keeper:
 
     def _watch(self, work: Work, now_ns: int) -> None:
         """A machine that runs is probed."""
-        work.readiness = Readiness(
-            self.spec.service.readiness_probe,
-            now_ns if work.who.started_ns is None else work.who.started_ns,
-            now_ns,
-            state=work.who.state,
-            needs_token=self._watched,
-            grace_ns=TRUST_NS,
-        )
+        work.watch(self.wishes.spec.service.readiness_probe, now_ns, self._watched)
+        assert work.readiness is not None
         work.readiness.on_token(work.row.id in self._tokens)
 
     def _judge(self, work: Work, now_ns: int) -> None:
@@ -442,7 +402,7 @@ class Keeper:
     def _ask(self, work: Work, now_ns: int) -> None:
         row = work.row
         work.asking, work.asked_ns, work.tries = True, now_ns, work.tries + 1
-        spec = self._specs[row.version]
+        spec = self.wishes.of_version(row.version)
         environment = order_environment(spec, self.pool, row, self.journal.price(row))
         order = Order(self.pool, row.id, row.version, row.token, row.zone, row.market, environment)
         self._effects.append(Ask(row.id, order))
@@ -467,7 +427,7 @@ class Keeper:
         effects = self._effects
         yield effects
         self._follow(now_ns)
-        meta = {"adopted": str(self.revision.revision)} if self.has_begun else {}
+        meta = {"adopted": str(self.wishes.revision.revision)} if self.has_begun else {}
         self.journal.save([work.row for work in self.work.values()], self.policy, meta, now_ns)
         self.work = {replica: work for replica, work in self.work.items() if work.row.is_live}
 

@@ -94,10 +94,11 @@ class Settings:
 
 
 class Told(msgspec.Struct):
-    """What a replica may tell in the body of `/ready`: requests that run and wait."""
+    """What a replica may tell in the body of `/ready`: requests that run and wait, and whether it has finished them."""
 
     running: int | None = None
     waiting: int = 0
+    drained: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +108,7 @@ class Answer:
     ready: bool = False
     running: int | None = None
     waiting: int | None = None
-
-    @property
-    def idle(self) -> bool:
-        return self.running == 0 and self.waiting == 0
+    drained: bool | None = None
 
 
 class Runner:
@@ -219,7 +217,8 @@ class Runner:
             told = msgspec.json.decode(answer.content, type=Told)
         except msgspec.MsgspecError:
             return Answer(answer.is_success)
-        return Answer(answer.is_success, told.running, told.waiting)
+        idle = None if told.running is None else told.running + told.waiting == 0
+        return Answer(answer.is_success, told.running, told.waiting, told.drained if told.drained is not None else idle)
 
     async def _ended_within(self, limit_s: float) -> bool:
         """Whether the child has ended, within so long."""
@@ -241,7 +240,7 @@ class Runner:
             answer = await self._ask()
             self._set(running=answer.running, waiting=answer.waiting)
             late = until is not None and time.monotonic() > until
-            if by_itself and (answer.idle or (answer.running is None and late)):
+            if by_itself and (answer.drained or (answer.drained is None and late)):
                 break
         self._set(phase="drained", running=0, waiting=0)
 

@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS replicas (
     market TEXT NOT NULL, state TEXT NOT NULL, because TEXT NOT NULL, decided_unix REAL NOT NULL,
     instance TEXT NOT NULL, endpoint TEXT NOT NULL, price_per_hour REAL NOT NULL, why TEXT NOT NULL,
     started_unix REAL, ready_unix REAL, ended_unix REAL, seconds REAL NOT NULL, usd REAL NOT NULL,
-    on_demand_usd REAL NOT NULL, billed TEXT NOT NULL);
+    billed TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY, at_unix REAL NOT NULL, name TEXT NOT NULL, replica INTEGER, fields TEXT NOT NULL);
 """
@@ -95,7 +95,6 @@ class Row:
     ended_unix: float | None = None
     seconds: float = 0.0  # of a machine
     usd: float = 0.0
-    on_demand_usd: float = 0.0  # what those seconds would have cost on demand
     billed: str = ""  # a Stamp: until when; empty: its machine has not been seen
 
     @property
@@ -132,7 +131,6 @@ class Costs:
 
     seconds: float = 0.0
     usd: float = 0.0
-    on_demand_usd: float = 0.0
 
 
 _NAMES = [field.name for field in fields(Row)]
@@ -221,11 +219,9 @@ class Store:
         self._db.execute(f"INSERT OR REPLACE INTO replicas VALUES ({_MARKS})", astuple(row))  # noqa: S608  # only marks
 
     def costs(self) -> Costs:
-        sums = self._db.execute(
-            "SELECT coalesce(sum(seconds), 0), coalesce(sum(usd), 0), coalesce(sum(on_demand_usd), 0) FROM replicas"
-        ).fetchone()
+        seconds, usd = self._db.execute("SELECT total(seconds), total(usd) FROM replicas").fetchone()
         dropped = self._dropped()
-        return Costs(sums[0] + dropped.seconds, sums[1] + dropped.usd, sums[2] + dropped.on_demand_usd)
+        return Costs(seconds + dropped.seconds, usd + dropped.usd)
 
     # events and single values
 
@@ -263,10 +259,7 @@ class Store:
         surplus = ended[: max(0, len(ended) - KEPT_ENDED)]
         if surplus:
             old = self._dropped()
-            kept = Costs(
-                old.seconds + sum(row.seconds for row in surplus),
-                old.usd + sum(row.usd for row in surplus),
-                old.on_demand_usd + sum(row.on_demand_usd for row in surplus),
-            )
+            seconds, usd = sum(row.seconds for row in surplus), sum(row.usd for row in surplus)
+            kept = Costs(old.seconds + seconds, old.usd + usd)
             self.set_meta("dropped_costs", json.dumps(asdict(kept)))
             self._db.executemany("DELETE FROM replicas WHERE id = ?", [(row.id,) for row in surplus])

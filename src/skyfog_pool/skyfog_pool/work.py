@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from skyfog_core.config.pool import ReadinessProbe
 from skyfog_core.trace import NoTrace, Trace
+from skyfog_core.units import S
 from skyfog_pool.lifecycle import State
 from skyfog_pool.policy.view import Replica
 from skyfog_pool.provider.base import Order
 from skyfog_pool.readiness import Readiness
 from skyfog_pool.reconcile import Known
 from skyfog_pool.store import Row, Stamp
+
+TRUST_NS = 15 * S  # after a restart, for probes and tokens of replicas that were READY to be heard
 
 # Effects: what the controller carries out.
 
@@ -59,6 +63,13 @@ class Work:
     gone: bool = False  # its machine is, for certain
     readiness: Readiness | None = None
     seen_state: State | None = None  # as the row has it
+
+    def watch(self, probe: ReadinessProbe, now_ns: int, needs_token: bool) -> None:
+        """Its machine runs, and is probed from now on."""
+        began_ns = now_ns if self.who.started_ns is None else self.who.started_ns
+        self.readiness = Readiness(
+            probe, began_ns, now_ns, state=self.who.state, needs_token=needs_token, grace_ns=TRUST_NS
+        )
 
     @property
     def known(self) -> Known:

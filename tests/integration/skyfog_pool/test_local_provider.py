@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -23,18 +25,18 @@ CALL_LIMIT_S = 3.0
 class LocalConformanceCloud:
     """A Cloud of a LocalCloud in a folder of its own."""
 
-    pool = "detect"
     zones = ("local-1a", "local-2a")
     limit_s = 20.0
     hang_limit_s = CALL_LIMIT_S + 1.0
     lacks: Mapping[Ability, str] = {}
 
-    def __init__(self, folder: Path, *, namespaces: bool) -> None:
-        self.options = LocalOptions(namespaces=namespaces, stop_s=0.5)
-        self.folder = folder
+    def __init__(self, cloud: LocalCloud, options: LocalOptions) -> None:
+        self.options = options
+        self.folder = cloud.folder
+        self.cloud = cloud
         self._providers: list[LocalProvider] = []
-        self.cloud = LocalCloud(folder)
-        self.cloud.start(self.options)
+        self._tests = itertools.count(1)
+        self.fresh()
         self.outage = self.cloud.outage
         self.price = self.cloud.price
         self.preempt = self.cloud.take
@@ -55,12 +57,27 @@ class LocalConformanceCloud:
     def notice(self, instance: str) -> None:
         self.cloud.notice(instance, "interruption", 120.0)
 
+    def fresh(self) -> None:
+        """For the next test: a pool that has had no machine."""
+        self.pool = f"detect-{next(self._tests)}"
+
     def close(self) -> None:
-        self.cloud.end()
         for provider in self._providers:
             provider.close()
-        self.cloud.close()
-        assert children.marked(MACHINE, str(self.folder)) == []
+
+
+@contextmanager
+def running(folder: Path, *, namespaces: bool) -> Iterator[LocalConformanceCloud]:
+    """One cloud for all tests of a class: each leaves no machine behind."""
+    options = LocalOptions(namespaces=namespaces, stop_s=0.5)
+    cloud = LocalCloud(folder)
+    cloud.start(options)
+    try:
+        yield LocalConformanceCloud(cloud, options)
+    finally:
+        cloud.end()
+        cloud.close()
+    assert children.marked(MACHINE, str(folder)) == []
 
 
 def _machine(process: psutil.Process) -> str:
@@ -71,17 +88,27 @@ def _machine(process: psutil.Process) -> str:
 
 
 class TestPlain(ProviderConformance):
+    @pytest.fixture(scope="class")
+    def shared(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalConformanceCloud]:
+        with running(tmp_path_factory.mktemp("plain"), namespaces=False) as cloud:
+            yield cloud
+
     @pytest.fixture
-    def cloud(self, tmp_path: Path) -> Iterator[LocalConformanceCloud]:
-        cloud = LocalConformanceCloud(tmp_path, namespaces=False)
-        yield cloud
-        cloud.close()
+    def cloud(self, shared: LocalConformanceCloud) -> Iterator[LocalConformanceCloud]:
+        shared.fresh()
+        yield shared
+        shared.close()
 
 
 @pytest.mark.skipif(bool(why_not()), reason=f"no namespaces: {why_not()}")
 class TestNamespaces(ProviderConformance):
+    @pytest.fixture(scope="class")
+    def shared(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalConformanceCloud]:
+        with running(tmp_path_factory.mktemp("spaces"), namespaces=True) as cloud:
+            yield cloud
+
     @pytest.fixture
-    def cloud(self, tmp_path: Path) -> Iterator[LocalConformanceCloud]:
-        cloud = LocalConformanceCloud(tmp_path, namespaces=True)
-        yield cloud
-        cloud.close()
+    def cloud(self, shared: LocalConformanceCloud) -> Iterator[LocalConformanceCloud]:
+        shared.fresh()
+        yield shared
+        shared.close()

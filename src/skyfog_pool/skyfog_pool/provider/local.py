@@ -29,7 +29,7 @@ from skyfog_pool.provider.local_cloud import LOCK, LOG, SOCKET
 from skyfog_pool.provider.local_cloud.cloud import Failure
 
 MODULE = "skyfog_pool.provider.local_cloud"
-STATE = "SKYFOG_STATE"  # folder of the state of all pools
+STATE = "SKYFOG_STATE_DIR"  # folder of the state of all pools
 CALL_LIMIT_S = 10.0
 START_LIMIT_S = 30.0
 POLL_S = 0.05

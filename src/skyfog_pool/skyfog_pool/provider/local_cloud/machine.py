@@ -162,8 +162,9 @@ class Machine:
             return
         if grace_s is None:
             grace_s = grace_of(self.order) + GRACE_MARGIN_S
-        with contextlib.suppress(psutil.Error):
-            self._runner().terminate()
+        if not self._terminate():
+            self._kill()  # it has not begun with anything that could be finished
+            return
         self.later(grace_s, self._kill)
 
     def kill(self, why: Ending) -> None:
@@ -190,6 +191,16 @@ class Machine:
             self.ending = why
         self.phase = Phase.STOPPING
         return True
+
+    def _terminate(self) -> bool:
+        """SIGTERM to the runner. Returns whether it listens for that yet: before it starts anything it does."""
+        with contextlib.suppress(psutil.Error, OSError):
+            runner = self._runner()
+            fields = dict(line.split(":", 1) for line in Path(f"/proc/{runner.pid}/status").read_text().splitlines())
+            if int(fields["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1:
+                runner.terminate()
+                return True
+        return False
 
     def _runner(self) -> psutil.Process:
         """Its first process, below `unshare` where it has process identifiers of its own."""
