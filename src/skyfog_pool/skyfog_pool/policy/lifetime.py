@@ -21,6 +21,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from skyfog_pool.policy.market import Zone
+
 HOUR_S = 3_600.0
 
 ALPHA = 0.35  # losses per unit of X before any is seen: between the worst and the best recorded zones (0.2 .. 0.9)
@@ -30,6 +32,10 @@ PRIOR_LOSSES = 2.0  # weight of that guess: as if two losses had been seen
 THETA_S = 900.0  # age below which the rate no longer rises; cloud markets clear in minutes
 FADE_S = 5 * 86_400.0  # time after which what was seen weighs half
 FORGET_S = 6 * HOUR_S  # a slot's age halves for each such time that it is not held: what we do not see may have fallen
+WINDOW_S = 600.0  # a loss is followed by another within that, or it was not followed
+AT_ONCE_S = 30.0  # losses so close together are one
+SAME_ZONE, SAME_REGION, ELSEWHERE = 0.4, 0.15, 0.03  # chance of that before any was seen
+GUESSES = 4.0  # weight of those: as if so many losses had been seen
 MAX_SLOT = 16  # slots from here on are one
 NEW_AGE_S = 1_800.0  # of a zone never used: it is probably in the midst of a span, of which the long ones are most
 
@@ -79,8 +85,8 @@ class Lifetimes:
     def __init__(self) -> None:
         self.slots: list[Slot] = []
 
-    def pass_time(self, seconds: float, held: int) -> None:
-        """`held` machines ran there for so long."""
+    def pass_time(self, seconds: float, held: int, is_open: bool) -> None:
+        """`held` machines ran there for so long; `is_open`: and nothing was refused, so that more could have."""
         fade, forget = 0.5 ** (seconds / FADE_S), 0.5 ** (seconds / FORGET_S)
         self._reach(held)
         for n, slot in enumerate(self.slots):
@@ -88,6 +94,8 @@ class Lifetimes:
             slot.any_age, slot.held_h = slot.any_age * fade, slot.held_h * fade
             if n < held:
                 slot.hold(seconds)
+            elif held and is_open:
+                slot.age_s += seconds
             else:
                 slot.age_s *= forget
 
@@ -95,6 +103,7 @@ class Lifetimes:
         """The n-th machine was taken (n from 1)."""
         self._reach(n)
         self.slots[min(n, MAX_SLOT) - 1].lose()
+        self.refuse(n)
 
     def refuse(self, n: int) -> None:
         """An n-th machine was not to be had: those slots are not up, whatever we believed."""
@@ -125,15 +134,12 @@ class Lifetimes:
 
 @dataclass(slots=True)
 class Contagion:
-    """How often a loss in one zone was followed by one in another within `window_s`."""
+    """How often a loss in a zone was followed within WINDOW_S by another one, there or in another zone."""
 
-    window_s: float = 900.0
-    same_region: float = 0.2  # before any was seen; three losses' weight
-    elsewhere: float = 0.03
     _seen: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # zone, other: losses, followed
 
     def watch(self, zone: str, others: Iterable[str]) -> None:
-        """A loss in `zone`, while machines were held in `others`."""
+        """A loss in `zone`, while machines were held in `others` (the zone itself may be among them)."""
         for other in others:
             self._seen.setdefault((zone, other), [0.0, 0.0])[0] += 1.0
 
@@ -142,9 +148,10 @@ class Contagion:
         seen = self._seen.setdefault((zone, other), [1.0, 0.0])
         seen[1] = min(seen[0], seen[1] + 1.0)
 
-    def chance(self, zone: str, other: str, same_region: bool) -> float:
-        losses, followed = self._seen.get((zone, other), (0.0, 0.0))
-        return (3.0 * (self.same_region if same_region else self.elsewhere) + followed) / (3.0 + losses)
+    def chance(self, zone: Zone, other: Zone) -> float:
+        losses, followed = self._seen.get((zone.name, other.name), (0.0, 0.0))
+        guess = SAME_ZONE if zone == other else SAME_REGION if zone.region == other.region else ELSEWHERE
+        return (GUESSES * guess + followed) / (GUESSES + losses)
 
     def snapshot(self) -> list[list[Any]]:
         return [[zone, other, *seen] for (zone, other), seen in sorted(self._seen.items())]

@@ -21,15 +21,17 @@ from skyfog_core.config.pool import ReplicaPolicyConfig
 from skyfog_core.units import S
 from skyfog_pool.lifecycle import State
 from skyfog_pool.policy.budget import Budget
-from skyfog_pool.policy.lifetime import HOUR_S, Contagion, Lifetimes
+from skyfog_pool.policy.lifetime import AT_ONCE_S, HOUR_S, WINDOW_S, Contagion, Lifetimes
 from skyfog_pool.policy.market import (
     BecameReady,
+    Launched,
     LaunchFailed,
     Lost,
     Market,
     MarketEvent,
     Noticed,
     Priced,
+    Returned,
     Started,
     Zone,
 )
@@ -72,7 +74,8 @@ class ZoneBook:
     held: int = 0  # spot machines that run, and are not told to go
     told: int = 0  # spot machines that run, and are told to go
     placed: int = 0  # spot replicas that count, ordered ones too
-    lost_ns: int | None = None  # the last loss
+    lost_ns: int | None = None  # the first of the last losses that came at once
+    watched: bool = True  # whether what followed on it is being counted
 
     def room(self, market: Market) -> Room:
         return self.spot if market == "spot" else self.on_demand
@@ -115,6 +118,7 @@ class Skyfog:
         self._short = False
         self._seen_ns: int | None = None
         self._spares = (0, 0)  # beyond the target: spot, on demand
+        self._wanted = 0
         self._spares_ns: int | None = None  # when that was judged
 
     # what happens
@@ -124,6 +128,8 @@ class Skyfog:
         book = self.books.get(event.zone)
         if book is None:
             return
+        if not isinstance(event, Priced | BecameReady | Launched | Returned):
+            self._spares_ns = None
         match event:
             case Noticed(kind="interruption"):
                 book.told += 1
@@ -152,7 +158,12 @@ class Skyfog:
         book.lifetimes.lose(max(1, book.held))
         book.held = max(0, book.held - 1)
         book.spot.shut(book.held, now_ns)
-        book.lost_ns = now_ns
+        if book.lost_ns is not None and now_ns - book.lost_ns <= AT_ONCE_S * S:
+            return
+        for other in self.books.values():
+            if other.lost_ns is not None and other.watched and now_ns - other.lost_ns <= WINDOW_S * S:
+                self.contagion.follow(other.zone.name, book.zone.name)
+        book.lost_ns, book.watched = now_ns, False
 
     def _refused(self, book: ZoneBook, market: Market, now_ns: int) -> None:
         if market == "spot":
@@ -178,8 +189,12 @@ class Skyfog:
         if seconds > 0:
             self.budget.pass_time(seconds, self._short)
             for book in self.books.values():
-                book.lifetimes.pass_time(seconds, book.held)
+                book.lifetimes.pass_time(seconds, book.held, book.spot.ceiling is None)
         census = self._count(view)
+        for book in self.books.values():
+            if not book.watched and book.lost_ns is not None and now_ns - book.lost_ns > AT_ONCE_S * S:
+                book.watched = True
+                self.contagion.watch(book.zone.name, [name for name, other in self.books.items() if other.held])
         ready = census.takes_requests
         self._level = view.target if ready >= view.target else min(view.target, self._level)
         self._short = ready < self._level
@@ -234,6 +249,7 @@ class Round:
         self.event_usd = self.second_usd * placement.cold["spot"].value  # of one loss that is not covered
         most = max(self.slots, 1) + self.knobs.most_spares
         self.hazards = {name: placement.books[name].lifetimes.hazards(most) for name in self.open}
+        self._infect()
         ahead_s = self.knobs.ahead_s
         self.ahead = {name: placement.books[name].lifetimes.hazards(most, ahead_s) for name in self.open}
         self.start: list[Start] = []
@@ -247,13 +263,24 @@ class Round:
         me = self.me
         if me._spares_ns is None or self.now_ns - me._spares_ns >= self.knobs.look_again_s * S:
             me._spares, me._spares_ns = self._spares(dict(held)), self.now_ns
-        spot_spares, od_spares = me._spares
-        self._spot(held, spot_spares)
-        self._on_demand(od_spares)
+            me._wanted = self.slots + me._spares[0]
+            if self.census.spot < self.slots and self.census.od_ready and not self._worth_moving(dict(held)):
+                me._wanted = self.census.spot + (me._spares[1] == 0)
+        self._spot(held, me._wanted)
+        self._on_demand(me._spares[1])
         again_ns = self.now_ns + round(self.knobs.look_again_s * S)
         return Plan(tuple(self.start), tuple(self.retire), again_ns)
 
     # risk
+
+    def _infect(self) -> None:
+        """Where a machine was lost just now, others are at risk."""
+        for sick in self.me.books.values():
+            if sick.lost_ns is None or self.now_ns - sick.lost_ns > WINDOW_S * S:
+                continue
+            for name, rates in self.hazards.items():
+                more = self.me.contagion.chance(sick.zone, self.me.books[name].zone) * HOUR_S / WINDOW_S
+                self.hazards[name] = [rates[0], *(rate + more for rate in rates[1:])]
 
     def _risk(self, held: dict[str, int], spare: int, hazards: dict[str, list[float]] | None = None) -> float:
         """Losses an hour that bring the pool below its target, deep ones weighing more."""
@@ -327,11 +354,26 @@ class Round:
                 least, choice = total, (spot, on_demand)
         return choice
 
+    def _worth_moving(self, held: dict[str, int]) -> bool:
+        """Whether on-demand machines that stand in are to be replaced by spot where that is to be had now."""
+        missing = self.slots - sum(held.values())
+        stay = missing * self.od_price + self.event_usd * self._risk(held, 0)
+        move = 0.0
+        names = [name for name in self.open if self.me.books[name].spot.admits(self.me.books[name].placed, self.now_ns)]
+        if not names:
+            return True
+        stay += min(self.open[name] for name in names)
+        for _ in range(missing):
+            best = self._best(held, 0, names)
+            assert best is not None
+            held[best[1]] += 1
+            move += self.open[best[1]]
+        return move + self.event_usd * self._risk(held, 0) < stay
+
     # spot
 
-    def _spot(self, held: dict[str, int], spares: int) -> None:
+    def _spot(self, held: dict[str, int], wanted: int) -> None:
         """Order what is missing, cancel and retire what is too much."""
-        wanted = self.slots + spares
         placed = {name: self.me.books[name].placed for name in self.open}
         total = self.census.spot
         while total < wanted:
