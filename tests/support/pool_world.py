@@ -140,6 +140,14 @@ class World:
         self.foreign.add(f"stray-{replica}")
         self.cloud.make(Order(POOL, replica, 1, f"stray-{replica}", self.cloud.zones[0], "spot"))
 
+    def kill(self) -> None:
+        """The controller, between two of its steps."""
+        self._close()
+
+    def carry_out(self, effects: Sequence[Effect]) -> None:
+        assert self.keeper is not None
+        self._call(self.keeper, effects)
+
     def close(self) -> None:
         self._close()
         self._reader.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from skyfog_bringup.pool_fleet import open_fleet
 from skyfog_pool.daemon import main
 
 if __name__ == "__main__":
-    main()
+    main(open_fleet)

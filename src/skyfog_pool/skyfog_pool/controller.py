@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 WISH_S = 0.2
 TICK_S = 1.0
 MOST_CALLS = 32
+RELINK_NS = 3 * S  # for all tokens to be told anew when the fleet's network is in reach again
 PAUSE_S, MOST_PAUSE_S = 0.5, 60.0  # after a provider call that failed, doubled with jitter
 MakeProvider = Callable[[ServiceSpec, str], Provider]
 
@@ -72,6 +73,8 @@ class Controller:
         self._listed, self._list_now = asyncio.Event(), asyncio.Event()
         self._done, self._wake = asyncio.Event(), asyncio.Event()
         self._mail = Mail()
+        self._fleet: FleetWatch | None = None
+        self._unlinked_ns = self._now()  # when the fleet's network was last out of our reach
         self._failure: BaseException | None = None
 
     # life
@@ -80,7 +83,12 @@ class Controller:
         """Until the pool is down. Raises StoreError, ConfigError; whatever ends it leaves the machines as they are."""
         with contextlib.closing(Store(self.folder.store)) as store:
             self._store = store
-            spec = await self._begin()
+            try:
+                spec = await self._begin()
+            except BaseException:
+                if self._fleet is not None:
+                    self._fleet.close()  # its threads would keep the process from ending
+                raise
             try:
                 self._spawn(self._wishes())
                 self._spawn(self._prices())
@@ -226,7 +234,7 @@ class Controller:
 
     def _hear(self) -> None:
         now_ns = self._now()
-        tokens, replica_loads, robot_loads = self._mail.take()
+        tokens, replica_loads, robot_loads = self._mail.take(hold_losses=not self._sees_fleet(now_ns))
         for who, held in tokens:
             self._do(self.keeper.on_token(who, held, now_ns))
         for who, load in replica_loads.items():
@@ -236,6 +244,12 @@ class Controller:
         total = self._meter.load(now_ns)
         if total is not None:
             self._do(self.keeper.on_load(total, now_ns))
+
+    def _sees_fleet(self, now_ns: int) -> bool:
+        """Whether a token that is gone tells of its replica: not while it is we who are cut off, and shortly after."""
+        if self._fleet is not None and not self._fleet.links():
+            self._unlinked_ns = now_ns
+        return now_ns - self._unlinked_ns >= RELINK_NS
 
     # effects
 

@@ -37,8 +37,14 @@ class Mail:
         with self._lock:
             self._robots[robot] = load
 
-    def take(self) -> tuple[list[tuple[ReplicaKey, bool]], dict[ReplicaKey, ReplicaLoad], dict[str, RobotLoad]]:
+    def take(
+        self, *, hold_losses: bool = False
+    ) -> tuple[list[tuple[ReplicaKey, bool]], dict[ReplicaKey, ReplicaLoad], dict[str, RobotLoad]]:
+        """What came since the last time; with `hold_losses` tokens that went are kept for later."""
         with self._lock:
-            taken = list(self._tokens.items()), self._replicas, self._robots
-            self._tokens, self._replicas, self._robots = {}, {}, {}
+            held: dict[ReplicaKey, bool] = {}
+            if hold_losses:
+                held = {who: live for who, live in self._tokens.items() if not live}
+            taken = [change for change in self._tokens.items() if change[0] not in held], self._replicas, self._robots
+            self._tokens, self._replicas, self._robots = held, {}, {}
         return taken

@@ -13,7 +13,7 @@ from skyfog_pool.policy.market import LaunchFault, Market, Prices
 # Pause after the first failure in a row, and the longest pause. Where capacity is missing the strategies choose another
 # zone by themselves: the pause only keeps them from asking in a tight loop when no zone has any (SkyServe's: 20 s).
 PAUSES_S: dict[LaunchFault, tuple[float, float]] = {
-    "capacity": (20.0, 20.0),
+    "capacity": (20.0, 60.0),
     "error": (5.0, 300.0),
     "quota": (300.0, 3_600.0),
     "rejected": (inf, inf),  # the order itself is wrong: only another spec helps

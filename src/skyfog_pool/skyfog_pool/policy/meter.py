@@ -186,5 +186,5 @@ def _quantile_ms(latency: Counter[int], q: float) -> float | None:
     for bucket, count in sorted(latency.items()):
         left -= count
         if left <= 0:
-            return LEAST_US * GAMMA ** (bucket - 0.5) * US / MS
+            return float(LEAST_US * GAMMA ** (bucket - 0.5) * US / MS)
     return None

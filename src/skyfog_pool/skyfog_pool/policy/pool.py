@@ -325,6 +325,9 @@ class PoolPolicy:
         for start in plan.start:
             actions += self._launch(start.zone, start.market, start.because, view.prices, now_ns)
         actions += self._roll_out(view.prices, now_ns)
+        if not self.holding and sum(who.counts for who in self.replicas.values()) < self.target:
+            shut = [f"{zone} ({market}): {gate.why}" for (zone, market), gate in self.gates.shut(now_ns).items()]
+            self.holding = f"launches failed in {', '.join(shut)}" if shut else "no zone offers a machine"
         held, machines = self._older
         self._older = (min(held, self.ledger.held()), min(machines, len(self.replicas)))
         return actions

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from skyfog_pool.lifecycle import State
 from skyfog_pool.policy.actions import Action, Drain, Launch, Terminate
-from skyfog_pool.policy.market import Notice, Prices
+from skyfog_pool.policy.market import Notice, Priced, Prices
 from skyfog_pool.policy.view import Replica
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def restore(pool: PoolPolicy, state: Mapping[str, Any], now_ns: int, asleep_ns: 
         pool.failing.restore(state["failing"], then_ns)
     if state["placement"]["name"] == type(pool.placement).__name__:
         pool.placement.restore(state["placement"]["state"], then_ns)
+    for zone, price in pool.prices.items():  # what is known already is not told as a change again
+        pool.placement.observe(Priced(zone, price), now_ns)
 
 
 def resume(replicas: Iterable[Replica], now_ns: int) -> list[Action]:
