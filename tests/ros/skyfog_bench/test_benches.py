@@ -17,6 +17,7 @@ import pytest
 from skyfog_bench import faults, fleet, overhead, perception, pick_place, soak, tail, world
 from skyfog_bench.fogros2ft import bench as fogros2ft
 from skyfog_bench.fogros2ft.record import Counts
+from skyfog_bench.pool_live.stage import Size as PoolSize
 from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.run import run
 from skyfog_pool.provider.netem.network import why_not
@@ -48,6 +49,23 @@ def test_overhead_measures_every_case_and_says_where_the_time_goes() -> None:
     assert len(parts) == 15  # five for each shape
     assert [goal["goal"] for goal in report["goals"]] == ["<= 3", "<= 2", "<= 2.5", "<= 1.7"]
     assert all(goal["met"] in {True, False} and len(goal["spread"]) == 2 for goal in report["goals"])
+
+
+def test_a_live_pool_loses_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    size = PoolSize(target=2, hz=5.0, seconds=10.0, notice_s=2.0, restore_s=60.0)
+    report = _run("pool_live", size, tmp_path / "report.json")
+    timeline = [row for row in report["rows"] if "did" in row]
+    assert [row["s"] for row in timeline][:10] == list(range(10))
+    said = "; ".join(row["did"] for row in timeline)
+    assert said.count("controller killed") == said.count("controller started again") == 2
+    assert {row["target"] for row in timeline} == {2}
+    lanes = {row["lane"]: row for row in report["rows"] if "lane" in row}
+    assert (lanes["idempotent"]["calls"], lanes["idempotent"]["failed"]) == (50, 0)
+    counts = {goal["name"]: goal["value"] for goal in report["goals"]}
+    assert counts["calls that one replica ran twice"] == 0
+    assert counts["calls not to be run twice that several ran"] == 0
+    assert counts["machines left after `down`"] == 0
+    assert (tmp_path / "report.svg").is_file()
 
 
 def test_soak_loses_nothing() -> None:

@@ -69,6 +69,17 @@ def test_room_for_no_result_is_refused(service: Any) -> None:
     assert limit in response.status.message
 
 
+def test_the_warm_up_is_one_inference_and_fails_where_that_does(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+    infer = service._network.infer
+    monkeypatch.setattr(service._network, "infer", lambda rgb: ran.append(rgb.shape) or infer(rgb))
+    service.warm_up()
+    assert len(ran) == 1
+    monkeypatch.setattr(service._network, "infer", lambda _rgb: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        service.warm_up()
+
+
 def test_what_cannot_begin_in_time_is_not_executed(service: Any) -> None:
     with budget.until(0):
         response = ask(service, image=raw(photograph()))

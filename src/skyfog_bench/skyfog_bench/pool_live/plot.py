@@ -65,4 +65,6 @@ def _labels(panel: Any, timeline: Sequence[Mapping[str, Any]]) -> None:
         height = top * (0.88 - 0.055 * (place % 8))
         panel.axvline(second, color="black", linewidth=0.5, alpha=0.5)
         short = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-        panel.annotate(short, (second, height), xytext=(2, 0), textcoords="offset points", fontsize="x-small")
+        late = second > timeline[-1]["s"] / 2  # so that it stays inside the panel
+        where = {"xytext": (-2 if late else 2, 0), "ha": "right" if late else "left"}
+        panel.annotate(short, (second, height), textcoords="offset points", fontsize="x-small", **where)

@@ -32,7 +32,7 @@ from skyfog_core.wire.load import ReplicaLoad, RobotLoad
 from skyfog_pool import spec as specs
 from skyfog_pool.folders import STATE_DIR, folder_of
 from skyfog_pool.provider.base import Instance, Phase, ProviderError
-from skyfog_pool.provider.local import STATE, LocalCloud, LocalProvider
+from skyfog_pool.provider.local import LocalCloud, LocalProvider
 from skyfog_pool.report import replica_name
 from skyfog_pool.store import Store
 from skyfog_router.acl import Member
@@ -217,7 +217,7 @@ def living(processes: Processes, size: Size, seed: int) -> Iterator[LivePool]:
     """A LivePool, whose state is found by every process that is started inside."""
     before = dict(os.environ)
     state = str(processes.folder / "state")
-    os.environ.update({STATE: state, STATE_DIR: state})
+    os.environ.update({STATE_DIR: state})
     try:
         pool = LivePool(processes, size, seed)
         try:

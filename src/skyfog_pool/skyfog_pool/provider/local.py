@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +25,7 @@ import msgspec
 from skyfog_core.config.base import parse
 from skyfog_core.config.pool import ServiceSpec
 from skyfog_core.config.pool_local import LocalOptions
+from skyfog_pool import children, report
 from skyfog_pool.policy.market import LaunchFault, NoticeKind, Prices, Zone
 from skyfog_pool.provider.base import Instance, LaunchRefused, Misconfigured, Order, Unavailable
 from skyfog_pool.provider.local_cloud import LOCK, LOG, SOCKET
@@ -38,8 +41,11 @@ SOCKET_CHARS = 107  # <linux/un.h>, less the last
 
 def make(spec: ServiceSpec, pool: str) -> LocalProvider:
     """The provider; starts the cloud where none runs. Raises ConfigError, Misconfigured."""
+    if spec.file_mounts:
+        raise Misconfigured("file_mounts: local ships workdir only; put the files into it")
     options = parse(LocalOptions, spec.provider_options, f"pool {pool}: provider_options")
-    return LocalProvider(default_folder(), options)
+    allowed = [offer.place for offer in spec.resources.offers]
+    return LocalProvider(default_folder(), options, allowed=allowed, workdir=spec.workdir or "")
 
 
 def default_folder() -> Path:
@@ -48,40 +54,77 @@ def default_folder() -> Path:
     return Path(base) / "local"
 
 
+class NoCloud(Unavailable):
+    """No cloud runs: the call was certainly not heard."""
+
+
 class LocalProvider:
     """See provider/base.py."""
 
     name = "local"
 
-    def __init__(self, folder: Path, options: LocalOptions, call_limit_s: float = CALL_LIMIT_S) -> None:
-        """Raises Misconfigured where the cloud cannot be started, or runs already with other options."""
+    def __init__(
+        self,
+        folder: Path,
+        options: LocalOptions,
+        call_limit_s: float = CALL_LIMIT_S,
+        *,
+        allowed: Sequence[tuple[str, str, str]] = (),
+        workdir: str = "",
+    ) -> None:
+        """`allowed`: cloud, region and zone of machines, each empty where any will do. `workdir`: copied to each.
+
+        Raises Misconfigured where the cloud cannot be started, or runs already with other options.
+        """
+        self._allowed = allowed or [("", "", "")]
+        self._workdir = workdir
         self.cloud = LocalCloud(folder, call_limit_s)
-        self.cloud.start(options)
+        self._options = options
+        try:
+            self.cloud.start(options)
+        except Misconfigured:
+            self.cloud.close()
+            raise
 
     def zones(self) -> list[Zone]:
-        return msgspec.json.decode(self.cloud.ask("GET", "/zones"), type=list[Zone])
+        found = msgspec.json.decode(self._ask("GET", "/zones"), type=list[Zone])
+        return [zone for zone in found if self._allows(zone)]
 
     def prices(self) -> Mapping[str, Prices]:
-        return msgspec.json.decode(self.cloud.ask("GET", "/prices"), type=dict[str, Prices])
+        found = msgspec.json.decode(self._ask("GET", "/prices"), type=dict[str, Prices])
+        return {zone.name: found[zone.name] for zone in self.zones()}
 
     def launch(self, order: Order) -> Instance:
-        return msgspec.json.decode(
-            self.cloud.ask("POST", "/machines", content=msgspec.json.encode(order)), type=Instance
-        )
+        if self._workdir:
+            setup = f"cp -a {shlex.quote(self._workdir)}/. . || exit 1\n{order.environment.get(report.SETUP, '')}"
+            order = replace(order, environment={**order.environment, report.SETUP: setup})
+        return msgspec.json.decode(self._ask("POST", "/machines", content=msgspec.json.encode(order)), type=Instance)
 
     def instances(self, pool: str) -> list[Instance]:
-        return msgspec.json.decode(self.cloud.ask("GET", "/machines", params={"pool": pool}), type=list[Instance])
+        return msgspec.json.decode(self._ask("GET", "/machines", params={"pool": pool}), type=list[Instance])
 
     def terminate(self, instance: str) -> None:
-        self.cloud.ask("DELETE", f"/machines/{instance}")
+        self._ask("DELETE", f"/machines/{instance}")
 
     def logs(self, instance: str, lines: int) -> Iterator[str]:
         yield from msgspec.json.decode(
-            self.cloud.ask("GET", f"/machines/{instance}/log", params={"lines": str(lines)}), type=list[str]
+            self._ask("GET", f"/machines/{instance}/log", params={"lines": str(lines)}), type=list[str]
         )
 
     def close(self) -> None:
         self.cloud.close()
+
+    def _allows(self, zone: Zone) -> bool:
+        has = (zone.cloud, zone.region, zone.name)
+        return any(all(want in {"", is_} for want, is_ in zip(place, has, strict=True)) for place in self._allowed)
+
+    def _ask(self, method: str, path: str, **more: Any) -> bytes:
+        """One call, of a new cloud where the old one has died: its machines have died with it."""
+        try:
+            return self.cloud.ask(method, path, **more)
+        except NoCloud:
+            self.cloud.start(self._options)
+            return self.cloud.ask(method, path, **more)
 
 
 class LocalCloud:
@@ -207,7 +250,7 @@ class LocalCloud:
             try:
                 probe.connect(str(self.folder / SOCKET))
             except OSError as error:
-                raise Unavailable(f"local: no cloud runs in {self.folder}: {error.strerror or error}") from None
+                raise NoCloud(f"local: no cloud runs in {self.folder}: {error.strerror or error}") from None
 
     def _do(self, what: str, **fields: Any) -> bytes:
         return self.ask("POST", f"/do/{what}", content=msgspec.json.encode(fields))
@@ -225,7 +268,6 @@ class LocalCloud:
 
     def _spawn(self, options: LocalOptions, limit_s: float) -> None:
         """Returns when it answers, or another was faster. Raises Misconfigured that says why it cannot be."""
-        path = os.pathsep.join(entry for entry in sys.path if entry)
         with self._log.open("ab") as log:
             try:
                 started = subprocess.run(
@@ -233,7 +275,7 @@ class LocalCloud:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=log,
-                    env=os.environ | {"PYTHONPATH": path},
+                    env=os.environ | {"PYTHONPATH": children.import_path()},
                     start_new_session=True,
                     timeout=max(1.0, limit_s),
                     check=False,
