@@ -304,8 +304,9 @@ class Shim:
             state.marked[asked["id"]] = time.time() + asked.get("in_s", 120)
         elif verb == "rebalance":
             state.rebalance.add(asked["id"])
-        elif verb == "forget_tokens":
+        elif verb == "forget_tokens":  # of metadata services, and of launches, as EC2 does after a while
             state.imds_tokens.clear()
+            state.tokens.clear()
         elif verb == "end":
             self._end(asked["id"], asked["code"])
         elif verb == "calls":

@@ -120,6 +120,18 @@ def test_a_token_with_other_parameters_finds_its_machine(
     assert len(looks) == 3
 
 
+def test_the_tag_counts_where_ec2_has_forgotten_the_token(make: Make, aws: Shim, pool: str) -> None:
+    wanted = order(pool)
+    machine = make().launch(wanted)
+    aws.ask("forget_tokens")
+    assert make().launch(wanted).id == machine.id
+    assert len(aws.machines(pool)) == 1
+    make().terminate(machine.id)
+    with pytest.raises(LaunchRefused, match="gone already"):
+        make().launch(wanted)
+    assert aws.machines(pool) == []
+
+
 def test_a_token_whose_machine_never_shows_cannot_be_told(
     make: Make, pool: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
