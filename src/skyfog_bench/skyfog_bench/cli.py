@@ -8,12 +8,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from skyfog_bench.peers import PEERS, python_of
-from skyfog_bench.peers import install as install_peer
-from skyfog_bench.processes import BenchError
 from skyfog_bench.report import show, write
 from skyfog_bench.run import BENCHES, run
-from skyfog_core.errors import SkyfogError
+from skyfog_core.environments import environments, python_of
+from skyfog_core.environments import install as install_peer
+from skyfog_core.errors import ConfigError, SkyfogError
 
 LOG_WIDTH = 140  # of tables, where no terminal says how wide it is
 
@@ -103,17 +102,23 @@ def scale(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     _bench("scale", quick, json, seed)
 
 
+@app.command("pool_live")
+def pool_live(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """A pool of 4 in 3 zones under load while machines are taken, its controller is killed and a zone is cut off."""
+    _bench("pool_live", quick, json, seed)
+
+
 peers_app = typer.Typer(help="Peers that need an environment of their own.", no_args_is_help=True)
 app.add_typer(peers_app, name="peers")
 
 
 @peers_app.command()
-def install(name: Annotated[str, typer.Argument(help=f"one of: {', '.join(PEERS)}")]) -> None:
+def install(name: Annotated[str, typer.Argument(help="as `skyfog bench peers list` has it")]) -> None:
     """Install a peer below .ws/peers/."""
     progress = Console(stderr=True)
     try:
         folder = install_peer(name)
-    except BenchError as error:
+    except ConfigError as error:
         progress.print(f"skyfog bench peers: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(1) from None
     progress.print(f"{name}: {folder}", markup=False, highlight=False)
@@ -122,5 +127,10 @@ def install(name: Annotated[str, typer.Argument(help=f"one of: {', '.join(PEERS)
 @peers_app.command(name="list")
 def list_peers() -> None:
     """The peers, and whether they are installed."""
-    for name in PEERS:
-        Console().print(f"{name}: {'installed' if python_of(name) else 'not installed'}", highlight=False)
+    try:
+        installed = {name: python_of(name) is not None for name in environments()}
+    except ConfigError as error:
+        Console(stderr=True).print(f"skyfog bench peers: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    for name, there in installed.items():
+        Console().print(f"{name}: {'installed' if there else 'not installed'}", highlight=False)

@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 
 from skyfog_bench.measure import quantile
-from skyfog_bench.peers import python_of
 from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.report import Goal, Report
 from skyfog_core import extras
+from skyfog_core.environments import INSTALL_COMMAND, python_of
 from skyfog_core.errors import ConfigError
 from skyfog_core.rng import stream
 from skyfog_planning.options import Options
@@ -110,7 +110,7 @@ def _against(
     if (name, peer) in absent:
         return Goal(title, 1.0, None, why="the peer finds no plan here; its model touches the scene from the start")
     if (name, peer) not in medians:
-        return Goal(title, 1.0, None, why="not installed: skyfog bench peers install mplib")
+        return Goal(title, 1.0, None, why=f"not installed: {INSTALL_COMMAND} mplib")
     return Goal(title, 1.0, medians[name, mine] / medians[name, peer])
 
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from skyfog_bench.peers import PEERS, environment_of, install, python_of
 from skyfog_bench.planning import tail_rows
-from skyfog_bench.processes import BenchError
 
 
 def test_every_choice_of_n_runs_counts_as_n_replicas() -> None:
@@ -23,18 +19,3 @@ def test_more_replicas_are_never_slower() -> None:
     for name in ("p50_s", "p90_s", "p99_s", "max_s"):
         values = [row[name] for row in rows]
         assert values == sorted(values, reverse=True)
-
-
-def test_a_peer_is_installed_when_its_environment_says_so(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SKYFOG_WS", str(tmp_path))
-    assert python_of("mplib") is None
-    folder = environment_of("mplib")
-    folder.mkdir(parents=True)
-    (folder / "installed").touch()
-    assert python_of("mplib") == folder / "bin" / "python"
-
-
-def test_an_unknown_peer_is_answered_with_those_there_are() -> None:
-    with pytest.raises(BenchError, match=r"no peer 'mplip'; did you mean 'mplib'\? \(there are: mplib\)"):
-        install("mplip")
-    assert all("==" in requirement for peer in PEERS.values() for requirement in peer)

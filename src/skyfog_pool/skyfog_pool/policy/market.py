@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Market = Literal["spot", "on_demand"]
+MARKETS: tuple[Market, ...] = get_args(Market)
 NoticeKind = Literal["interruption", "rebalance"]
 # capacity: none to be had now; quota: not more for this account; rejected: the order itself is wrong; error: the
 # provider failed, or did not answer.
@@ -40,8 +41,9 @@ class Notice:
     at_ns: int | None = None  # when the machine goes, steady time; None: not told
 
 
-# What a strategy is told, as it happens. A launch in a zone begins with Launched and ends in Started or LaunchFailed;
-# a machine that has started ends in Lost, or in Returned where we gave it back.
+# What a strategy is told, as it happens. A launch in a zone begins with Launched and ends in Started or LaunchFailed,
+# or in Returned with lived_ns 0 where it was given up before; a machine that has started ends in Lost, or in Returned
+# where we gave it back. A spot machine that was noticed ends in Lost, though we may have given it back just before.
 
 
 @dataclass(frozen=True, slots=True)
