@@ -307,6 +307,9 @@ class Shim:
         elif verb == "forget_tokens":  # of metadata services, and of launches, as EC2 does after a while
             state.imds_tokens.clear()
             state.tokens.clear()
+        elif verb == "address":
+            machine = next(machine for machine in self._machines() if machine.id == asked["id"])
+            machine.nics[0].private_ip_address = asked["address"]
         elif verb == "end":
             self._end(asked["id"], asked["code"])
         elif verb == "calls":
