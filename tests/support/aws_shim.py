@@ -297,6 +297,9 @@ class Shim:
             state.rules.append(Rule(**asked))
         elif verb == "heal":
             state.rules.clear()
+            state.prices.clear()
+            state.marked.clear()
+            state.rebalance.clear()
             state.go_on.set()
         elif verb == "price":
             state.prices[asked["zone"]] = asked["usd"]
