@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +14,12 @@ import pytest
 
 from skyfog_core.config.pool import ServiceSpec
 from skyfog_core.ports import free_tcp_port
-from skyfog_pool.policy.market import LaunchFault
-from skyfog_pool.provider.base import Provider
+from skyfog_pool.policy.market import LaunchFault, Market
+from skyfog_pool.provider.aws import AwsProvider, make
+from skyfog_pool.provider.base import Order, Provider
 from support.processes import Process, wait_until
 
+Make = Callable[..., AwsProvider]  # of a spec's resources or the spec, and provider options
 TESTS = Path(__file__).resolve().parents[1]
 ZONES = ("us-west-2a", "us-west-2b")
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "secret"}
@@ -110,6 +112,10 @@ def tiny_workspace(folder: Path) -> Path:
     return folder
 
 
+def order(pool: str, replica: int = 1, zone: str = "us-west-2a", market: Market = "spot") -> Order:
+    return Order(pool, replica, 1, uuid.uuid4().hex, zone, market, {"SKYFOG_POOL": pool, "SKYFOG_RUN": "true"})
+
+
 class AwsCloud:
     """A Cloud of support/conformance.py. Machines of other tests on the same shim are not counted."""
 
@@ -125,8 +131,6 @@ class AwsCloud:
         self._providers: list[Provider] = []
 
     def provider(self) -> Provider:
-        from skyfog_pool.provider.aws import make
-
         self._providers.append(make(self.spec, self.pool))
         return self._providers[-1]
 

@@ -79,9 +79,7 @@ class Shim:
     """WSGI, around moto's."""
 
     def __init__(self, moto: Any, backends: Any, types: Iterable[str]) -> None:
-        self._moto = moto
-        self._ec2 = backends
-        self._types = set(types)
+        self._moto, self._ec2, self._types = moto, backends, set(types)
         self.state = State()
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
@@ -103,14 +101,11 @@ class Shim:
             self.state.calls[action] += 1
             self.state.last[action] = params
         rule = self._rule(region, service, action, params)
-        if rule is not None and not rule.after:
-            return _send(start, self._obey(rule, service))
-        if service == "s3":
+        if rule is None and service == "s3":
             return self._moto(environ, start)  # type: ignore[no-any-return]
-        answer = self._answer(environ, region, service, action, params)
-        if rule is not None:
-            answer = self._obey(rule, service)
-        return _send(start, answer)
+        if rule is None or rule.after:
+            answer = self._answer(environ, region, service, action, params)
+        return _send(start, answer if rule is None else self._obey(rule, service))
 
     # -- calls of AWS -------------------------------------------------------------------------------------------------
 
@@ -297,6 +292,9 @@ class Shim:
             state.rules.append(Rule(**asked))
         elif verb == "heal":
             state.rules.clear()
+            state.prices.clear()
+            state.marked.clear()
+            state.rebalance.clear()
             state.go_on.set()
         elif verb == "price":
             state.prices[asked["zone"]] = asked["usd"]
@@ -304,8 +302,12 @@ class Shim:
             state.marked[asked["id"]] = time.time() + asked.get("in_s", 120)
         elif verb == "rebalance":
             state.rebalance.add(asked["id"])
-        elif verb == "forget_tokens":
+        elif verb == "forget_tokens":  # of metadata services, and of launches, as EC2 does after a while
             state.imds_tokens.clear()
+            state.tokens.clear()
+        elif verb == "address":
+            machine = next(machine for machine in self._machines() if machine.id == asked["id"])
+            machine.nics[0].private_ip_address = asked["address"]
         elif verb == "end":
             self._end(asked["id"], asked["code"])
         elif verb == "calls":
@@ -348,7 +350,7 @@ class Shim:
 
 
 def _body(environ: dict[str, Any]) -> bytes:
-    """Of a request, any number of times."""
+    """Of a request, as often as wanted."""
     if "shim.body" not in environ:
         environ["shim.body"] = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     body: bytes = environ["shim.body"]
@@ -420,7 +422,7 @@ IMAGES = [
 
 
 def main(port: int) -> None:
-    """Serve until the process is ended."""
+    """Serve until ended."""
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "images.json"
         images.write_text(json.dumps(IMAGES))

@@ -93,12 +93,9 @@ class AwsProvider:
     def prices(self) -> Mapping[str, Prices]:
         places = self._where()
         self._ask_spot_prices(places)
-        told_prices = {}
-        for name, place in places.items():
-            spot = [self._spot.get((name, machine.name), math.inf) for machine in place.types] if place.spot else []
-            on_demand = min(self._on_demand.of(place.region, machine.name) for machine in place.types)
-            told_prices[name] = Prices(min(spot, default=math.inf), on_demand)
-        return told_prices
+        regions = {place.region for place in places.values()}
+        by_region = self._aws.each(regions, lambda region: self._prices_in(region, places))
+        return {zone: prices for inside in by_region.values() for zone, prices in inside.items()}
 
     def launch(self, order: Order) -> Instance:
         places = self._where()
@@ -282,6 +279,16 @@ class AwsProvider:
             asked = self._aws.each(types, lambda region: spot_prices(self._aws, region, sorted(types[region])))
             for prices in asked.values():
                 self._spot.update(prices)
+
+    def _prices_in(self, region: str, places: dict[str, Place]) -> dict[str, Prices]:
+        """Of a region's zones, each the cheapest of the types that may be launched there."""
+        prices = {}
+        for zone, place in places.items():
+            if place.region == region:
+                spot = [self._spot.get((zone, machine.name), math.inf) for machine in place.types]
+                on_demand = min(self._on_demand.of(region, machine.name) for machine in place.types)
+                prices[zone] = Prices(min(spot) if place.spot else math.inf, on_demand)
+        return prices
 
     def _price(self, region: str, zone: str, kind: str, market: Market) -> float:
         """USD an hour, as last heard; 0 where it is not known, which no launch or listing fails for."""

@@ -262,11 +262,9 @@ class Launcher:
                 if code_of(error) != "InvalidGroup.Duplicate":
                     raise
                 group = _only_group(ec2, name, place.vpc)
-            vpcs = ec2.describe_vpcs(VpcIds=[place.vpc])["Vpcs"]
-            inside = [vpc["CidrBlock"] for vpc in vpcs]
-            for low, high in [(self._options.runner_port,) * 2, *read_ports(self._spec)]:
-                for source in [*inside, *self._options.allow_from]:
-                    _allow(ec2, group, low, high, source)
+            inside = [vpc["CidrBlock"] for vpc in ec2.describe_vpcs(VpcIds=[place.vpc])["Vpcs"]]
+            ports = [(self._options.runner_port,) * 2, *read_ports(self._spec)]
+            _let_in(ec2, group, {(*port, source) for port in ports for source in (*inside, *self._options.allow_from)})
         return group
 
     # -- the bundle ---------------------------------------------------------------------------------------------------
@@ -354,15 +352,34 @@ def _only_group(ec2: Any, name: str, vpc: str) -> str:
     return found
 
 
-def _allow(ec2: Any, group: str, low: int, high: int, source: str) -> None:
+Rule = tuple[int, int, str]  # lowest and highest port, and the addresses that reach them
+
+
+def _let_in(ec2: Any, group: str, wanted: set[Rule]) -> None:
+    """Make the group's rules for these ports just these; rules for other ports are somebody else's."""
+    found = ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"][0]["IpPermissions"]
+    there = {
+        (rule["FromPort"], rule["ToPort"], source.get("CidrIp") or source["CidrIpv6"])
+        for rule in found
+        if rule["IpProtocol"] == "tcp"
+        for source in (*rule.get("IpRanges", []), *rule.get("Ipv6Ranges", []))
+    }
+    ports = {rule[:2] for rule in wanted}
+    for rule in sorted(rule for rule in there - wanted if rule[:2] in ports):
+        ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=[_permission(rule)])
+    for rule in sorted(wanted - there):
+        try:
+            ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[_permission(rule)])
+        except ec2.exceptions.ClientError as error:
+            if code_of(error) != "InvalidPermission.Duplicate":  # another launcher came first
+                raise
+
+
+def _permission(rule: Rule) -> dict[str, Any]:
+    low, high, source = rule
     wide = ipaddress.ip_network(source).version == 6
     ranges = {"Ipv6Ranges": [{"CidrIpv6": source}]} if wide else {"IpRanges": [{"CidrIp": source}]}
-    rule = {"IpProtocol": "tcp", "FromPort": low, "ToPort": high, **ranges}
-    try:
-        ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
-    except ec2.exceptions.ClientError as error:
-        if code_of(error) != "InvalidPermission.Duplicate":
-            raise
+    return {"IpProtocol": "tcp", "FromPort": low, "ToPort": high, **ranges}
 
 
 def default_image(architecture: str, accelerated: bool) -> tuple[str, str]:

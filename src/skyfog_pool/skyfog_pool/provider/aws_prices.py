@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from datetime import UTC, datetime
 from typing import Any
 
@@ -71,16 +70,14 @@ class OnDemandPrices:
         self._aws = aws
         self._given = options.on_demand_prices
         self._known: dict[tuple[str, str], float] = {}
-        self._lock = threading.Lock()
 
     def of(self, region: str, name: str) -> float:
         """Raises Misconfigured where nobody knows the price."""
         if name in self._given:
             return self._given[name]
-        with self._lock:
-            if (region, name) not in self._known:
-                self._known[region, name] = self._look_up(region, name)
-            return self._known[region, name]
+        if (region, name) not in self._known:
+            self._known[region, name] = self._look_up(region, name)  # two that ask at once are told the same
+        return self._known[region, name]
 
     def _look_up(self, region: str, name: str) -> float:
         why = "AWS's price list has none"
