@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import sky
+from sky.client import sdk
 from sky.utils import registry, resources_utils
 
 from skyfog_pool.provider.lines import plain, serve
@@ -74,7 +75,7 @@ class Clusters:
     def _endpoint(self, name: str, port: int) -> str:
         if name not in self._endpoints:
             with contextlib.suppress(ValueError, RuntimeError):  # not exposed yet
-                found = sky.get(sky.endpoints(name, port))
+                found = sky.get(sdk.endpoints(name, port))
                 self._endpoints[name] = next((address for key, address in found.items() if int(key) == port), "")
         return self._endpoints.get(name, "")
 
@@ -87,7 +88,7 @@ class Clusters:
             failed, request = self._failed.pop(name, ""), self._requests.get(name)
         try:
             if request is not None:
-                sky.get(sky.api_cancel(request, silent=True))
+                sky.get(sdk.api_cancel(request, silent=True))
             asked = sky.down(name)
         except BaseException:
             with self._lock:
@@ -164,7 +165,7 @@ def _fitting(wanted: Record, enabled: list[str]) -> Iterator[Any]:
 
 def enabled() -> list[str]:
     """Clouds that SkyPilot has credentials for. Starts its API server where that does not run."""
-    return [str(cloud).lower() for cloud in sky.get(sky.enabled_clouds())]
+    return [str(cloud).lower() for cloud in sky.get(sdk.enabled_clouds())]
 
 
 def logs(name: str, lines: int) -> list[str]:
