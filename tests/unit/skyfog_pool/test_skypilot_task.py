@@ -131,7 +131,12 @@ def test_a_task_ships_the_workspace_and_runs_the_runner_once() -> None:
         "skyfog-version": "2",
         "skyfog-token": "0a1b",
     }
-    assert task["envs"] == {**ORDER.environment, report.RUNNER_LISTEN: "0.0.0.0:7700", report.NOTICE_SOURCE: "gcp"}
+    assert task["envs"] == {
+        **ORDER.environment,
+        report.RUNNER_LISTEN: "0.0.0.0:7700",
+        report.SERVICE_PORT: "8080",
+        report.NOTICE_SOURCE: "gcp",
+    }
     assert "file_mounts" not in task
 
 
@@ -148,6 +153,7 @@ def test_an_image_brings_the_workspace_and_a_folder_of_the_user_is_shipped_besid
 def test_a_cloud_that_gives_no_notice_has_no_source_of_them() -> None:
     task = task_of(spec_of(), ORDER, OFFER | {"cloud": "lambda"}, 7_700, "/srv/skyfog")
     assert task["envs"][report.NOTICE_SOURCE] == "none"
+    assert task["envs"][report.SERVICE_PORT] == "7701"
 
 
 @pytest.mark.parametrize(

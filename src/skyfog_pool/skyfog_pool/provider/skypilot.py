@@ -56,9 +56,9 @@ class SkyPilotOptions(Strict):
         str, Field(description="Skyfog's workspace: shipped, or its path in the docker image; empty: this one")
     ] = ""
     call_limit_s: Annotated[float, Field(gt=0, le=3_600, description="of a call to SkyPilot, launches apart")] = 60.0
-    launch_limit_s: Annotated[float, Field(gt=0, le=86_400, description="of a launch, set-up included")] = 1_800.0
+    launch_limit_s: Annotated[float, Field(gt=0, le=86_400, description="of a launch, set-up included")] = 1_700.0
     start_limit_s: Annotated[float, Field(gt=0, le=3_600, description="of the first call; starts the API server")] = (
-        180.0
+        110.0
     )
     prices_every_s: Annotated[float, Field(gt=0, le=86_400, description="before the catalogue is read again")] = 300.0
 

@@ -124,6 +124,13 @@ def _market(record: Record) -> Market:
     return "spot" if record["spot"] else "on_demand"
 
 
+def service_port(spec: ServiceSpec, otherwise: int) -> str:
+    """Where the replica answers its probes: the port that a SkyServe file says, else one of ours."""
+    own = spec.resources.ports
+    said = spec.service.ports or (own[0] if isinstance(own, list) and own else own)
+    return str(said) if str(said).isdecimal() else str(otherwise)
+
+
 NOTICE_SOURCES = {"aws": "aws", "gcp": "gcp", "azure": "azure"}  # by cloud; others tell nothing beforehand
 IMAGE = "docker:"
 WORKDIR = "~/skyfog_workdir"
@@ -148,6 +155,7 @@ def task_of(spec: ServiceSpec, order: Order, offer: Record, runner_port: int, wo
     resources.pop("job_recovery", None)
     environment = {
         report.RUNNER_LISTEN: f"0.0.0.0:{runner_port}",
+        report.SERVICE_PORT: service_port(spec, runner_port + 1),
         report.NOTICE_SOURCE: NOTICE_SOURCES.get(offer["cloud"], "none"),
         **order.environment,
     }
