@@ -16,9 +16,10 @@ from skyfog_core.ports import free_tcp_port
 from skyfog_pool import report
 from skyfog_pool.policy.market import Prices
 from skyfog_pool.provider.base import Misconfigured, Order
+from skyfog_pool.provider.names import machine_name
 from skyfog_pool.provider.program import Program, ProgramError
 from skyfog_pool.provider.skypilot import WORKER, SkyPilotOptions, SkyPilotProvider
-from skyfog_pool.provider.skypilot_task import Catalogue, cluster_name, launch_error, task_of, wanted_resources
+from skyfog_pool.provider.skypilot_task import Catalogue, launch_error, task_of, wanted_resources
 from support.fake_sky_cloud import PRICES, sky_spec
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -110,7 +111,7 @@ def test_zones_prices_and_a_task_are_understood_by_skypilot(home: Path, program:
     environment = {report.COMMAND: 'echo "it\'s $HOME"', "GREETING": "ü"}
     order = Order("detect", 3, 1, "0a1b2c", "us-central1-b", "spot", environment)
     task = task_of(spec, order, catalogue.offer(order.zone, order.market), 7_700, str(ROOT))
-    chosen = dry_run(home, cluster_name(order), task)
+    chosen = dry_run(home, machine_name(order), task)
     assert (chosen["zone"], chosen["spot"], chosen["instance_type"]) == ("us-central1-b", True, "n2-standard-4")
     assert chosen["ports"] == ["7700", "8080"]
     assert chosen["labels"]["skyfog-token"] == "0a1b2c"

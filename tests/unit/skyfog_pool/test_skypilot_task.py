@@ -13,12 +13,8 @@ from skyfog_pool.provider.base import LaunchRefused, Misconfigured, Order, Unava
 from skyfog_pool.provider.program import ProgramError
 from skyfog_pool.provider.skypilot_task import (
     Catalogue,
-    Tags,
     call_error,
-    cluster_name,
-    cluster_prefix,
     launch_error,
-    tags_of,
     task_of,
     wanted_resources,
 )
@@ -40,26 +36,6 @@ def spec_of(**more: Any) -> ServiceSpec:
 
 def failed(kind: str, message: str = "no", *causes: str) -> ProgramError:
     return ProgramError({"kinds": [kind, "Exception", "BaseException"], "message": message, "causes": list(causes)})
-
-
-def test_a_name_says_whose_the_cluster_is() -> None:
-    name = cluster_name(ORDER)
-    assert name == "skyfog-detect-r3-v2-0a1b"
-    assert tags_of(name) == Tags("detect", 3, 2, "0a1b")
-    assert name.startswith(cluster_prefix("detect"))
-
-
-def test_a_pool_whose_name_looks_like_another_replica_is_kept_apart() -> None:
-    name = "skyfog-detect-r1-v1-a-r2-v3-beef"
-    assert tags_of(name) == Tags("detect-r1-v1-a", 2, 3, "beef")
-    assert tags_of("my-cluster") is None
-    assert tags_of("skyfog-detect") is None
-
-
-def test_a_token_that_no_name_may_hold_is_refused() -> None:
-    bad = Order("detect", 3, 2, "0a/b", "us-central1-a", "spot")
-    with pytest.raises(LaunchRefused, match="0a/b"):
-        cluster_name(bad)
 
 
 def test_alternatives_are_asked_for_without_their_market() -> None:

@@ -30,16 +30,14 @@ from skyfog_pool.provider.base import (
     Phase,
     Unavailable,
 )
+from skyfog_pool.provider.names import machine_name, name_prefix, pool_of, tags_of
 from skyfog_pool.provider.program import Program, ProgramError
 from skyfog_pool.provider.skypilot_task import (
     IMAGE,
     Catalogue,
     Record,
     call_error,
-    cluster_name,
-    cluster_prefix,
     launch_error,
-    tags_of,
     task_of,
     wanted_resources,
 )
@@ -100,7 +98,7 @@ class SkyPilotProvider:
         return self._read(self._options.prices_every_s).prices()
 
     def launch(self, order: Order) -> Instance:
-        name = cluster_name(order)
+        name = machine_name(order)
         catalogue = self._read()
         offer = catalogue.offer(order.zone, order.market)
         with self._lock:
@@ -122,8 +120,8 @@ class SkyPilotProvider:
 
     def instances(self, pool: str) -> list[Instance]:
         catalogue = self._read()
-        records = self._ask("clusters", prefix=cluster_prefix(pool), port=self._options.runner_port)
-        found = [self._remember(catalogue, each) for each in records if _pool_of(each["name"]) == pool]
+        records = self._ask("clusters", prefix=name_prefix(pool), port=self._options.runner_port)
+        found = [self._remember(catalogue, each) for each in records if pool_of(each["name"]) == pool]
         alive = {instance.id for instance in found}
         with self._lock:
             for name, seen in self._known.items():
@@ -222,11 +220,6 @@ class SkyPilotProvider:
         else:
             ending = Ending.FAILED
         return dataclasses.replace(seen, phase=Phase.GONE, ending=ending)
-
-
-def _pool_of(name: str) -> str | None:
-    tags = tags_of(name)
-    return None if tags is None else tags.pool
 
 
 def _was_up(before: Instance | None) -> bool:

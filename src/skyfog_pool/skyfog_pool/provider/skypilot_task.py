@@ -16,41 +16,6 @@ from skyfog_pool.provider.program import ProgramError
 
 Record = Mapping[str, Any]
 
-# A cluster's name carries all that tags would: SkyPilot keeps it apart from what the cloud makes of it, and the same
-# name is the same cluster.
-_NAME = re.compile(r"skyfog-(?P<pool>.+)-r(?P<replica>\d+)-v(?P<version>\d+)-(?P<token>[A-Za-z0-9]+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Tags:
-    """What a cluster's name says."""
-
-    pool: str
-    replica: int
-    version: int
-    token: str
-
-
-def cluster_name(order: Order) -> str:
-    """The name of an order's cluster. Raises LaunchRefused for a token that no name may hold."""
-    name = f"{cluster_prefix(order.pool)}{order.replica}-v{order.version}-{order.token}"
-    if tags_of(name) != Tags(order.pool, order.replica, order.version, order.token):
-        raise LaunchRefused("rejected", f"skypilot: token {order.token!r} is not of letters and digits")
-    return name
-
-
-def cluster_prefix(pool: str) -> str:
-    """How the names of a pool's clusters begin; those of another pool may, too: tags_of() tells."""
-    return f"skyfog-{pool}-r"
-
-
-def tags_of(name: str) -> Tags | None:
-    """None for a cluster that is not of a pool."""
-    found = _NAME.fullmatch(name)
-    if found is None:
-        return None
-    return Tags(found["pool"], int(found["replica"]), int(found["version"]), found["token"])
-
 
 def wanted_resources(resources: Resources) -> list[dict[str, Any]]:
     """The spec's alternatives as SkyPilot reads them, without the market: both are asked for."""
