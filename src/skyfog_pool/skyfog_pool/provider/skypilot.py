@@ -7,7 +7,6 @@ replicas, not as managed jobs: SkyPilot must not recover by itself what the pool
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import threading
@@ -32,6 +31,7 @@ from skyfog_pool.provider.base import (
 )
 from skyfog_pool.provider.names import machine_name, name_prefix, pool_of, tags_of
 from skyfog_pool.provider.program import Program, ProgramError
+from skyfog_pool.provider.seen import Seen
 from skyfog_pool.provider.skypilot_task import (
     IMAGE,
     Catalogue,
@@ -43,7 +43,6 @@ from skyfog_pool.provider.skypilot_task import (
 )
 
 WORKER = "skyfog_pool.provider.skypilot_worker"
-MOST_ENDED = 1_000  # of the clusters that are gone, these are told of
 
 
 class SkyPilotOptions(Strict):
@@ -87,9 +86,8 @@ class SkyPilotProvider:
         self._lock = threading.Lock()
         self._catalogue: Catalogue | None = None
         self._read_at = -math.inf
-        self._known: dict[str, Instance] = {}  # as last seen, also when gone
+        self._seen = Seen()
         self._ordered: dict[str, Order] = {}  # until SkyPilot says where the machine is
-        self._returned: dict[str, None] = {}  # in the order in which they were
 
     def zones(self) -> list[Zone]:
         return list(self._read(self._options.prices_every_s).zones)
@@ -101,9 +99,9 @@ class SkyPilotProvider:
         name = machine_name(order)
         catalogue = self._read()
         offer = catalogue.offer(order.zone, order.market)
+        if self._seen.is_returned(name):
+            raise LaunchRefused("rejected", f"skypilot: {name} was given back already")
         with self._lock:
-            if name in self._returned:
-                raise LaunchRefused("rejected", f"skypilot: {name} was given back already")
             self._ordered[name] = order
         options = self._options
         task = task_of(self._spec, order, offer, options.runner_port, options.workspace)
@@ -119,29 +117,19 @@ class SkyPilotProvider:
         return self._remember(catalogue, record)
 
     def instances(self, pool: str) -> list[Instance]:
-        catalogue = self._read()
+        catalogue, asked = self._read(), self._seen.now()
         records = self._ask("clusters", prefix=name_prefix(pool), port=self._options.runner_port)
         found = [self._remember(catalogue, each) for each in records if pool_of(each["name"]) == pool]
-        alive = {instance.id for instance in found}
-        with self._lock:
-            for name, seen in self._known.items():
-                if seen.pool == pool and name not in alive:
-                    self._known[name] = self._ended(seen)
-            ended = [name for name, seen in self._known.items() if seen.phase is Phase.GONE]
-            for name in ended[: max(0, len(ended) - MOST_ENDED)]:
-                del self._known[name]
-            gone = [seen for seen in self._known.values() if seen.pool == pool and seen.id not in alive]
+        gone = self._seen.gone(pool, found, asked, _vanished)
         for instance in found:
             if instance.phase is Phase.GONE:
                 self.terminate(instance.id)  # preempted and stopped, its disk still costs
         return found + gone
 
     def terminate(self, instance: str) -> None:
+        self._seen.give_back(instance)
         with self._lock:
-            self._returned[instance] = None
             self._ordered.pop(instance, None)
-            while len(self._returned) > MOST_ENDED:
-                del self._returned[next(iter(self._returned))]
         self._ask("down", name=instance)
 
     def logs(self, instance: str, lines: int) -> Iterator[str]:
@@ -188,12 +176,12 @@ class SkyPilotProvider:
         name = record["name"]
         tags = tags_of(name)
         assert tags is not None, name
+        before, returned = self._seen.last(name), self._seen.is_returned(name)
+        told = "zone" in record  # not before it has chosen a machine
         with self._lock:
-            before, order = self._known.get(name), self._ordered.get(name)
-            told = "zone" in record  # not before it has chosen a machine
-            if told:
-                self._ordered.pop(name, None)
-            instance = Instance(
+            order = self._ordered.pop(name, None) if told else self._ordered.get(name)
+        return self._seen.keep(
+            Instance(
                 name,
                 tags.pool,
                 tags.replica,
@@ -201,25 +189,18 @@ class SkyPilotProvider:
                 tags.token,
                 catalogue.name_of(record) if told else order.zone if order else "",
                 ("spot" if record["spot"] else "on_demand") if told else order.market if order else "on_demand",
-                _phase(record, before, returned=name in self._returned),
-                _ending(record, before, returned=name in self._returned),
+                _phase(record, before, returned=returned),
+                _ending(record, before, returned=returned),
                 f"http://{record['endpoint']}" if record.get("endpoint") else before.endpoint if before else "",
                 float(record["launched_at"] or 0),
                 float(record.get("price", 0.0)),
             )
-            self._known[name] = instance
-        return instance
+        )
 
-    def _ended(self, seen: Instance) -> Instance:
-        if seen.phase is Phase.GONE:
-            return seen
-        if seen.id in self._returned:
-            ending = Ending.RETURNED
-        elif seen.phase is Phase.RUNNING and seen.market == "spot":
-            ending = Ending.PREEMPTED  # as SkyServe judges: a spot cluster that is no more
-        else:
-            ending = Ending.FAILED
-        return dataclasses.replace(seen, phase=Phase.GONE, ending=ending)
+
+def _vanished(last: Instance) -> Ending:
+    """As SkyServe judges: a spot cluster that ran and is no more was preempted."""
+    return Ending.PREEMPTED if last.phase is Phase.RUNNING and last.market == "spot" else Ending.FAILED
 
 
 def _was_up(before: Instance | None) -> bool:
