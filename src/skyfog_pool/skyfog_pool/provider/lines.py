@@ -23,8 +23,8 @@ Handler = Callable[..., object]
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
-def serve(handlers: Mapping[str, Handler]) -> None:
-    """Answer until the near end closes stdin or dies; does not return."""
+def serve(handlers: Mapping[str, Handler], prepare: Callable[[], object] = lambda: None) -> None:
+    """Answer until the near end closes stdin or dies; does not return. `prepare` comes first, and may print."""
     answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no answer
     sys.stdout = sys.stderr
@@ -43,6 +43,12 @@ def serve(handlers: Mapping[str, Handler]) -> None:
             answer = {"id": request["id"], "error": describe(error)}
         say(answer)
 
+    try:
+        prepare()
+    except Exception as error:  # noqa: BLE001  # as last words
+        sys.stderr.write(plain(error) + "\n")
+        sys.stderr.flush()
+        os._exit(1)
     say({"ready": True})
     for line in sys.stdin:
         threading.Thread(target=work, args=(json.loads(line),), daemon=True).start()

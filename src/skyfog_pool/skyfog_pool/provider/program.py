@@ -14,7 +14,7 @@ import queue
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -145,14 +145,21 @@ class _Process:
 class Program:
     """The near end. Several threads may ask at once."""
 
-    def __init__(self, name: str, python: Path, module: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        python: Path,
+        module: str,
+        environment: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
         """`name` stands in errors; `environment` is added to ours."""
         self.name = name
         inherited = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
         found_in = str(Path(skyfog_pool.__file__).parents[1])
         self._environment = {**inherited, "PYTHONPATH": found_in, **(environment or {})}
         # -P: not the folder it is started in, where a file may be called as the library is.
-        self._command = [str(python), "-P", "-m", module]
+        self._command = [str(python), "-P", "-m", module, *arguments]
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._process: _Process | None = None
