@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import queue
+import signal
 import subprocess
 import threading
 from collections import deque
@@ -98,14 +99,18 @@ class _Process:
         try:
             self._popen.wait(END_LIMIT_S)
         except subprocess.TimeoutExpired:
-            self._popen.kill()
+            self._kill()
             self._popen.wait()
         for thread in self._threads:
             thread.join(END_LIMIT_S)
 
     def kill(self) -> None:
-        self._popen.kill()
+        self._kill()
         self.ended.wait(END_LIMIT_S)
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, signal.SIGKILL)  # what daemons it started have left the group
 
     def last_words(self) -> str:
         return "its process ended: " + (" | ".join(self._tail) or "it printed nothing")

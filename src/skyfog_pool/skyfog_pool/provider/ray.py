@@ -121,7 +121,7 @@ class RayProvider:
                 command=options.command,
                 environment=dict(order.environment),
                 record={"zone": order.zone, "market": order.market},
-                limit_s=options.place_limit_s,
+                place_limit_s=options.place_limit_s,
             )
         except ProgramError as error:
             raise self._launch_error(error, order) from None

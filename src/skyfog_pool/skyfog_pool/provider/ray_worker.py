@@ -112,9 +112,9 @@ class Machines:
         command: list[str],
         environment: dict[str, str],
         record: Record,
-        limit_s: float,
+        place_limit_s: float,
     ) -> Record:
-        """Where the machine is. Raises GetTimeoutError where no node has room within `limit_s`."""
+        """Where the machine is. Raises GetTimeoutError where no node has room within `place_limit_s`."""
         actor = (
             ray.remote(Machine)
             .options(
@@ -130,7 +130,7 @@ class Machines:
             .remote(command, environment, record)
         )
         try:
-            found: Record = ray.get(actor.where.remote(), timeout=limit_s)
+            found: Record = ray.get(actor.where.remote(), timeout=place_limit_s)
         except (GetTimeoutError, RayActorError):
             ray.kill(actor)
             raise
