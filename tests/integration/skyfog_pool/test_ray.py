@@ -106,6 +106,7 @@ class RayCloud:
         "rejected": "Ray refuses no order",
         "lost": "Ray's answers come over its own connections",
         "notice": "Ray tells of none",
+        "hang": "the same as an outage: a frozen head",
         "price": "prices are the options'",
     }
 
