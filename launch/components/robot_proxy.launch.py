@@ -21,6 +21,7 @@ def generate_launch_description() -> LaunchDescription:
             "zenoh.tls.ca",
             "zenoh.tls.certificate",
             "zenoh.tls.key",
+            "load_report_ms",
             "metrics_listen",
             "trace",
         ),

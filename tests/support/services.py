@@ -52,6 +52,28 @@ def gated_echo(_node: Any) -> Any:
     return callback
 
 
+class WarmingEcho:
+    """Echo that is warm once the node's `gate` exists; what the file says, it raises."""
+
+    def __init__(self, node: Any) -> None:
+        self._gate = Path(node.get_parameter("gate").value)
+
+    def __call__(self, request: Any, response: Any) -> Any:
+        response.data = request.data
+        return response
+
+    def warm_up(self) -> None:
+        log.info("warming")
+        tick = threading.Event()
+        while not self._gate.exists():
+            tick.wait(0.01)
+        if wrong := self._gate.read_text():
+            raise RuntimeError(wrong)
+
+
+warming_echo = WarmingEcho
+
+
 def without_room(_node: Any) -> Any:
     """Refuse what has a budget, as a service does whose own queue is full."""
 

@@ -102,6 +102,12 @@ def scale(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     _bench("scale", quick, json, seed)
 
 
+@app.command("pool_live")
+def pool_live(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """A pool of 4 in 3 zones under load while machines are taken, its controller is killed and a zone is cut off."""
+    _bench("pool_live", quick, json, seed)
+
+
 peers_app = typer.Typer(help="Peers that need an environment of their own.", no_args_is_help=True)
 app.add_typer(peers_app, name="peers")
 

@@ -10,18 +10,19 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from skyfog_bench.draws import ServiceTimes
 from skyfog_bench.fleet import free_endpoint
 from skyfog_bench.measure import quantile
-from skyfog_bench.netem import CUT, Impairment, Network, why_not
 from skyfog_bench.pace import Call
 from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.report import Goal, Report
 from skyfog_bench.stage import Calls, Stage
 from skyfog_core.units import MS
+from skyfog_pool.provider.netem.network import CUT, Impairment, Network, NetworkError, why_not
 
 ZONES = "abc"
 POLICIES = ("broadcast", "hedged", "slo")
@@ -100,14 +101,15 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None])
     report = Report("faults", seed)
     why = why_not()
     network = None
-    if not why:
-        try:
-            network = Network(processes, ["robot", *ZONES], seed)
-        except BenchError as error:
-            why = str(error).splitlines()[0]
-    say(f"starting three robots with {', '.join(POLICIES)}, and three replicas …")
-    stage = _stage(processes, seed, network=network)
-    try:
+    with ExitStack() as ends:
+        if not why:
+            try:
+                network = ends.enter_context(Network(["robot", *ZONES], seed))
+            except NetworkError as error:
+                why = str(error)
+        say(f"starting three robots with {', '.join(POLICIES)}, and three replicas …")
+        stage = _stage(processes, seed, network=network)
+        ends.callback(stage.end)
         for fault in FAULTS:
             if fault.name not in size.faults:
                 continue
@@ -116,8 +118,6 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None])
                 continue
             say(f"{fault.name} …")
             report.rows += rows_of(fault, *_judged(stage, fault, size))
-    finally:
-        stage.end()
     twice = stage.twice()
     if RESTART.name in size.faults:
         say(f"{RESTART.name} …")
@@ -145,7 +145,7 @@ def _judged(stage: Stage, fault: Fault, size: Size) -> tuple[Calls, dict[str, st
         began_ns = time.monotonic_ns()
         try:
             fault.begin(stage)
-        except BenchError as error:
+        except (BenchError, NetworkError) as error:
             note = f"not run: {str(error).splitlines()[0]}"
         time.sleep(lasts_s)
         if fault.name.startswith("leaks") and not note and stage.replicas["a"].process.status != -signal.SIGKILL:

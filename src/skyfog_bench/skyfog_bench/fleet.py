@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from skyfog_bench.netem import Network
 from skyfog_bench.processes import BenchError, Process, Processes
 from skyfog_core.ports import claim_domain, free_tcp_port
+from skyfog_pool.provider.netem.network import Network
 
 ROBOT = "skyfog_router.nodes.robot_proxy"
 REPLICA = "skyfog_router.nodes.replica_proxy"
@@ -78,10 +78,13 @@ class Fleet:
         """The robot's program: nodes/client.py."""
         return self._processes.start("client", CLIENT, domain=self.robot_domain, inside=self._inside(ROBOT_ZONE))
 
-    def lane(self, lane: str, service: str, routing: dict[str, Any], program: Sequence[str] = (ROBOT,)) -> Process:
+    def lane(
+        self, lane: str, service: str, routing: dict[str, Any], program: Sequence[str] = (ROBOT,), **more: Any
+    ) -> Process:
         """A robot proxy of its own for `service`, which clients see as `lane`: all lanes ask the same replicas.
 
         To be made before the replicas. `program`: the module and first words of another proxy with the same parameters.
+        `more`: further keys of RobotProxyConfig.
         """
         if self._lanes and not self._router:
             self._endpoints.append(self._new_endpoint())
@@ -91,6 +94,7 @@ class Fleet:
             "robot": lane,
             "services": {service: {"type": ECHO, **routing}},
             "zenoh": self._robot_zenoh(),
+            **more,
         }
         words = (*program, "--ros-args", "-r", f"{service}:={lane}")
         return self._start(f"{self._name}_{lane}", words, {"robot_proxy": values}, self.robot_domain, ROBOT_ZONE)

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import queue
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,13 +23,11 @@ from typing import Any
 
 from skyfog_core import shm
 from skyfog_core.errors import SkyfogError
+from skyfog_pool.children import ENDS_WITH_US
 
 END_LIMIT_S = 6.0
 POLL_S = 0.05
 TAIL_LINES = 15
-
-# setpriv is in util-linux: on every Debian and Ubuntu.
-_ENDS_WITH_US = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
 
 class BenchError(SkyfogError):
@@ -154,14 +151,14 @@ class Processes:
         self._folder.cleanup()
 
     def start(self, name: str, module: str, *words: str, domain: int, inside: Sequence[str] = ()) -> Process:
-        """`python -m module words…` in a ROS domain. `inside`: words before it, such as netem.Network.inside gives.
+        """`python -m module words…` in a ROS domain. `inside`: words before it, such as netem's Network.inside gives.
 
         Processes of one name share a log. Where the system can, it ends with us even when we are killed.
         """
         log = self.folder / f"{name}.log"
         with log.open("a") as stderr:
             popen = subprocess.Popen(
-                [*_ENDS_WITH_US, *inside, sys.executable, "-m", module, *words],
+                [*ENDS_WITH_US, *inside, sys.executable, "-m", module, *words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

@@ -20,9 +20,9 @@ from skyfog_bench.cgroup import MemoryCap
 from skyfog_bench.draws import ServiceTimes
 from skyfog_bench.fleet import ROBOT, START_LIMIT_S, Fleet, Replica
 from skyfog_bench.messages import LONE_LANE, index_of, lane_of
-from skyfog_bench.netem import CLEAR, Impairment, Network
 from skyfog_bench.pace import Call
 from skyfog_bench.processes import Process, Processes
+from skyfog_pool.provider.netem.network import CLEAR, Impairment, Network
 
 SERVICE = "echo"
 BYTES = 1_024

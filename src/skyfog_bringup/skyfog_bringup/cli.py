@@ -169,6 +169,12 @@ def sim(context: typer.Context) -> None:
 
 
 @app.command(context_settings=PASS_ON)
+def pool(context: typer.Context) -> None:
+    """Replicas on spot and on-demand machines; `skyfog pool --help` lists what can be done with them."""
+    _pass_on("pool", "skyfog_pool", context.args)
+
+
+@app.command(context_settings=PASS_ON)
 def certs(context: typer.Context) -> None:
     """Certificates of a fleet; `skyfog certs --help` lists what can be done with them."""
     _pass_on("certs", "skyfog_router", context.args, "certs")

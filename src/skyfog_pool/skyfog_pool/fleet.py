@@ -24,6 +24,10 @@ class FleetListener(Protocol):
 class FleetWatch(Protocol):
     """Open until closed."""
 
+    def links(self) -> int:
+        """How many processes of the network it is connected with now: with none, tokens tell nothing of replicas."""
+        ...
+
     def close(self) -> None: ...
 
 

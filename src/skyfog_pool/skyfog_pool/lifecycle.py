@@ -11,7 +11,8 @@
     FAILED_INITIAL_DELAY (never ready in time), FAILED_PROBING (was ready, then silent for too long), FAILED (the
     service ended by itself), FAILED_CLEANUP (the provider did not take the machine back: it may still cost).
 
-Before the end of a failure the machine is given back, so that a FAILED_* replica holds none, FAILED_CLEANUP apart.
+Before the end of a failure the machine is given back (the replica is SHUTTING_DOWN, and knows how it will end), so that
+a FAILED_* replica holds none; FAILED_CLEANUP alone does, and is asked back again and again.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class State(StrEnum):
 LAUNCHING = frozenset({State.PENDING, State.PROVISIONING, State.STARTING})
 SERVING = frozenset({*LAUNCHING, State.READY, State.NOT_READY})  # is, or is to be, of use: counts towards the target
 LEAVING = frozenset({State.DRAINING, State.SHUTTING_DOWN})
-LIVE = SERVING | LEAVING | {State.UNKNOWN}  # may hold a machine
+LIVE = SERVING | LEAVING | {State.UNKNOWN, State.FAILED_CLEANUP}  # may hold a machine
+FAILURES = frozenset({State.FAILED, State.FAILED_INITIAL_DELAY, State.FAILED_PROBING})  # of the service, not the market
 ENDED = frozenset(State) - LIVE
 
 _LOSSES = {State.PREEMPTED, State.FAILED, State.SHUTTING_DOWN, State.UNKNOWN}
@@ -55,8 +57,8 @@ NEXT: dict[State, frozenset[State]] = {
     State.READY: frozenset({State.NOT_READY, State.DRAINING, *_LOSSES}),
     State.NOT_READY: frozenset({State.READY, State.DRAINING, State.FAILED_PROBING, *_LOSSES}),
     State.DRAINING: frozenset(_LOSSES),
-    State.SHUTTING_DOWN: frozenset({State.TERMINATED, State.PREEMPTED, State.FAILED_CLEANUP, State.UNKNOWN}),
-    State.FAILED_CLEANUP: frozenset({State.SHUTTING_DOWN, State.TERMINATED}),
+    State.SHUTTING_DOWN: frozenset({State.TERMINATED, State.PREEMPTED, State.FAILED_CLEANUP, *FAILURES}),
+    State.FAILED_CLEANUP: frozenset({State.SHUTTING_DOWN}),
     State.UNKNOWN: frozenset(State) - {State.UNKNOWN, State.PENDING},
 }
 

@@ -2,9 +2,10 @@
 
 Zenoh compares common names as a whole, so that a name says the role and what the role is about, never the machine:
 
-    robot/<fleet>               asks replicas and withdraws, watches who is live
-    replica/<fleet>/<service>   answers for its one service, says that it is live, hears what is withdrawn
+    robot/<fleet>               asks replicas and withdraws, watches who is live, tells its load
+    replica/<fleet>/<service>   answers for its one service, says that it is live, tells its load, hears withdrawals
     router/<fleet>              passes on whatever belongs to the fleet
+    pool/<fleet>                watches who is live, hears the load of robots and replicas, and says nothing
 
 What is not allowed here is denied, and a peer of any other name, or of none, may do nothing. Every process with
 certificates applies the same table to every link, whichever end dialled: `ingress` is what the peer says to us,
@@ -13,25 +14,28 @@ certificates applies the same table to every link, whichever end dialled: `ingre
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from skyfog_core.errors import ConfigError
 from skyfog_core.wire.keys import ServiceKeys, all_of_fleet, chunk, service_chunk
 
-Role = Literal["robot", "replica", "router"]
+Role = Literal["robot", "replica", "router", "pool"]
 ROLES: tuple[Role, ...] = get_args(Role)
 MAX_NAME_CHARS = 64  # X.509's limit for a common name
 
-# Zenoh's message kinds by the keys that they travel on: what a robot says, and what a replica says. The tokens that are
-# there already come as the answer to a query of their own.
-SAYS = {
-    "replica": (["query"], ["reply", "declare_queryable"]),
-    "cancel": (["put"], ["declare_subscriber"]),
-    "live": (["declare_liveliness_subscriber", "liveliness_query"], ["liveliness_token"]),
+# Zenoh's message kinds by the keys that they travel on, and who says them: what those on one side say, those on the
+# other are told. The tokens that are there already come as the answer to a query of their own.
+WATCH = ["declare_liveliness_subscriber", "liveliness_query"]
+SAYS: dict[str, dict[Role, list[str]]] = {
+    "replica": {"robot": ["query"], "replica": ["reply", "declare_queryable"]},
+    "cancel": {"robot": ["put"], "replica": ["declare_subscriber"]},
+    "live": {"robot": WATCH, "pool": WATCH, "replica": ["liveliness_token"]},
+    "load/replica": {"pool": ["declare_subscriber"], "replica": ["put"]},
+    "load/robot": {"pool": ["declare_subscriber"], "robot": ["put"]},
 }
-EVERYTHING = ["delete", *(kind for ends in SAYS.values() for says in ends for kind in says)]
+EVERYTHING = ["delete", *sorted({kind for says in SAYS.values() for kinds in says.values() for kind in kinds})]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +80,27 @@ def access_control(fleet: str, services: Sequence[str]) -> dict[str, Any]:
         )
         policies.append({"rules": [rules[-1]["id"]], "subjects": [who]})
 
-    robot, router = common_name("robot", fleet), common_name("router", fleet)
-    replicas = {service: common_name("replica", fleet, service) for service in services}
-    for part, (asking, answering) in SAYS.items():
-        everywhere = [keys[service].all_of(part) for service in services]
-        allow(robot, "ingress", asking, everywhere)
-        allow(robot, "egress", answering, everywhere)
-        for service, replica in replicas.items():
-            allow(replica, "ingress", answering, [keys[service].all_of(part)])
-            allow(replica, "egress", asking, [keys[service].all_of(part)])
+    router = common_name("router", fleet)
+    for part, says in SAYS.items():
+        for role, kinds in says.items():
+            told = sorted({kind for other, said in says.items() if other != role for kind in said if kind not in kinds})
+            for name, mine in _names(role, fleet, keys).items():
+                allow(name, "ingress", kinds, [of.all_of(part) for of in mine])
+                allow(name, "egress", told, [of.all_of(part) for of in mine])
     for flow in ("ingress", "egress"):
         allow(router, flow, EVERYTHING, [all_of_fleet(fleet)])
-    subjects = [{"id": name, "cert_common_names": [name]} for name in (robot, *replicas.values(), router)]
+    names = dict.fromkeys(who for policy in policies for who in policy["subjects"])
     return {
         "enabled": True,
         "default_permission": "deny",
         "rules": rules,
-        "subjects": subjects,
+        "subjects": [{"id": name, "cert_common_names": [name]} for name in names],
         "policies": policies,
     }
+
+
+def _names(role: Role, fleet: str, keys: Mapping[str, ServiceKeys]) -> dict[str, list[ServiceKeys]]:
+    """The common names of a role, and the services that each has to do with."""
+    if role == "replica":
+        return {common_name(role, fleet, service): [of] for service, of in keys.items()}
+    return {common_name(role, fleet): list(keys.values())}

@@ -97,13 +97,15 @@ def fleet_(
     robot: Annotated[list[str] | None, typer.Option(metavar="NAME")] = None,
     replica: Annotated[list[str] | None, typer.Option(metavar="SERVICE=NAME", help="e.g. /detect=gpu0")] = None,
     router: Annotated[list[str] | None, typer.Option(metavar="NAME")] = None,
+    pool: Annotated[list[str] | None, typer.Option(metavar="NAME")] = None,
     host: Hosts = None,
     days: Days = DAYS,
     force: Force = False,
 ) -> None:
     """Make the CA and all certificates of a small fleet at once."""
     now = datetime.now(UTC)
-    wanted = [("robot", name, "") for name in robot or ()] + [("router", name, "") for name in router or ()]
+    by_role = {"robot": robot, "router": router, "pool": pool}
+    wanted = [(role, name, "") for role, names in by_role.items() for name in names or ()]
     wanted += [("replica", name, service) for service, _, name in (given.partition("=") for given in replica or ())]
     try:
         for role, name, service in wanted:  # a wrong name leaves nothing half made

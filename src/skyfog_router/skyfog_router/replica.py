@@ -82,7 +82,7 @@ class ReplicaDriver:
         self._kept: Kept[Result] = Kept()
         self._encoding = encoding  # of large replies, to robots that accept it
         self._refused: Counter[str] = Counter()  # by reason
-        self._runs_ended = self._runs_failed = 0
+        self._received = self._runs_ended = self._runs_failed = self._busy_us = 0
         self._owner = Owner("replica-driver", clock, self._on_timer, inbox_limit)
         self._announcing = threading.Lock()
         self._leaving = False
@@ -100,9 +100,13 @@ class ReplicaDriver:
             if not self._leaving:
                 self._transport.announce(announcement)
 
-    def drain(self, draining: bool) -> None:
-        """Without a token: finish what is here and was under way to here, then take no more; or take requests again."""
-        self._owner.post(lambda now_ns: self._admission.drain(draining, now_ns))
+    def drain(self, draining: bool, within_ms: int | None = None) -> None:
+        """Without a token: finish what is here and was under way to here, then take no more; or take requests again.
+
+        `within_ms`: the machine is gone then; what cannot be done before is handed back. Any thread.
+        """
+        within_ns = None if within_ms is None else within_ms * MS
+        self._owner.post(lambda now_ns: self._perform(self._admission.drain(draining, now_ns, within_ns)))
 
     def finish(self, limit_ms: int, done: Callable[[], None]) -> None:
         """Drop the token, take no more, call `done` when nothing is left or `limit_ms` is over. Any thread, once."""
@@ -115,9 +119,13 @@ class ReplicaDriver:
         """How many processes this replica is connected with. Any thread."""
         return self._transport.links()
 
+    def tell_load(self, load: bytes) -> None:
+        """Put a load report (wire/load.py) on the network. Any thread; lost where nobody listens."""
+        self._transport.tell_load(load)
+
     def snapshot(self, limit_s: float = SNAPSHOT_LIMIT_S) -> AdmissionSnapshot:
         """What this replica does. Any thread but the driver's. Raises Overloaded where it is too busy."""
-        return self._owner.ask(lambda _now_ns: self._snapshot(), limit_s)
+        return self._owner.ask(self._snapshot, limit_s)
 
     def close(self) -> None:
         """Drop the token, tell whoever still waits, end the thread, leave the network."""
@@ -141,6 +149,7 @@ class ReplicaDriver:
     # in the driver's thread
 
     def _on_query(self, query: Query, now_ns: int) -> None:
+        self._received += 1
         try:
             header = codec.decode_header(query.header)
             query.payload, query.accepts = unpack(query.payload, header.encoding), header.accepts
@@ -153,7 +162,7 @@ class ReplicaDriver:
         self._trace.event("query", now_ns, id=header.request_id.hex(), budget_ms=header.budget_ms)
         self._perform(self._admission.on_query(header, query, now_ns))
 
-    def _snapshot(self) -> AdmissionSnapshot:
+    def _snapshot(self, now_ns: int) -> AdmissionSnapshot:
         admission = self._admission
         concurrency, max_queue = admission.bounds
         return AdmissionSnapshot(
@@ -166,12 +175,17 @@ class ReplicaDriver:
             failed=self._runs_failed,
             repeated=admission.duplicates,
             refused=dict(self._refused),
+            received=self._received,
+            busy_us=self._busy_us,
+            draining=admission.is_draining,
+            drained=admission.is_drained(now_ns),
         )
 
     def _on_done(self, request_id: RequestId, result: Result, now_ns: int) -> None:
         self._trace.event("done", now_ns, id=request_id.hex(), status=int(result.status), us=result.service_us)
         self._runs_ended += 1
         self._runs_failed += result.status is not Status.OK
+        self._busy_us += result.service_us
         ran = result.status is not Status.NOT_EXECUTED
         self._perform(self._admission.on_done(request_id, result, now_ns, ran))
 

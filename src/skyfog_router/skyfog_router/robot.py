@@ -108,6 +108,10 @@ class RouterDriver:
             limit_s,
         )
 
+    def tell_load(self, service: str, load: bytes) -> None:
+        """Put a load report (wire/load.py) of one service on the network. Any thread; lost where nobody listens."""
+        self._transport.tell_load(service, self._robot, load)
+
     def close(self) -> int:
         """Fail what is open, leave the network, end the thread. Returns how many calls were open."""
         open_calls = len(self._calls)

@@ -94,6 +94,10 @@ class Check:
         """By why, of all robots."""
         return sum(self._sends.values(), Counter[str]())
 
+    def sees(self, robot: str, replica: ReplicaKey) -> bool:
+        """Whether a robot sees a replica's token."""
+        return self._live[robot, replica] > 0
+
     # robot.Watcher
 
     def called(self, robot: Robot, request_id: RequestId) -> None:

@@ -1,4 +1,4 @@
-"""`skyfog sim run|replay|fleet`."""
+"""`skyfog sim run|replay|pool|fleet`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from rich.console import Console
 
 from skyfog_core.clock import SteadyClock
 from skyfog_core.config.router import PolicyName, RoutingConfig
+from skyfog_pool.policy.place import PLACEMENTS
+from skyfog_sim import pool_seeds
 from skyfog_sim import replay as plays
 from skyfog_sim.cluster import production_router
 from skyfog_sim.scale import EVENTS, BigFleet, Metered, ScaleModel
@@ -104,6 +106,43 @@ def replay(
         lines = (json_module.dumps(entry.as_json()) + "\n" for entry in cluster.history.entries)
         _write(trace, lambda path: path.write_text("".join(lines)))
     raise typer.Exit(EXIT_BROKEN if why else 0)
+
+
+def _placement(value: str) -> str:
+    if value and value not in PLACEMENTS:
+        raise typer.BadParameter(f"{value!r} is none of {', '.join(PLACEMENTS)}")
+    return value
+
+
+@app.command()
+def pool(
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="how many")] = 1_000,
+    first: Annotated[int, typer.Option("--first", min=0, help="the first of them")] = 0,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="play this one alone, and print it")] = None,
+    placement: Annotated[
+        str, typer.Option("--placement", callback=_placement, help="place by this one, not by what a seed draws")
+    ] = "",
+    json: Annotated[Path | None, typer.Option("--json", help="write what was met, and what broke")] = None,
+) -> None:
+    """Pool and router together while markets, provider, network and controller fail. Status 1 if anything breaks."""
+    chosen = next((known for known in PLACEMENTS if known == placement), None)
+    if seed is not None:
+        world, why = pool_seeds.replay(seed, chosen)
+        for line in [*world.drawn.lines(), "", *world.history.lines(), ""]:
+            _say(line)
+        _say(f"BROKEN  {why}" if why else f"every invariant holds; history {world.history.digest()[:16]}")
+        raise typer.Exit(EXIT_BROKEN if why else 0)
+    began = time.perf_counter()
+    tally = pool_seeds.run(range(first, first + seeds), chosen)
+    took_s = time.perf_counter() - began
+    for failure in tally.failures:
+        _say(str(failure))
+    _say(f"{tally.seeds} seeds, {tally.events} events, {took_s:.1f} s; {len(tally.failures)} broke an invariant")
+    for name, counter in tally.counts.items():
+        _say(f"  {name:<10} {_counts(counter)}")
+    if json is not None:
+        _write(json, lambda path: path.write_text(json_module.dumps(tally.as_json(), indent=2) + "\n"))
+    raise typer.Exit(EXIT_BROKEN if tally.failures else 0)
 
 
 @app.command()

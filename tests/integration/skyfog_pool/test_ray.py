@@ -52,7 +52,9 @@ class RayCluster:
         python = ENVIRONMENT / "bin" / "python"
         script = ROOT / "tests" / "support" / "ray_cluster.py"
         unshare = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        inside = ["sh", "-c", 'ip link set lo up; exec "$@"', "sh", str(python), str(script), *self.zones]
+        # Ray notes the newest cluster of a machine there, for every driver to find.
+        own = "ip link set lo up; mkdir -p /tmp/ray; mount -t tmpfs tmpfs /tmp/ray"
+        inside = ["sh", "-c", f'{own}; exec "$@"', "sh", str(python), str(script), *self.zones]
         with (folder / "cluster.log").open("w") as log:
             self._process = subprocess.Popen(
                 [*unshare, *inside], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
@@ -183,6 +185,6 @@ def test_a_machine_is_where_it_was_ordered_and_prints_what_its_replica_prints(cl
     wait_until("its end", lambda: cloud.machines() == 0, cloud.limit_s)
 
 
-def test_a_wrong_label_or_address_is_named(cloud: RayCloud) -> None:
-    with pytest.raises(Misconfigured, match=r"none of 4 nodes has the label rack"):
+def test_a_label_that_no_node_has_is_named(cloud: RayCloud) -> None:
+    with pytest.raises(Misconfigured, match=r"none of \d+ nodes has the label rack"):
         cloud.provider(RayOptions(command=MACHINE, zone_label="rack")).zones()

@@ -9,8 +9,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from skyfog_core.clock import SteadyClock
 from skyfog_core.config.router import RoutingConfig, ZenohConfig
@@ -20,6 +22,7 @@ from skyfog_core.trace import NoTrace
 from skyfog_core.units import S
 from skyfog_core.wire.envelope import Encoding
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+from skyfog_core.wire.load import ReplicaLoad, RobotLoad
 from skyfog_core.wire.membership import Announcement
 from skyfog_router.acl import Member
 from skyfog_router.policy.actions import Deliver
@@ -36,6 +39,9 @@ KEYS = ServiceKeys("test", SERVICE)
 SAID = Announcement()
 ROBOT = Member("robot", "test", (SERVICE,))
 REPLICA = Member("replica", "test", (SERVICE,))
+POOL = Member("pool", "test", (SERVICE,))
+
+T = TypeVar("T")
 
 
 def free_endpoint() -> str:
@@ -86,6 +92,37 @@ class Watched:
         missing = set(replicas)
         while missing:
             missing.discard(self.joins.get(timeout=LIMIT_S))
+
+
+class FleetSeen:
+    """What a watch tells, to be waited for."""
+
+    def __init__(self) -> None:
+        self.tokens: queue.SimpleQueue[tuple[ReplicaKey, bool]] = queue.SimpleQueue()
+        self.replicas: queue.SimpleQueue[tuple[ReplicaKey, ReplicaLoad]] = queue.SimpleQueue()
+        self.robots: queue.SimpleQueue[tuple[str, RobotLoad]] = queue.SimpleQueue()
+
+    def on_token(self, who: ReplicaKey, live: bool) -> None:
+        self.tokens.put((who, live))
+
+    def on_replica_load(self, who: ReplicaKey, load: ReplicaLoad) -> None:
+        self.replicas.put((who, load))
+
+    def on_robot_load(self, robot: str, load: RobotLoad) -> None:
+        self.robots.put((robot, load))
+
+
+def told_until(heard: queue.SimpleQueue[T], tell: Callable[[], None], expected: T) -> None:
+    """Tell again and again, since nobody hears what was told before the network knew that he listens."""
+    end = time.monotonic() + LIMIT_S
+    while True:
+        tell()
+        try:
+            assert heard.get(timeout=0.2) == expected
+        except queue.Empty:
+            assert time.monotonic() < end, f"{expected} was never heard"
+        else:
+            return
 
 
 class TracedDriver(RouterDriver):

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import zenoh
 from integration.skyfog_router.conftest import Net
-from integration.skyfog_router.ends import KEYS, LIMIT_S, SAID, SERVICE, LocalReplica, TracedDriver
+from integration.skyfog_router.ends import (
+    KEYS,
+    LIMIT_S,
+    POOL,
+    SAID,
+    SERVICE,
+    FleetSeen,
+    LocalReplica,
+    TracedDriver,
+    told_until,
+)
 
 from skyfog_core.config.router import TlsConfig, ZenohConfig
 from skyfog_core.ports import free_tcp_port
-from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+from skyfog_core.wire import load
+from skyfog_core.wire.keys import ReplicaKey, ServiceKeys, robot_chunk
+from skyfog_core.wire.load import ReplicaLoad, RobotLoad
 from skyfog_core.wire.membership import to_chunk
 from skyfog_router import certs
 from skyfog_router.acl import Member
-from skyfog_router.transport.zenoh import open_session
+from skyfog_router.transport.zenoh import ZenohFleetWatch, open_session
 from support.processes import wait_until
 
 OTHER = "/other"
@@ -27,6 +41,8 @@ ROUTER = Member("router", "test", (SERVICE, OTHER))
 FAKE = ReplicaKey("strange", "0")
 CONNECT_MS = 3_000
 DAY = timedelta(days=1)
+UNNAMED = robot_chunk("")  # the robot of these tests
+T = TypeVar("T")
 
 
 class Authority:
@@ -122,6 +138,14 @@ class Fleet:
 
     def works(self) -> bool:
         return self.robot.ask(b"hello").wait() == b"hello"
+
+    def watched(self) -> FleetSeen:
+        """What a pool's controller sees from now on."""
+        seen = FleetSeen()
+        session = open_session(self.link(self.authority.tls("pool")), POOL)
+        self.net.keep(ZenohFleetWatch(session, KEYS, seen))
+        assert seen.tokens.get(timeout=LIMIT_S) == (self.replica.who, True)
+        return seen
 
     def enter(self, tls: TlsConfig, region: str) -> zenoh.Session:
         return self.net.keep(raw_session(self.endpoint, tls, region))
@@ -265,6 +289,101 @@ def test_a_replica_cannot_answer_for_another_service(fleet: Fleet, poses: Pose) 
     assert live(KEYS, FAKE) not in tokens(watcher)
     assert replies(watcher, KEYS.query(FAKE)) == []
     assert fleet.works()
+
+
+def test_a_pool_sees_who_is_live_and_hears_the_load_of_both_sides(fleet: Fleet) -> None:
+    seen = fleet.watched()
+    robot, replica = load.encode(RobotLoad(requests=7)), load.encode(ReplicaLoad(finished=8))
+    told_until(seen.robots, lambda: fleet.robot.tell_load(SERVICE, robot), (UNNAMED, RobotLoad(requests=7)))
+    told = (fleet.replica.who, ReplicaLoad(finished=8))
+    told_until(seen.replicas, lambda: fleet.replica.driver.tell_load(replica), told)
+    another = fleet.another("1")
+    assert seen.tokens.get(timeout=LIMIT_S) == (another.who, True)
+    another.close()
+    assert seen.tokens.get(timeout=LIMIT_S) == (another.who, False)
+
+
+def puts(session: zenoh.Session, wrong: str, wrong_load: load.Load, right: str, right_load: load.Load) -> None:
+    session.put(wrong, load.encode(wrong_load))
+    session.put(right, load.encode(right_load))
+
+
+def test_robots_and_replicas_cannot_tell_each_others_load(fleet: Fleet) -> None:
+    seen = fleet.watched()
+    of_robot, of_replica = KEYS.robot_load("r"), KEYS.replica_load(FAKE)
+    robot = fleet.enter(fleet.authority.tls("robot"), "robots")
+    what = lambda: puts(robot, of_replica, ReplicaLoad(), of_robot, RobotLoad())  # noqa: E731
+    told_until(seen.robots, what, ("r", RobotLoad()))
+    assert seen.replicas.empty()
+    replica = fleet.enter(fleet.authority.tls("replica", SERVICE), "replicas")
+    while not seen.robots.empty():
+        seen.robots.get()
+    what = lambda: puts(replica, of_robot, RobotLoad(), of_replica, ReplicaLoad())  # noqa: E731
+    told_until(seen.replicas, what, (FAKE, ReplicaLoad()))
+    assert seen.robots.empty()
+
+
+def test_a_replica_cannot_tell_the_load_of_another_service(fleet: Fleet) -> None:
+    seen = fleet.watched()
+    replica = fleet.enter(fleet.authority.tls("replica", OTHER), "replicas")
+    own = ServiceKeys("test", OTHER)
+    heard: queue.SimpleQueue[str] = queue.SimpleQueue()
+    pool = fleet.enter(fleet.authority.tls("pool"), "pools")
+    listening = pool.declare_subscriber(own.all_loads[0], lambda sample: heard.put(str(sample.key_expr)))
+    what = lambda: puts(replica, KEYS.replica_load(FAKE), ReplicaLoad(), own.replica_load(FAKE), ReplicaLoad())  # noqa: E731
+    told_until(heard, what, own.replica_load(FAKE))
+    listening.undeclare()
+    told = (fleet.replica.who, ReplicaLoad())
+    told_until(seen.replicas, lambda: fleet.replica.driver.tell_load(load.encode(ReplicaLoad())), told)
+    assert all(who != FAKE for who, _ in drained(seen.replicas))
+
+
+def drained(heard: queue.SimpleQueue[T]) -> list[T]:
+    found = []
+    while not heard.empty():
+        found.append(heard.get())
+    return found
+
+
+def test_a_pool_can_neither_ask_nor_answer_nor_withdraw(fleet: Fleet, poses: Pose) -> None:
+    watcher = fleet.enter(fleet.authority.tls("robot"), "robots")
+    for region in ("pools", "robots", "replicas"):
+        wrong = fleet.enter(fleet.authority.tls("pool"), region)
+        assert replies(wrong, KEYS.query(fleet.replica.who)) == []
+        poses(wrong, KEYS)
+        wrong.put(KEYS.cancel(fleet.replica.who), bytes(16))
+        wait_until("what it may do works", lambda wrong=wrong: live(KEYS, fleet.replica.who) in tokens(wrong))
+    fleet.another("1")
+    assert live(KEYS, FAKE) not in tokens(watcher)
+    assert replies(watcher, KEYS.query(FAKE)) == []
+    assert fleet.works()
+    assert fleet.replica.driver.cancels.empty()
+
+
+@pytest.mark.parametrize(("role", "service", "region"), [("robot", "", "robots"), ("replica", SERVICE, "replicas")])
+def test_only_a_pool_hears_the_load(fleet: Fleet, role: str, service: str, region: str) -> None:
+    seen = fleet.watched()
+    heard: queue.SimpleQueue[str] = queue.SimpleQueue()
+    curious = fleet.enter(fleet.authority.tls(role, service), region)
+    for key in KEYS.all_loads:
+        fleet.net.keep(Undeclared(curious.declare_subscriber(key, lambda sample: heard.put(str(sample.key_expr)))))
+    wait_until(
+        "it is part of the network", lambda: role == "replica" or live(KEYS, fleet.replica.who) in tokens(curious)
+    )
+    told = (fleet.replica.who, ReplicaLoad())
+    told_until(seen.replicas, lambda: fleet.replica.driver.tell_load(load.encode(ReplicaLoad())), told)
+    told_until(seen.robots, lambda: fleet.robot.tell_load(SERVICE, load.encode(RobotLoad())), (UNNAMED, RobotLoad()))
+    assert heard.empty()
+
+
+class Undeclared:
+    """Closes a subscriber with the test."""
+
+    def __init__(self, subscriber: object) -> None:
+        self._subscriber = subscriber
+
+    def close(self) -> None:
+        self._subscriber.undeclare()
 
 
 def test_a_robot_that_listens_keeps_others_out_by_itself(net: Net, authority: Authority, poses: Pose) -> None:

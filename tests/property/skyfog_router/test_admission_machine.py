@@ -45,6 +45,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.started = 0
         self.ran: set[bytes] = set()  # or may have
         self.draining_since_ns: int | None = None
+        self.gone_ns: int | None = None
         self.closed = False
         self.tickets: dict[int, bytes] = {}
         self.attempts: dict[int, int] = {}  # by ticket
@@ -99,7 +100,9 @@ class AdmissionMachine(RuleBasedStateMachine):
         new = new and attempt >= self.refused[request_id]
         before = self.started
         self.perform(self.desk.on_query(header, ticket, self.now_ns))
-        assert self.closed or self.started == before + (has_slot and new), "a free slot is for whoever comes"
+        leaving = self.closed or self.gone_ns is not None
+        assert leaving or self.started == before + (has_slot and new), "a free slot is for whoever comes"
+        assert self.gone_ns is None or self.now_ns < self.gone_ns or self.started == before, "the machine is gone"
 
     @rule(took_ms=st.integers(0, 20))
     def learn(self, took_ms: int) -> None:
@@ -107,9 +110,14 @@ class AdmissionMachine(RuleBasedStateMachine):
         for _ in range(MIN_SAMPLES):
             self.desk._times.ran(took_ms * MS, self.now_ns)
 
-    @rule(draining=st.booleans())
-    def drain(self, draining: bool) -> None:
-        self.desk.drain(draining, self.now_ns)
+    @rule(draining=st.booleans(), within_ms=st.none() | st.integers(0, 60))
+    def drain(self, draining: bool, within_ms: int | None) -> None:
+        within_ns = None if within_ms is None else within_ms * MS
+        self.perform(self.desk.drain(draining, self.now_ns, within_ns))
+        if not draining:
+            self.gone_ns = None
+        elif within_ns is not None:
+            self.gone_ns = min(self.now_ns + within_ns, self.gone_ns or self.now_ns + within_ns)
         self.draining_since_ns = (
             (self.now_ns if self.draining_since_ns is None else self.draining_since_ns) if draining else None
         )
@@ -149,6 +157,10 @@ class AdmissionMachine(RuleBasedStateMachine):
         assert self.desk.depth <= self.max_queue
         assert self.desk.started == self.started
         assert all(n == 1 for n in self.answers.values()), "a ticket was answered twice"
+
+    @invariant()
+    def nobody_waits_on_a_machine_that_is_gone(self) -> None:
+        assert self.gone_ns is None or self.now_ns <= self.gone_ns or self.desk.depth == 0
 
     @invariant()
     def no_slot_is_idle_while_somebody_waits(self) -> None:

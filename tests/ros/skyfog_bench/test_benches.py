@@ -17,9 +17,9 @@ import pytest
 from skyfog_bench import faults, fleet, overhead, perception, pick_place, soak, tail, world
 from skyfog_bench.fogros2ft import bench as fogros2ft
 from skyfog_bench.fogros2ft.record import Counts
-from skyfog_bench.netem import why_not
 from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.run import run
+from skyfog_pool.provider.netem.network import why_not
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(180)]
 

@@ -3,7 +3,16 @@ from __future__ import annotations
 import pytest
 
 from skyfog_core.errors import ConfigError, WireError
-from skyfog_core.wire.keys import ReplicaKey, ServiceKeys, parse_live, replica_key, service_chunk
+from skyfog_core.wire.keys import (
+    ReplicaKey,
+    ServiceKeys,
+    chunk,
+    parse_live,
+    parse_load,
+    replica_key,
+    robot_chunk,
+    service_chunk,
+)
 
 BAD_CHUNKS = ["", "a/b", "*", "**", "$*", "a b", "a#", "a?", "@x", "-x", ".x", "é", "a\n", "../x"]
 
@@ -59,6 +68,41 @@ def test_keys_are_those_of_the_architecture_and_name_their_replica() -> None:
 def test_a_strange_key_is_refused(key: str) -> None:
     with pytest.raises(WireError, match="is not skyfog/"):
         parse_live(key)
+
+
+def test_load_keys_name_who_tells() -> None:
+    keys, who = ServiceKeys("f", "/arm/detect"), ReplicaKey("us-west-2b", "gpu.0")
+    assert keys.replica_load(who) == "skyfog/f/arm.detect/load/replica/us-west-2b/gpu.0"
+    assert keys.robot_load("r1") == "skyfog/f/arm.detect/load/robot/r1"
+    assert parse_load(keys.replica_load(who)) == who
+    assert parse_load(keys.robot_load("r1")) == "r1"
+
+
+@pytest.mark.parametrize("text", BAD_CHUNKS)
+def test_a_robot_of_any_name_has_a_key_of_its_own(text: str) -> None:
+    made = robot_chunk(text)
+    assert chunk("robot", made) == made
+    assert made not in {robot_chunk(other) for other in [*BAD_CHUNKS, "r"] if other != text}
+    assert parse_load(ServiceKeys("f", "/s").robot_load(text)) == made
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "skyfog/f/s/load",
+        "skyfog/f/s/load/robot",
+        "skyfog/f/s/load/robot/a/b",
+        "skyfog/f/s/load/replica/z",
+        "skyfog/f/s/load/replica/z/r/x",
+        "skyfog/f/s/load/replica/*/r",
+        "skyfog/f/s/live/robot/r",
+        "other/f/s/load/robot/r",
+    ],
+)
+def test_a_strange_load_key_is_refused(key: str) -> None:
+    with pytest.raises(WireError, match="is not skyfog/"):
+        parse_load(key)
 
 
 def test_replicas_sort_by_zone_then_name() -> None:

@@ -96,6 +96,7 @@ class FakeRouterTransport:
         self.closed = False
         self.events: RouterEvents | None = None
         self.replicas: dict[ReplicaKey, FakeReplicaTransport] = {}
+        self.loads: list[tuple[str, str, bytes]] = []
 
     def watch(self, service: str, keys: ServiceKeys, events: RouterEvents) -> None:
         self.events = events
@@ -117,6 +118,9 @@ class FakeRouterTransport:
 
             peer.arrive(FakeQuery(header, payload, on_answer=on_answer))
 
+    def tell_load(self, service: str, robot: str, load: bytes) -> None:
+        self.loads.append((service, robot, load))
+
     def cancel(self, service: str, replica: ReplicaKey, request_id: RequestId) -> None:
         self.cancelled.append((replica, request_id))
         peer = self.replicas.get(replica)
@@ -133,6 +137,7 @@ class FakeReplicaTransport:
     def __init__(self) -> None:
         self.events: ReplicaEvents | None = None
         self.announced: list[Announcement | None] = []
+        self.loads: list[bytes] = []
         self.closed = False
 
     def serve(self, keys: ServiceKeys, who: ReplicaKey, events: ReplicaEvents) -> None:
@@ -140,6 +145,9 @@ class FakeReplicaTransport:
 
     def announce(self, announcement: Announcement | None) -> None:
         self.announced.append(announcement)
+
+    def tell_load(self, load: bytes) -> None:
+        self.loads.append(load)
 
     def links(self) -> int:
         return 1

@@ -39,6 +39,12 @@ ANSWERS = [
     ("declare_subscriber", DETECT.cancel(WHO)),
     ("liveliness_token", DETECT.live(WHO, "A")),
 ]
+WATCHES = [
+    ("declare_liveliness_subscriber", DETECT.all_live),
+    ("liveliness_query", DETECT.all_live),
+    *(("declare_subscriber", key) for key in DETECT.all_loads),
+]
+ROBOT_LOAD, REPLICA_LOAD = ("put", DETECT.robot_load("r 1")), ("put", DETECT.replica_load(WHO))
 ASKING = pytest.mark.parametrize(("message", "key"), ASKS)
 ANSWERING = pytest.mark.parametrize(("message", "key"), ANSWERS)
 
@@ -65,14 +71,45 @@ def test_a_replica_answers_and_a_robot_does_not(message: str, key: str) -> None:
     assert not allowed("robot/f", "ingress", message, key)
 
 
-@pytest.mark.parametrize(("message", "key"), ASKS + ANSWERS)
+@pytest.mark.parametrize(("message", "key"), WATCHES)
+def test_a_pool_watches_and_hears_the_load(message: str, key: str) -> None:
+    assert allowed("pool/f", "ingress", message, key)
+    assert not allowed("pool/f", "egress", message, key)
+    teller = "robot/f" if key.startswith(f"{DETECT.prefix}/load/robot/") else "replica/f/arm.detect"
+    assert allowed(teller, "egress", message, key)
+
+
+@pytest.mark.parametrize(("message", "key"), [*ASKS[:2], *ANSWERS, ROBOT_LOAD, REPLICA_LOAD])
+def test_a_pool_says_nothing(message: str, key: str) -> None:
+    assert not allowed("pool/f", "ingress", message, key)
+
+
+@pytest.mark.parametrize(("message", "key"), [*ASKS[:2], *ANSWERS[:3]])
+def test_a_pool_is_told_nothing_of_requests(message: str, key: str) -> None:
+    assert not allowed("pool/f", "egress", message, key)
+
+
+def test_robots_and_replicas_tell_their_own_load_and_hear_nobodys() -> None:
+    robot, replica = "robot/f", "replica/f/arm.detect"
+    for (message, key), teller, other in ((ROBOT_LOAD, robot, replica), (REPLICA_LOAD, replica, robot)):
+        assert allowed(teller, "ingress", message, key)
+        assert allowed("pool/f", "egress", message, key)
+        for name in (robot, replica):
+            assert not allowed(name, "egress", message, key)
+            assert not allowed(name, "ingress", "declare_subscriber", key)
+        assert not allowed(other, "ingress", message, key)
+        assert not allowed("replica/f/plan", "ingress", message, key)
+
+
+@pytest.mark.parametrize(("message", "key"), ASKS + ANSWERS + WATCHES + [ROBOT_LOAD, REPLICA_LOAD])
 @pytest.mark.parametrize("flow", ["ingress", "egress"])
 def test_another_service_another_fleet_and_a_stranger_have_nothing_of_it(message: str, key: str, flow: str) -> None:
-    for name in ("replica/f/plan", "replica/f/arm", "replica/f", "robot/g", "router/g", "replica/g/arm.detect", "ca/f"):
+    strangers = ("replica/f/plan", "replica/f/arm", "replica/f", "robot/g", "router/g", "replica/g/arm.detect", "ca/f")
+    for name in (*strangers, "pool/g", "pool/f/arm.detect"):
         assert not allowed(name, flow, message, key), name
 
 
-@pytest.mark.parametrize(("message", "key"), ASKS + ANSWERS)
+@pytest.mark.parametrize(("message", "key"), ASKS + ANSWERS + WATCHES + [ROBOT_LOAD, REPLICA_LOAD])
 def test_a_router_passes_on_all_of_its_fleet_and_nothing_else(message: str, key: str) -> None:
     for flow in ("ingress", "egress"):
         assert allowed("router/f", flow, message, key)
@@ -93,8 +130,9 @@ def test_names_that_could_be_mistaken_for_another_do_not_exist() -> None:
 @pytest.mark.parametrize(
     ("role", "fleet", "service", "why"),
     [
-        ("rabbit", "f", "", "robot, replica, router"),
+        ("rabbit", "f", "", "robot, replica, router, pool"),
         ("robot", "f", "/detect", "names no service"),
+        ("pool", "f", "/detect", "names no service"),
         ("replica", "f", "", "names its service"),
         ("robot", "a/b", "", "fleet 'a/b'"),
         ("robot", "", "", "not empty"),

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from skyfog_core.config.base import Strict
+from skyfog_core.config.router import TlsConfig
 
 PlacerName = Literal["skyfog", "spothedge", "dynamic_fallback", "on_demand", "even_spread", "round_robin", "asg"]
 ProviderName = Literal["local", "aws", "skypilot", "ray"]
@@ -226,6 +227,7 @@ class Fleet(Strict):
     ] = ""
     connect: Annotated[list[str], Field(description="zenoh endpoints for the controller, e.g. tcp/10.0.0.5:7447")] = []
     listen: Annotated[list[str], Field(description="zenoh endpoints on which the controller listens")] = []
+    tls: TlsConfig = TlsConfig()  # the controller's certificate: role `pool`
 
 
 class ServiceSpec(Strict):

@@ -152,6 +152,11 @@ class ServiceConfig(RoutingConfig):
     ] = "none"
 
 
+LoadReportMs = Annotated[
+    int, Field(ge=0, le=60_000, description="between reports of the load, by which a pool scales; 0: none")
+]
+
+
 class RobotProxyConfig(Strict):
     """The robot's end: offers each service under its own name and type to unmodified clients."""
 
@@ -163,6 +168,7 @@ class RobotProxyConfig(Strict):
     services: Annotated[dict[str, ServiceConfig], Field(min_length=1)]
     zenoh: ZenohConfig = ZenohConfig()
     max_in_flight: Annotated[int, Field(ge=1, le=100_000, description="of all services; more is refused")] = 1_000
+    load_report_ms: LoadReportMs = 1_000
     metrics_listen: Annotated[
         str, Field(description="HOST:PORT for Prometheus, e.g. 127.0.0.1:9464; empty: no /metrics")
     ] = ""
@@ -181,6 +187,9 @@ class ReplicaProxyConfig(Strict):
     embedded: Annotated[
         str, Field(description="module:factory run in this process; factory(node) returns a service callback")
     ] = ""
+    warm_up: Annotated[
+        bool, Field(description="announced only when the embedded service has warmed up, where it can")
+    ] = True
     concurrency: Annotated[int, Field(ge=1, le=1_024, description="requests running at once")] = 1
     max_queue: Annotated[int, Field(ge=0, le=100_000, description="waiting requests; more is refused")] = 64
     remember_s: Annotated[int, Field(ge=1, le=86_400, description="how long a request id is remembered")] = 300
@@ -197,6 +206,7 @@ class ReplicaProxyConfig(Strict):
         "none"
     )
     added_latency_ms: Annotated[int, Field(ge=0, le=60_000, description="emulated distance, for demos only")] = 0
+    load_report_ms: LoadReportMs = 1_000
     zenoh: ZenohConfig = ZenohConfig()
     metrics_listen: Annotated[
         str, Field(description="HOST:PORT for Prometheus, e.g. 127.0.0.1:9465; empty: no /metrics")

@@ -6,11 +6,13 @@
     skyfog/<fleet>/<service>/load/replica/<zone>/<replica>   a put here, once a second, is a replica's load
     skyfog/<fleet>/<service>/load/robot/<robot>         and a robot's demand, and what it saw of the answers
 
-A ROS service name `/arm/detect` is the chunk `arm.detect`: ROS names hold no dot, so it can be undone.
+A ROS service name `/arm/detect` is the chunk `arm.detect`: ROS names hold no dot, so it can be undone. A robot may have
+any name; one that cannot stand in a key is told apart by its hash.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import NamedTuple
 
@@ -45,6 +47,14 @@ def service_chunk(service: str) -> str:
     return service.strip("/").replace("/", ".")
 
 
+def robot_chunk(robot: str) -> str:
+    """A robot's name as one chunk: itself where it may stand there, else what of it may, and its hash."""
+    if _CHUNK.fullmatch(robot):
+        return robot
+    readable = re.sub(r"[^A-Za-z0-9_.-]", "_", robot).lstrip(".-")
+    return f"{readable or '_'}-{hashlib.blake2b(robot.encode(), digest_size=6).hexdigest()}"
+
+
 class ServiceKeys:
     """The keys of one service of one fleet."""
 
@@ -70,8 +80,13 @@ class ServiceKeys:
         return f"{self.prefix}/load/replica/{who}"
 
     def robot_load(self, robot: str) -> str:
-        """Where a robot tells its demand. Raises ConfigError for a name that cannot stand in a key."""
-        return f"{self.prefix}/load/robot/{chunk('robot', robot)}"
+        """Where a robot tells its demand, and what it saw of the answers; see robot_chunk."""
+        return f"{self.prefix}/load/robot/{robot_chunk(robot)}"
+
+    @property
+    def all_loads(self) -> tuple[str, str]:
+        """The keys of all replicas' load, and of all robots': apart, as access control has them."""
+        return f"{self.prefix}/load/replica/*/*", f"{self.prefix}/load/robot/*"
 
     @property
     def all_live(self) -> str:
@@ -94,3 +109,14 @@ def parse_live(key: str) -> tuple[ReplicaKey, str]:
     if len(parts) != 7 or parts[0] != ROOT or parts[3] != "live" or not all(_CHUNK.fullmatch(part) for part in parts):
         raise WireError(f"{key!r} is not {ROOT}/<fleet>/<service>/live/<zone>/<replica>/<announcement>")
     return ReplicaKey(parts[4], parts[5]), parts[6]
+
+
+def parse_load(key: str) -> ReplicaKey | str:
+    """The replica, or the robot, whose load is put at a key. Raises WireError."""
+    parts = key.split("/")
+    if len(parts) > 5 and parts[0] == ROOT and parts[3] == "load" and all(_CHUNK.fullmatch(part) for part in parts):
+        if parts[4] == "robot" and len(parts) == 6:
+            return parts[5]
+        if parts[4] == "replica" and len(parts) == 7:
+            return ReplicaKey(parts[5], parts[6])
+    raise WireError(f"{key!r} is not {ROOT}/<fleet>/<service>/load/replica/<zone>/<replica> or …/load/robot/<robot>")

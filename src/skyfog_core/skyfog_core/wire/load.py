@@ -14,6 +14,8 @@ from skyfog_core.errors import WireError
 
 VERSION = 1
 MAX_BYTES = 65_536
+MOST_LATENCIES = 256
+MOST_REPLICAS = 256
 
 
 class ReplicaLoad(msgspec.Struct, frozen=True, array_like=True):
@@ -38,10 +40,11 @@ class RobotLoad(msgspec.Struct, frozen=True, array_like=True):
     boot: int = 0  # drawn at the process's start
     requests: int = 0  # by clients, each counted once however many copies were sent
     failed: int = 0  # without a result
-    over_slo: int = 0  # with a result later than slo_ms, where one is set
-    slo_ms: int = 0
-    latency_us: tuple[int, ...] = ()  # of the newest answered requests, oldest first; at most 256
-    replicas: dict[str, int] = {}  # `zone/replica`: median of its newest answers, us
+    over_slo: int = 0  # with a result later than slo_ms
+    slo_ms: int = 0  # in force at the robot, as set or as learnt; 0: none
+    latency_us: tuple[int, ...] = ()  # of the newest answered requests, oldest first; at most MOST_LATENCIES
+    replicas: dict[str, int] = {}  # `zone/replica`: median of its newest answers, us; at most MOST_REPLICAS
+    answered: int = 0  # with a result: so a reader knows how many of latency_us are new
 
 
 Load = ReplicaLoad | RobotLoad

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import cv2
+import numpy as np
 import structlog
 from rclpy.node import Node
 
@@ -24,6 +25,8 @@ from skyfog_perception.places import model_folders
 from skyfog_perception.prepare import Rgb, compressed_to_rgb, raw_to_rgb
 
 log = structlog.get_logger()
+
+WARM_UP_SIDE = 64  # pixels; the model sees its own size whatever this is
 
 C = TypeVar("C", bound=ImageServiceConfig)
 
@@ -76,6 +79,10 @@ class ImageService(ABC, Generic[C]):
         """Answer as ever; NOT_EXECUTED where `cancellation` is set before the model is free."""
         with cancel.by(cancellation):
             return self(request, response)
+
+    def warm_up(self) -> None:
+        """One inference, so that the first request does not wait for the runtime's set-up. Raises where it fails."""
+        self._network.infer(np.zeros((WARM_UP_SIDE, WARM_UP_SIDE, 3), np.uint8))
 
     def _without_result(self, status: Status, message: str) -> Any:
         """A response of its own: nothing of a half-filled one may be taken for a result."""

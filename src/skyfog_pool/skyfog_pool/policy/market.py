@@ -40,8 +40,9 @@ class Notice:
     at_ns: int | None = None  # when the machine goes, steady time; None: not told
 
 
-# What a strategy is told, as it happens. A launch in a zone begins with Launched and ends in Started or LaunchFailed;
-# a machine that has started ends in Lost, or in Returned where we gave it back.
+# What a strategy is told, as it happens. A launch in a zone begins with Launched and ends in Started or LaunchFailed,
+# or in Returned with lived_ns 0 where it was given up before; a machine that has started ends in Lost, or in Returned
+# where we gave it back. A spot machine that was noticed ends in Lost, though we may have given it back just before.
 
 
 @dataclass(frozen=True, slots=True)

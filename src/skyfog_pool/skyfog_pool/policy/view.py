@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from math import inf
+from typing import Any, Protocol
 
 from skyfog_core.config.pool import ReplicaPolicyConfig
 from skyfog_pool.lifecycle import LAUNCHING, SERVING, State
@@ -28,6 +29,14 @@ class Replica:
     notice: Notice | None = None
     latency_ms: float | None = None  # median of its answers as robots see it
     drain_by_ns: int | None = None
+    ending: State | None = None  # how it ends once its machine is back; none: TERMINATED
+    cleanups: int = 0  # times that the provider did not take the machine back
+    retry_ns: int | None = None  # when it is asked back again
+    replaces: int | None = None  # the replica of an older version whose place it takes once it is ready
+    price_per_hour: float = 0.0  # USD, of its machine, now
+    billed_ns: int | None = None  # up to when it is in the books of costs
+    machine_ns: int = 0  # in the books
+    usd: float = 0.0  # in the books
 
     @property
     def is_ready(self) -> bool:
@@ -66,7 +75,11 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The pool now. `replicas` are those that may hold a machine, by id; of the older versions too."""
+    """The pool now. `replicas` are those that may hold a machine, by id; of the older versions too.
+
+    A price is infinite where a market is not offered, or nothing is launched there for now after launches failed. While
+    a new version rolls out, a replica and the one that is to take its place are one: the older, until that is ready.
+    """
 
     target: int  # replicas wanted ready
     replicas: Sequence[Replica]
@@ -79,6 +92,10 @@ class View:
     def of(self, market: Market) -> list[Replica]:
         """Those of a market that count."""
         return [replica for replica in self.replicas if replica.counts and replica.market == market]
+
+    def offered(self, market: Market) -> list[str]:
+        """Zones in which a machine can be asked for, by name."""
+        return sorted(zone for zone, price in self.prices.items() if price.of(market) < inf)
 
     def ready(self, market: Market | None = None) -> int:
         """How many take requests."""
@@ -119,5 +136,17 @@ class Placement(Protocol):
         ...
 
     def decide(self, view: View, now_ns: int) -> Plan:
-        """What to start and what to retire. Called after every event; must be idempotent where nothing changed."""
+        """What to start and what to retire. Called after every event; must be idempotent where nothing changed.
+
+        The pool may leave part of it undone: what would pass a bound, and the end of a ready replica that would leave
+        fewer ready than the target. It asks again after the next event.
+        """
+        ...
+
+    def snapshot(self, now_ns: int) -> dict[str, Any]:
+        """What it has learnt, as plain data for JSON; times as ages: steady time begins anew with each process."""
+        ...
+
+    def restore(self, state: Mapping[str, Any], now_ns: int) -> None:
+        """Take up what `snapshot` gave. Zones that are unknown now are skipped."""
         ...

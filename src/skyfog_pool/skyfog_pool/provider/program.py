@@ -23,7 +23,6 @@ from typing import IO, Any
 import skyfog_pool
 from skyfog_pool.provider.base import Misconfigured, Unavailable
 
-START_LIMIT_S = 120.0
 END_LIMIT_S = 5.0
 MOST_WAITING = 64
 TRIES = 2
@@ -114,8 +113,14 @@ class _Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)  # what daemons it started have left the group
 
+    @property
+    def tail(self) -> str:
+        """The newest of what it printed."""
+        return " | ".join(list(self._tail)) or "it printed nothing"
+
+    @property
     def last_words(self) -> str:
-        return "its process ended: " + (" | ".join(self._tail) or "it printed nothing")
+        return f"its process ended: {self.tail}"
 
     def _listen(self, lines: IO[str]) -> None:
         for line in lines:
@@ -136,7 +141,7 @@ class _Process:
             self.waiting.clear()
         self.ready.set()
         for waiting in left:
-            waiting.put({"ended": self.last_words()})
+            waiting.put({"ended": self.last_words})
         lines.close()
         with contextlib.suppress(OSError):
             assert self._popen.stdin is not None
@@ -159,14 +164,16 @@ class Program:
         module: str,
         environment: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
+        start_limit_s: float = 120.0,
     ) -> None:
-        """`name` stands in errors; `environment` is added to ours."""
+        """`name` stands in errors; `environment` is added to ours. `start_limit_s`: until the library is imported."""
         self.name = name
         inherited = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
         found_in = str(Path(skyfog_pool.__file__).parents[1])
         self._environment = {**inherited, "PYTHONPATH": found_in, **(environment or {})}
         # -P: not the folder it is started in, where a file may be called as the library is.
         self._command = [str(python), "-P", "-m", module, *arguments]
+        self._start_limit_s = start_limit_s
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._process: _Process | None = None
@@ -184,7 +191,7 @@ class Program:
             process.ended.wait(END_LIMIT_S)
             process = self._running(limit_s)  # it has just died: nothing was asked yet
         else:
-            raise Unavailable(f"{self.name}: {do}: {process.last_words()}")
+            raise Unavailable(f"{self.name}: {do}: {process.last_words}")
         try:
             answer = answers.get(timeout=limit_s)
         except queue.Empty:
@@ -214,13 +221,13 @@ class Program:
                     raise Misconfigured(f"{self.name}: {self._command[0]} does not run: {error.strerror}") from None
             process, first = self._process, not self._was_ready
         # The first start may take its time; later, it counts as part of the call.
-        if not process.ready.wait(START_LIMIT_S if first else min(limit_s, START_LIMIT_S)):
-            if time.monotonic() - process.began_s >= START_LIMIT_S:
+        if not process.ready.wait(self._start_limit_s if first else min(limit_s, self._start_limit_s)):
+            if time.monotonic() - process.began_s >= self._start_limit_s:
                 process.kill()
-            raise Unavailable(f"{self.name}: its process is not ready yet")
+            raise Unavailable(f"{self.name}: does not start: {process.tail}")
         if process.ended.is_set() and process.heard == 0:
             if first:
-                raise Misconfigured(f"{self.name}: {process.last_words()}")
-            raise Unavailable(f"{self.name}: {process.last_words()}")
+                raise Misconfigured(f"{self.name}: {process.last_words}")
+            raise Unavailable(f"{self.name}: {process.last_words}")
         self._was_ready = True
         return process

@@ -35,6 +35,7 @@ from skyfog_pool.provider.program import Program, ProgramError
 from skyfog_pool.provider.seen import Seen
 
 WORKER = "skyfog_pool.provider.ray_worker"
+START_LIMIT_S = 25.0  # below the controller's limit of a call; Ray itself tries a dead address for minutes
 GRACE_MARGIN_S = 10.0  # beyond what the runner grants its replica
 GIB = 1024**3
 # Ray's names of markets (its default labels); a node without that label serves both.
@@ -72,8 +73,7 @@ def make(spec: ServiceSpec, pool: str) -> RayProvider:
     if not options.command:
         ws = f"{os.environ.get('SKYFOG_WS', '/opt/skyfog')}/ws"
         options = options.model_copy(update={"command": [ws, "run", "python", "-m", "skyfog_pool.runner"]})
-    # The driver's output is not wanted, and what it would tell to others neither.
-    program = Program("ray", python, WORKER, {"RAY_USAGE_STATS_ENABLED": "0"}, [options.address])
+    program = Program("ray", python, WORKER, {"RAY_USAGE_STATS_ENABLED": "0"}, [options.address], START_LIMIT_S)
     return RayProvider(spec, pool, options, program)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from typing import cast, get_args
 
 from skyfog_core.config.pool import ProviderName, ServiceSpec
@@ -10,6 +11,33 @@ from skyfog_core.errors import ConfigError
 from skyfog_pool.provider.base import Provider
 
 NAMES: tuple[ProviderName, ...] = get_args(ProviderName)
+# Which clouds a provider serves; skypilot: any that SkyPilot knows.
+CLOUDS_OF: dict[str, tuple[str, ...]] = {"local": ("local",), "aws": ("aws",), "ray": ("ray",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How often a controller asks a provider, and for how long it waits, in seconds."""
+
+    list_s: float = 10.0  # between listings of machines
+    least_s: float = 2.0  # the same, when something has happened
+    price_s: float = 60.0  # between looks at prices
+    call_s: float = 60.0  # limit of a call; providers have limits of their own, this one is for when those fail
+    launch_s: float = 300.0  # limit of a launch
+    settle_s: float = 60.0  # for how long a new machine may be missing in listings
+
+
+TIMINGS: dict[ProviderName, Timing] = {
+    "local": Timing(0.5, 0.05, 0.5, 15.0, 30.0, 1.0),
+    "aws": Timing(),
+    "skypilot": Timing(30.0, 10.0, 300.0, 120.0, 1_800.0, 120.0),
+    "ray": Timing(2.0, 0.5, 60.0, 30.0, 120.0, 10.0),
+}
+
+
+def timing_of(spec: ServiceSpec) -> Timing:
+    """Of the spec's provider."""
+    return TIMINGS[provider_name(spec)]
 
 
 def provider_name(spec: ServiceSpec) -> ProviderName:

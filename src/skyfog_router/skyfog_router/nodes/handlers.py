@@ -88,6 +88,9 @@ class EmbeddedHandler:
     One that can be stopped has a method `cancellable(request, response, cancellation)`, which is called instead. Its
     skyfog_core.cancel.Cancellation is set when nobody wants the result any more; it then returns soon, in any way. A
     service that did not begin says so: it raises NotExecuted, or answers with that status.
+
+    One whose first request takes longer than later ones has a method `warm_up()`, which does what makes the difference,
+    and raises where the service cannot work.
     """
 
     can_abandon = False
@@ -98,6 +101,7 @@ class EmbeddedHandler:
         self._has_status = has_status(srv_type)
         stoppable = getattr(callback, "cancellable", None)
         self.can_stop = stoppable is not None
+        self.warm_up: Callable[[], None] | None = getattr(callback, "warm_up", None)
         self._callback = stoppable or (lambda request, response, _cancellation: callback(request, response))
         self._running: dict[RequestId, Cancellation] = {}
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="service")

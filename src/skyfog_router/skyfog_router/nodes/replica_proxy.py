@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from skyfog_core.units import S, ms_to_ns
 from skyfog_core.wire.envelope import ENCODING
 from skyfog_core.wire.keys import ServiceKeys, chunk, replica_key, service_chunk
 from skyfog_core.wire.membership import Announcement
+from skyfog_router import load
 from skyfog_router.acl import Member
 from skyfog_router.nodes.handlers import EmbeddedHandler, ForwardHandler, load_embedded
 from skyfog_router.nodes.watch import ReplicaWatch
@@ -32,6 +34,7 @@ from skyfog_router.transport.delay import DelayedReplicaTransport
 from skyfog_router.transport.zenoh import ZenohReplicaTransport, open_session
 
 CHECK_TARGET_S = 0.2
+MOST_WITHIN_S = 86_400.0
 
 log = structlog.get_logger()
 
@@ -74,8 +77,11 @@ class ReplicaProxy(Node):
         self._driver = ReplicaDriver(transport, self._handler, admission, SteadyClock(), noted, encoding=encoding)
         self._driver.start(keys, who)
         log.info("replica_ready", service=config.service, type=config.type, replica=str(who))
+        self._announcing = threading.Lock()  # guards what follows: who drains and who warms up has a thread of his own
         self._announced = False
-        self._draining, self._drain_ms = config.draining, config.drain_ms
+        self._draining = self._wants_draining = config.draining
+        self._drain_ms = config.drain_ms
+        self._cold = ""  # why the service cannot be asked yet
         self._driver.drain(config.draining)
         self._announcement = Announcement(
             boot=secrets.randbits(32),
@@ -85,7 +91,13 @@ class ReplicaProxy(Node):
             robot=config.robot,
         )
         follow(self, config, self._apply)
-        self._watch.begin(self, who, self._driver, self._absent)
+        self._watch.begin(self, who, self._driver, self._absent, self._drain)
+        told = load.of_replica(self._driver, self._announcement.boot)
+        self._reports = load.LoadReports(told, config.load_report_ms)
+        warm_up = self._handler.warm_up if config.warm_up and isinstance(self._handler, EmbeddedHandler) else None
+        if warm_up is not None:
+            self._cold = "it warms up"
+            threading.Thread(target=self._warm, args=(warm_up,), name="warm-up", daemon=True).start()
         self._announce_when_ready()
         if isinstance(self._handler, ForwardHandler):
             self.create_timer(CHECK_TARGET_S, self._announce_when_ready)
@@ -102,6 +114,7 @@ class ReplicaProxy(Node):
 
     def destroy_node(self) -> None:
         self._watch.close()
+        self._reports.close()
         self._driver.close()
         super().destroy_node()
 
@@ -129,26 +142,47 @@ class ReplicaProxy(Node):
     def _apply(self, config: ReplicaProxyConfig) -> None:
         """The live parameters were set."""
         self._drain_ms = config.drain_ms
-        if config.draining != self._draining:
-            self._draining = config.draining
+        if config.draining != self._wants_draining:  # what /drain asked for stays, whatever else is set
+            self._wants_draining = self._draining = config.draining
             self._driver.drain(config.draining)
             log.info("draining" if config.draining else "draining_ended")
             self._announce_when_ready()
 
+    def _drain(self, within_s: float | None) -> None:
+        """The machine is to go: robots are told first. Any thread."""
+        self._draining = True
+        self._announce_when_ready()
+        within_ms = None if within_s is None else round(min(within_s, MOST_WITHIN_S) * 1_000)
+        self._driver.drain(True, within_ms)
+        log.info("draining", within_ms=within_ms)
+
+    def _warm(self, warm_up: Callable[[], None]) -> None:
+        """Let the service do what its first request would wait for. One that cannot even do that stays unannounced."""
+        try:
+            warm_up()
+        except Exception as error:
+            log.exception("warm_up_failed")
+            self._cold = f"its warm-up failed: {type(error).__name__}: {error}"
+        else:
+            log.info("warm")
+            self._cold = ""
+        self._announce_when_ready()
+
     def _announce_when_ready(self) -> None:
-        ready = not isinstance(self._handler, ForwardHandler) or self._handler.is_ready()
-        announced = ready and not self._draining
-        if announced != self._announced:
-            self._announced = announced
-            self._driver.announce(self._announcement if announced else None)
-            if not ready:
-                log.warning("withdrawn", why="the service behind this replica is gone; back when it is")
+        with self._announcing:
+            ready = not isinstance(self._handler, ForwardHandler) or self._handler.is_ready()
+            announced = ready and not self._draining and not self._cold
+            if announced != self._announced:
+                self._announced = announced
+                self._driver.announce(self._announcement if announced else None)
+                if not ready:
+                    log.warning("withdrawn", why="the service behind this replica is gone; back when it is")
 
     def _absent(self) -> str:
         """Why no robot is told of this replica; empty while one is."""
         if self._draining:
             return "it drains"
-        return "" if self._announced else "the service behind it is not there"
+        return "" if self._announced else self._cold or "the service behind it is not there"
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare, follow
 from skyfog_core.trace import FileTrace, NoTrace
 from skyfog_core.wire.envelope import ENCODING
 from skyfog_core.wire.keys import ServiceKeys, service_chunk
+from skyfog_router import load
 from skyfog_router.acl import Member
 from skyfog_router.nodes.relay import DeferredService, decoder, to_cdr
 from skyfog_router.nodes.watch import RouterWatch
@@ -54,6 +55,7 @@ class RobotProxy(Node):
         self._driver = RouterDriver(transport, SteadyClock(), noted, config.max_in_flight, robot)
         self._driver.start(endpoints)
         self._watch.begin(self, robot, self._driver.snapshots)
+        self._reports = load.LoadReports(load.of_robot(self._driver), config.load_report_ms)
         self._proxied = [
             _ProxiedService(self, self._driver, names[key], entry, robot) for key, entry in config.services.items()
         ]
@@ -65,6 +67,7 @@ class RobotProxy(Node):
 
     def destroy_node(self) -> None:
         self._watch.close()
+        self._reports.close()
         if self._driver.close():
             time.sleep(LINGER_S)
         super().destroy_node()

@@ -16,6 +16,9 @@ refused again, even if there is room by then; a later attempt of the same reques
 Hopeless is what, as far as service_time.py can tell, has almost no chance to be done within its budget: it is refused
 on arrival, or as soon as that shows in the queue, so that the robot may still ask elsewhere. A request that finds a
 free slot always runs. A refusal for want of room says when to come again.
+
+Draining with a limit, after which the machine is gone: what waits and cannot be done by then is handed back at once,
+refused as not run, and so is what comes later. What runs goes on: it may yet be done.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ MAX_REMEMBERED = 100_000
 MAX_REFUSED = 10_000  # a copy comes twice within milliseconds
 MAX_RETRY_AFTER_MS = 10_000
 UNDER_WAY_NS = S // 2  # what was sent before the token was seen to be gone may still arrive
+LEAVING = "this replica is leaving"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,7 @@ class Admission:
         self._remembered: OrderedDict[RequestId, int] = OrderedDict()
         self._refused: OrderedDict[RequestId, int] = OrderedDict()  # the latest attempt
         self._draining_since_ns: int | None = None
+        self._gone_ns: int | None = None  # when the machine goes, where that is known
         self._closing = False
         self.started = 0
         self.duplicates = 0
@@ -134,6 +139,15 @@ class Admission:
     def is_idle(self) -> bool:
         """Whether nothing runs and nothing waits."""
         return not self._running and not self._waiting
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it is about to take no more."""
+        return self._closing or self._draining_since_ns is not None
+
+    def is_drained(self, now_ns: int) -> bool:
+        """Whether nothing is here, and nothing more is taken."""
+        return self.is_idle and self._takes_no_more(now_ns)
 
     def running_beside(self, request_id: RequestId) -> int:
         """Requests running, this one not counted. Any thread."""
@@ -161,8 +175,8 @@ class Admission:
         if header.attempt <= self._refused.get(request_id, -1):
             self.duplicates += 1
             return self._refuse(job, Status.NOT_EXECUTED, "repeated", "this copy of it was refused already")
-        if self._takes_no_more(now_ns):
-            return self._refuse(job, Status.NOT_EXECUTED, "leaving", "this replica is leaving")
+        if self._takes_no_more(now_ns) or len(self._waiting) >= self._room(now_ns):
+            return self._refuse(job, Status.NOT_EXECUTED, "leaving", LEAVING)
         if header.budget_ms <= 0:
             return self._refuse(job, Status.NOT_EXECUTED, "late", "no time left on arrival")
         if len(self._running) < self._concurrency:
@@ -215,14 +229,24 @@ class Admission:
             due.append(first_ns - self._times.low_ns)
         if self._remembered:
             due.append(next(iter(self._remembered.values())) + self._remember_ns)
+        if self._waiting and self._gone_ns is not None:
+            due.append(self._gone_ns)
         return min(due, default=None)
 
-    def drain(self, draining: bool, now_ns: int) -> None:
-        """Finish what is here and what was under way to here, and then take no more; or take requests again."""
+    def drain(self, draining: bool, now_ns: int, within_ns: int | None = None) -> list[AdmissionAction]:
+        """Finish what is here and what was under way to here, and then take no more; or take requests again.
+
+        `within_ns`: the machine is gone after that, or after a shorter time that was told before.
+        """
         if not draining:
-            self._draining_since_ns = None
-        elif self._draining_since_ns is None:
+            self._draining_since_ns = self._gone_ns = None
+            return []
+        if self._draining_since_ns is None:
             self._draining_since_ns = now_ns
+        if within_ns is not None:
+            gone_ns = now_ns + within_ns
+            self._gone_ns = gone_ns if self._gone_ns is None else min(gone_ns, self._gone_ns)
+        return self._hand_back(now_ns)
 
     def close(self) -> None:
         """The process is about to end: take no more."""
@@ -232,8 +256,7 @@ class Admission:
         """The process ends now: tell everyone who still waits for an answer."""
         self._closing = True
         waiting = [job for job in list(self._waiting) if self._waiting.remove(job.request_id)]
-        text = "this replica is leaving"
-        actions = [action for job in waiting for action in self._turned_away(job, "leaving", text)]
+        actions = [action for job in waiting for action in self._turned_away(job, "leaving", LEAVING)]
         for job in self._running.values():
             actions += self._refuse(job, Status.OUTCOME_UNKNOWN, "unanswered", "this replica ended while it ran")
             job.tickets.clear()
@@ -257,7 +280,30 @@ class Admission:
     def _takes_no_more(self, now_ns: int) -> bool:
         if self._draining_since_ns is None or self._closing:
             return self._closing
+        if self._gone_ns is not None and now_ns >= self._gone_ns:
+            return True
         return self.is_idle and now_ns - self._draining_since_ns >= UNDER_WAY_NS
+
+    def _hand_back(self, now_ns: int) -> list[AdmissionAction]:
+        """Those that wait and cannot be done before the machine goes."""
+        room = self._room(now_ns)
+        if len(self._waiting) <= room:
+            return []
+        late = sorted(self._waiting, key=lambda job: (-job.priority, job.order))[room:]
+        for job in late:
+            self._waiting.remove(job.request_id)
+        return [action for job in late for action in self._turned_away(job, "leaving", f"{LEAVING}, and had no time")]
+
+    def _room(self, now_ns: int) -> int:
+        """How many more runs of the usual length end before the machine goes; any number where nothing is known."""
+        if self._gone_ns is None:
+            return self._max_queue + 1
+        left_ns, each_ns = self._gone_ns - now_ns, self._times.typical_ns
+        if left_ns <= 0 or not each_ns:
+            return self._max_queue + 1 if left_ns > 0 else 0
+        rests = [max(0, each_ns - (now_ns - job.started_ns)) for job in self._running.values()]
+        rests += [0] * (self._concurrency - len(rests))
+        return sum(max(0, left_ns - rest_ns) // each_ns for rest_ns in rests)
 
     def _queue(self, job: Job, now_ns: int) -> list[AdmissionAction]:
         """Let it wait, unless that is hopeless or there is no room; somebody else may have to go for it."""
@@ -345,9 +391,10 @@ class Admission:
         return [action for job in late for action in self._turned_away(job, "late", "its time ran out in the queue")]
 
     def _fill(self, now_ns: int) -> list[AdmissionAction]:
+        handed_back = self._hand_back(now_ns)
         if not self._waiting or len(self._running) >= self._concurrency:
-            return []
-        actions = self._drop_late(now_ns)
+            return handed_back
+        actions = handed_back + self._drop_late(now_ns)
         while self._waiting and len(self._running) < self._concurrency:
             actions.append(self._start(self._waiting.next(), now_ns))
         return actions

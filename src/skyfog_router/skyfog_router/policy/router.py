@@ -8,7 +8,7 @@ that certainly did not run.
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -17,8 +17,9 @@ from typing import Any
 from skyfog_core.config.router import RoutingConfig
 from skyfog_core.errors import InvalidRequest, LinkLost, NotExecuted, Overloaded, RequestError
 from skyfog_core.ids import RequestId
-from skyfog_core.units import MS, ns_to_ms
+from skyfog_core.units import MS, US, ns_to_ms
 from skyfog_core.wire.keys import ReplicaKey
+from skyfog_core.wire.load import MOST_LATENCIES
 from skyfog_core.wire.membership import Announcement, Membership
 from skyfog_router.policy import fanout
 from skyfog_router.policy.actions import NO_LOAD, Action, Cancel, Deliver, Fail, Load, Send
@@ -67,6 +68,7 @@ class Router:
         self._set_ns: dict[RequestId, int] = {}  # the timer that counts
         self._looked_ns = 0
         self._took = LatencySketch()
+        self._recent_us: deque[int] = deque(maxlen=MOST_LATENCIES)
         self.membership = Membership()
         self.books = Books()
 
@@ -201,6 +203,7 @@ class Router:
             panic=self._fleet.panic(),
             failures=dict(books.failures),
             replicas=tuple(replica_snapshot(self._fleet.replicas[key], now_ns) for key in self.membership.live()),
+            recent_us=tuple(self._recent_us),
         )
 
     @property
@@ -306,6 +309,7 @@ class Router:
         if answered:
             took_ns = now_ns - request.started_ns
             self._took.answer(max(1, took_ns), now_ns)
+            self._recent_us.append(took_ns // US)
             self.books.within_slo += in_time
         if self._config.policy == "slo" and request.slo_ns < request.deadline_ns and (answered or not in_time):
             self._caution.observe(in_time, self._config.slo_target)  # that all refused at once tells nothing of it

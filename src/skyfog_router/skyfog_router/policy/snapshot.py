@@ -54,6 +54,7 @@ class ServiceSnapshot:
     panic: bool
     failures: Mapping[str, int] = field(default_factory=dict)  # by the error's name
     replicas: tuple[ReplicaSnapshot, ...] = ()
+    recent_us: tuple[int, ...] = ()  # what the newest delivered requests took, oldest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +70,7 @@ class AdmissionSnapshot:
     failed: int  # of these, without a result
     repeated: int  # queries for a request that was here already
     refused: Mapping[str, int] = field(default_factory=dict)  # by reason
+    received: int = 0  # queries, repeated and refused ones among them
+    busy_us: int = 0  # sum of the service times of finished runs
+    draining: bool = False
+    drained: bool = False  # nothing is here, and nothing more is taken

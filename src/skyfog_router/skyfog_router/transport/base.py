@@ -7,6 +7,7 @@ from typing import Protocol
 from skyfog_core.ids import RequestId
 from skyfog_core.wire.envelope import Encoding
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+from skyfog_core.wire.load import ReplicaLoad, RobotLoad
 from skyfog_core.wire.membership import Announcement
 
 
@@ -39,6 +40,9 @@ class RouterTransport(Protocol):
 
     def cancel(self, service: str, replica: ReplicaKey, request_id: RequestId) -> None:
         """Withdraw a query, and tell the replica."""
+
+    def tell_load(self, service: str, robot: str, load: bytes) -> None:
+        """Tell whoever listens what a robot asks for: wire/load.py. Any thread; may block where a link is stuck."""
 
     def close(self) -> None:
         """Withdraw everything and leave the network. Returns within seconds."""
@@ -77,8 +81,24 @@ class ReplicaTransport(Protocol):
     def announce(self, announcement: Announcement | None) -> None:
         """Hold a liveliness token that says this, or none. Idempotent; the new token is held before an old one goes."""
 
+    def tell_load(self, load: bytes) -> None:
+        """Tell whoever listens what this replica does: wire/load.py. Any thread; may block where a link is stuck."""
+
     def links(self) -> int:
         """How many processes of the network this one is connected with now. Any thread."""
 
     def close(self) -> None:
         """Drop the token, take no more, leave the network. Returns within seconds."""
+
+
+class FleetEvents(Protocol):
+    """What one who only looks on is told of a service. Called from any thread; must return at once."""
+
+    def on_token(self, who: ReplicaKey, live: bool) -> None:
+        """A replica's token appeared, or its last one is gone."""
+
+    def on_replica_load(self, who: ReplicaKey, load: ReplicaLoad) -> None:
+        """A replica told what it does."""
+
+    def on_robot_load(self, robot: str, load: RobotLoad) -> None:
+        """A robot told what it asks for, and what came of it; `robot` as keys.robot_chunk has it."""

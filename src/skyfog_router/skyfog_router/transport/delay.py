@@ -39,6 +39,9 @@ class DelayedReplicaTransport:
     def announce(self, announcement: Announcement | None) -> None:
         self._transport.announce(announcement)
 
+    def tell_load(self, load: bytes) -> None:
+        self._transport.tell_load(load)
+
     def links(self) -> int:
         return self._transport.links()
 

@@ -15,9 +15,9 @@ from skyfog_router.acl import Member, access_control
 log = structlog.get_logger()
 
 SECURE = ("tls", "quic")
-# Zenoh passes nothing on between peers of one region, which it takes to be linked to each other. Robots and replicas
-# are regions of their own, so that a router joins them.
-REGIONS = {"robot": "robots", "replica": "replicas"}
+# Zenoh passes nothing on between peers of one region, which it takes to be linked to each other. Robots, replicas and
+# pools, which hear both, are regions of their own, so that a router joins them.
+REGIONS = {"robot": "robots", "replica": "replicas", "pool": "pools"}
 
 
 def zenoh_settings(config: ZenohConfig, member: Member | None, now: datetime) -> dict[str, Any]:

@@ -23,10 +23,11 @@ from skyfog_core.config.router import ZenohConfig
 from skyfog_core.errors import ConfigError, NotExecuted, Overloaded, WireError, plain_reason
 from skyfog_core.ids import RequestId
 from skyfog_core.wire.envelope import Encoding
-from skyfog_core.wire.keys import ReplicaKey, ServiceKeys, parse_live
-from skyfog_core.wire.membership import Announcement, from_chunk, to_chunk
+from skyfog_core.wire.keys import ReplicaKey, ServiceKeys, parse_live, parse_load
+from skyfog_core.wire.load import decode_replica, decode_robot
+from skyfog_core.wire.membership import Announcement, Membership, from_chunk, to_chunk
 from skyfog_router.acl import Member
-from skyfog_router.transport.base import ReplicaEvents, RouterEvents
+from skyfog_router.transport.base import FleetEvents, ReplicaEvents, RouterEvents
 from skyfog_router.transport.settings import zenoh_settings
 
 log = structlog.get_logger()
@@ -133,24 +134,17 @@ class ZenohRouterTransport:
         self._lock = threading.Lock()  # guards _tokens: ended() comes from zenoh's threads
 
     def watch(self, service: str, keys: ServiceKeys, events: RouterEvents) -> None:
-        def on_token(sample: zenoh.Sample) -> None:
-            try:
-                replica, chunk = parse_live(str(sample.key_expr))
-                announcement = from_chunk(chunk)
-            except WireError as error:
-                log.warning("strange_token", key=str(sample.key_expr), why=str(error))
-                return
-            if sample.kind == zenoh.SampleKind.PUT:
+        def on_token(replica: ReplicaKey, announcement: Announcement, live: bool) -> None:
+            if live:
                 events.joined(service, replica, announcement)
-            else:
-                events.left(service, replica, announcement)
-                link = self._links.pop((service, replica), None)
-                if link is not None:
-                    link.close()
+                return
+            events.left(service, replica, announcement)
+            link = self._links.pop((service, replica), None)
+            if link is not None:
+                link.close()
 
         self._keys[service], self._events[service] = keys, events
-        subscriber = self._session.liveliness().declare_subscriber(keys.all_live, on_token, history=True)
-        self._subscribers.append(subscriber)
+        self._subscribers.append(_follow_tokens(self._session, keys, on_token))
 
     def send(
         self, service: str, replica: ReplicaKey, request_id: RequestId, header: bytes, payload: bytes, budget_ms: int
@@ -179,6 +173,9 @@ class ZenohRouterTransport:
             link.later(lambda: self._withdraw(service, replica, request_id, token))
         except Overloaded:
             log.debug("cancel_dropped", replica=str(replica))  # its query ends by its own time-out
+
+    def tell_load(self, service: str, robot: str, load: bytes) -> None:
+        _tell(self._session, self._keys[service].robot_load(robot), load)
 
     def close(self) -> None:
         for subscriber in self._subscribers:
@@ -317,11 +314,13 @@ class ZenohReplicaTransport:
             if old is not None:
                 _quietly(old.undeclare)
 
+    def tell_load(self, load: bytes) -> None:
+        assert self._keys is not None, "it serves"
+        assert self._who is not None
+        _tell(self._session, self._keys.replica_load(self._who), load)
+
     def links(self) -> int:
-        try:
-            return len(self._session.info.peers_zid()) + len(self._session.info.routers_zid())
-        except zenoh.ZError:  # closed
-            return 0
+        return _links(self._session)
 
     def close(self) -> None:
         self.announce(None)
@@ -329,6 +328,80 @@ class ZenohReplicaTransport:
         for declared in self._declared:
             _quietly(declared.undeclare)
         close_session(self._session)
+
+
+class ZenohFleetWatch:
+    """Follows one service's tokens and load, and says nothing itself; begins at once."""
+
+    def __init__(self, session: zenoh.Session, keys: ServiceKeys, events: FleetEvents) -> None:
+        """Takes the session over."""
+        self._session = session
+        self._events = events
+        self._members = Membership()
+        self._lock = threading.Lock()  # guards _members, and the order of what is told of them
+        self._subscribers = [
+            _follow_tokens(session, keys, self._on_token),
+            *(session.declare_subscriber(key, self._on_load) for key in keys.all_loads),
+        ]
+
+    def links(self) -> int:
+        """How many processes of the network this one is connected with now: with none, nobody can be seen."""
+        return _links(self._session)
+
+    def close(self) -> None:
+        """Leave the network. Returns within seconds."""
+        for subscriber in self._subscribers:
+            _quietly(subscriber.undeclare)
+        close_session(self._session)
+
+    def _on_token(self, who: ReplicaKey, announcement: Announcement, live: bool) -> None:
+        with self._lock:
+            was = who in self._members
+            (self._members.join if live else self._members.leave)(who, announcement)
+            if (who in self._members) != was:
+                self._events.on_token(who, live)
+
+    def _on_load(self, sample: zenoh.Sample) -> None:
+        key, data = str(sample.key_expr), sample.payload.to_bytes()
+        try:
+            who = parse_load(key)
+            if isinstance(who, ReplicaKey):
+                self._events.on_replica_load(who, decode_replica(data))
+            else:
+                self._events.on_robot_load(who, decode_robot(data))
+        except WireError as error:
+            log.warning("strange_load", key=key, why=str(error))
+
+
+def _follow_tokens(
+    session: zenoh.Session, keys: ServiceKeys, tell: Callable[[ReplicaKey, Announcement, bool], None]
+) -> Any:
+    """A subscriber that tells of each token that appears or goes, those already there included."""
+
+    def on_token(sample: zenoh.Sample) -> None:
+        key = str(sample.key_expr)
+        try:
+            replica, chunk = parse_live(key)
+            announcement = from_chunk(chunk)
+        except WireError as error:
+            log.warning("strange_token", key=key, why=str(error))
+            return
+        tell(replica, announcement, sample.kind == zenoh.SampleKind.PUT)
+
+    return session.liveliness().declare_subscriber(keys.all_live, on_token, history=True)
+
+
+def _tell(session: zenoh.Session, key: str, load: bytes) -> None:
+    """A put that may be lost, behind everything else."""
+    drop, last = zenoh.CongestionControl.DROP, zenoh.Priority.BACKGROUND
+    _quietly(lambda: session.put(key, load, congestion_control=drop, priority=last))
+
+
+def _links(session: zenoh.Session) -> int:
+    try:
+        return len(session.info.peers_zid()) + len(session.info.routers_zid())
+    except zenoh.ZError:  # closed
+        return 0
 
 
 def close_session(session: zenoh.Session) -> None:

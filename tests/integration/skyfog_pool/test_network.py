@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from skyfog_bench.netem import CLEAR, CUT, Impairment, Network, why_not
-from skyfog_bench.processes import BenchError, Processes
+from skyfog_pool.provider.netem.network import CLEAR, CUT, Impairment, Network, NetworkError, why_not
 from support.processes import wait_until
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"no emulated network: {why_not()}")
@@ -81,7 +80,7 @@ def _python(prefix: list[str], code: str, *words: str) -> Iterator[subprocess.Po
 @pytest.fixture
 def pair() -> Iterator[Pair]:
     with ExitStack() as stack:
-        network = Network(stack.enter_context(Processes({})), ["robot", "a"])
+        network = stack.enter_context(Network(["robot", "a"]))
         stack.enter_context(_python(network.inside("a"), ECHO))
         client = stack.enter_context(_python(network.inside("robot"), TRIP, network.address("a")))
         yield Pair(network, client)
@@ -117,26 +116,37 @@ def test_a_one_way_partition_lets_requests_through_and_no_answers(pair: Pair) ->
     assert after["a>robot"][1] > 0
 
 
-def test_nothing_is_left_when_the_bench_is_killed() -> None:
+def test_this_machine_itself_can_be_a_zone_and_networks_side_by_side_do_not_meet() -> None:
+    devices = set(Path("/sys/class/net").iterdir())
+    with Network(["home", "a"], here="home") as one, Network(["home", "a"], here="home") as other:
+        assert one.address("a") != other.address("a")
+        for network in (one, other):
+            with _python(network.inside("a"), ECHO), _python([], TRIP, network.address("a")) as client:
+                network.shape("home", "a", Impairment(delay_ms=30))
+                trip = Pair(network, client).trip_ms()
+                assert trip is not None
+                assert trip >= 60
+    wait_until("devices go", lambda: set(Path("/sys/class/net").iterdir()) == devices, LIMIT_S)
+
+
+def test_nothing_is_left_when_its_user_is_killed() -> None:
     code = (
-        "import os, time\n"
-        "from skyfog_bench.netem import Network\n"
-        "from skyfog_bench.processes import Processes\n"
-        "with Processes({}) as processes:\n"
-        "    network = Network(processes, ['robot', 'a'])\n"
-        "    core = str(min(os.sched_getaffinity(0)))\n"
-        "    inside = processes.start('one', 'skyfog_bench.burn', core, domain=0, inside=network.inside('a'))\n"
-        "    print('ready', network._process.pid, inside.pid, flush=True)\n"
-        "    time.sleep(60)\n"
+        "import subprocess, time\n"
+        "from skyfog_pool.children import ENDS_WITH_US\n"
+        "from skyfog_pool.provider.netem.network import Network\n"
+        "network = Network(['robot', 'a'])\n"
+        "inside = subprocess.Popen([*ENDS_WITH_US, *network.inside('a'), 'sleep', '60'])\n"
+        "print('ready', network.pid, inside.pid, flush=True)\n"
+        "time.sleep(60)\n"
     )
     named = set(Path("/run/netns").glob("*"))
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={**os.environ}) as bench:
-        assert bench.stdout is not None
-        word, *pids = bench.stdout.readline().split()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as user:
+        assert user.stdout is not None
+        word, *pids = user.stdout.readline().split()
         assert word == "ready"
         ours = Path("/proc/self/ns/net").readlink()
         wait_until("it is inside", lambda: Path(f"/proc/{pids[1]}/ns/net").readlink() != ours, LIMIT_S)
-        bench.send_signal(signal.SIGKILL)
+        user.send_signal(signal.SIGKILL)
     try:
         wait_until("its processes end", lambda: not any(_alive(pid) for pid in pids), LIMIT_S)
     finally:
@@ -155,8 +165,8 @@ def _alive(pid: str) -> bool:
 
 
 def test_where_it_is_not_permitted_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skyfog_bench.netem.os.geteuid", lambda: 1000)
+    monkeypatch.setattr("skyfog_pool.provider.netem.network.os.geteuid", lambda: 1000)
     began = time.monotonic()
-    with Processes({}) as processes, pytest.raises(BenchError, match="need root"):
-        Network(processes, ["robot"])
+    with pytest.raises(NetworkError, match="need root"):
+        Network(["robot"])
     assert time.monotonic() - began < LIMIT_S

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from skyfog_bench.netem import CUT, QUEUE_NS, Impairment, Link, address
 from skyfog_core.units import MS
+from skyfog_pool.provider.netem.network import CUT, QUEUE_NS, Impairment, Link, address
 
 SIZE = 1_500
 NEVER, AVERAGE = 0.999, 0.0  # draws: of a packet that is not lost, and of one with the mean delay
@@ -67,3 +67,4 @@ def test_an_impossible_impairment_is_refused(wrong: dict[str, float]) -> None:
 
 def test_zones_have_addresses_in_their_order() -> None:
     assert [address(["robot", "a"], zone) for zone in ("robot", "a")] == ["198.18.0.1", "198.18.0.2"]
+    assert address(["home", "a"], "a", subnet=7) == "198.18.7.2"

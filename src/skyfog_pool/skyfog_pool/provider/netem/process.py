@@ -1,7 +1,8 @@
-"""The process that is an emulated network: `python -m skyfog_bench.netem_process SEED ZONE ZONE …`.
+"""The process that is an emulated network: `python -m skyfog_pool.provider.netem.process SEED HERE ZONE ZONE …`.
 
-Commands come as lines of JSON on standard input, as in skyfog_bench.serve; the end of it ends the network. The first
-line out names the file descriptors of the namespaces, or says as `error` why there can be none.
+HERE is the zone that is this process's own namespace, or empty. Commands come as lines of JSON on standard input; the
+end of it ends the network. The first line out names the file descriptors of the namespaces and the subnet, or says as
+`error` why there can be none.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -20,13 +22,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from skyfog_bench.netem import TUN, Impairment, Link, address
 from skyfog_core.rng import stream
 from skyfog_core.units import S
+from skyfog_pool.provider.netem.network import PREFIX, TUN, Impairment, Link, address
 
 CLONE_NEWNET = 0x40000000  # <sched.h>
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x1, 0x1000  # <linux/if_tun.h>
-DEVICE = "skyfog0"
+DEVICE = "skyfog%d"  # the kernel counts
 BURST = 64  # packets read from one device before the others have their turn
 PACKET_BYTES = 65_536
 WAITING = 100_000  # packets under way; more is dropped, as by a switch that is full
@@ -41,37 +43,64 @@ def _checked(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def _namespace(address_of_it: str) -> tuple[int, int]:
-    """A new namespace with a device in it: (namespace, device) as file descriptors. Raises OSError."""
+def _namespace(address_of_it: str, *, here: bool) -> tuple[int, int]:
+    """A namespace with a device in it: (namespace, device) as file descriptors. Raises OSError."""
     home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
+        if here:
+            return os.dup(home), _device(address_of_it)
         _checked(_libc.unshare(CLONE_NEWNET), "unshare")
         try:
             namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            device = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-            fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH", DEVICE.encode(), IFF_TUN | IFF_NO_PI))
-            for words in (
-                ["link", "set", "lo", "up"],
-                ["addr", "add", f"{address_of_it}/24", "dev", DEVICE],
-                ["link", "set", DEVICE, "up"],
-            ):
-                subprocess.run(["ip", *words], check=True, timeout=IP_LIMIT_S)
+            return namespace, _device(address_of_it)
         finally:
             _checked(_libc.setns(home, CLONE_NEWNET), "setns")
     finally:
         os.close(home)
-    return namespace, device
+
+
+def _device(address_of_it: str) -> int:
+    """A device in the namespace that we are in now. Raises OSError."""
+    device = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    made = fcntl.ioctl(device, TUNSETIFF, struct.pack("40s", struct.pack("16sH", DEVICE.encode(), IFF_TUN | IFF_NO_PI)))
+    name = made[:16].rstrip(b"\0").decode()
+    for words in (
+        ["link", "set", "lo", "up"],
+        ["addr", "add", f"{address_of_it}/24", "dev", name],
+        ["link", "set", name, "up"],
+    ):
+        subprocess.run(["ip", *words], check=True, timeout=IP_LIMIT_S)
+    return device
+
+
+def claim_subnet() -> tuple[int, socket.socket]:
+    """A subnet that no other network with a zone in this namespace has, and what keeps it ours. Raises OSError."""
+    taken = subprocess.run(["ip", "-4", "-o", "addr"], check=True, timeout=IP_LIMIT_S, capture_output=True, text=True)
+    for subnet in range(1, 255):
+        if f"{PREFIX}{subnet}." in taken.stdout:
+            continue
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0skyfog-subnet-{subnet}")
+        except OSError:
+            claim.close()
+            continue
+        return subnet, claim
+    raise OSError(f"each subnet of {PREFIX}0.0/16 is in use")
 
 
 class Switch:
     """All devices, the links between them, and the packets under way."""
 
-    def __init__(self, zones: Sequence[str], seed: int) -> None:
+    def __init__(self, zones: Sequence[str], seed: int, here: str = "") -> None:
         """Raises OSError or subprocess errors where the machine does not permit it."""
-        made = {zone: _namespace(address(zones, zone)) for zone in zones}
+        self.subnet = 0
+        if here:
+            self.subnet, self._claim = claim_subnet()
+        made = {zone: _namespace(address(zones, zone, self.subnet), here=zone == here) for zone in zones}
         self.namespaces = {zone: namespace for zone, (namespace, _) in made.items()}
         self.devices = {zone: device for zone, (_, device) in made.items()}
-        self._zone_of = {_packed(address(zones, zone)): zone for zone in zones}
+        self._zone_of = {_packed(address(zones, zone, self.subnet)): zone for zone in zones}
         self.links = {(a, b): Link() for a in zones for b in zones if a != b}
         self._draw = stream(seed, "netem")
         self._under_way: list[tuple[int, int, int, bytes]] = []  # arrival, order, device, packet
@@ -162,13 +191,13 @@ def carry(switch: Switch) -> None:
 def main() -> None:
     """Make the network, say so, be it."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    seed, *zones = sys.argv[1:]
+    seed, here, *zones = sys.argv[1:]
     try:
-        switch = Switch(zones, int(seed))
+        switch = Switch(zones, int(seed), here)
     except (OSError, subprocess.SubprocessError) as error:
         _say({"error": f"no network namespaces here: {error}"})
         return
-    _say({"namespaces": switch.namespaces})
+    _say({"namespaces": switch.namespaces, "subnet": switch.subnet})
     carry(switch)
 
 

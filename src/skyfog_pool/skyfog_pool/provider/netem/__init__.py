@@ -1,0 +1,1 @@
+"""A network between namespaces of this machine, in user space."""
