@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import psutil
 import pytest
 
 from skyfog_core.errors import ConfigError
-from skyfog_pool.provider.base import Ending, LaunchRefused, Misconfigured, Phase
+from skyfog_pool.provider.base import Ending, LaunchRefused, Misconfigured, Phase, Unavailable
 from skyfog_pool.provider.program import Program
 from skyfog_pool.provider.skypilot import WORKER
 from skyfog_pool.provider.table import make_provider
@@ -79,6 +80,25 @@ def test_a_refused_launch_takes_away_what_it_had_begun(cloud: FakeSkyCloud) -> N
     with pytest.raises(LaunchRefused, match="Quota 'CPUS' exceeded"):
         provider.launch(wanted)
     assert cloud.machines() == 0
+
+
+def test_a_machine_that_was_not_taken_back_is_still_there_and_is_told_at_the_next_try(cloud: FakeSkyCloud) -> None:
+    provider = cloud.provider()
+    machine = provider.launch(order(cloud))
+    (cloud.folder / "down_fails").touch()
+    provider.terminate(machine.id)
+    wait_until("it failed", lambda: provider.instances(cloud.pool)[0].phase is Phase.RUNNING, cloud.limit_s)
+    with pytest.raises(Unavailable, match="Failed to terminate instances"):
+        provider.terminate(machine.id)
+    (cloud.folder / "down_fails").unlink()
+
+    def is_gone_in_the_end() -> bool:
+        with contextlib.suppress(Unavailable):  # what the try before tells
+            provider.terminate(machine.id)
+        return cloud.machines() == 0
+
+    wait_until("it is gone", is_gone_in_the_end, cloud.limit_s)
+    assert provider.instances(cloud.pool)[0].ending is Ending.RETURNED
 
 
 def test_a_cloud_without_credentials_is_named_before_anything_is_launched(cloud: FakeSkyCloud) -> None:

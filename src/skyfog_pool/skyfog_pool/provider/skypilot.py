@@ -176,7 +176,7 @@ class SkyPilotProvider:
         name = record["name"]
         tags = tags_of(name)
         assert tags is not None, name
-        before, returned = self._seen.last(name), self._seen.is_returned(name)
+        before = self._seen.last(name)
         told = "zone" in record  # not before it has chosen a machine
         with self._lock:
             order = self._ordered.pop(name, None) if told else self._ordered.get(name)
@@ -189,8 +189,8 @@ class SkyPilotProvider:
                 tags.token,
                 catalogue.name_of(record) if told else order.zone if order else "",
                 ("spot" if record["spot"] else "on_demand") if told else order.market if order else "on_demand",
-                _phase(record, before, returned=returned),
-                _ending(record, before, returned=returned),
+                _phase(record, before),
+                _ending(record, before),
                 f"http://{record['endpoint']}" if record.get("endpoint") else before.endpoint if before else "",
                 float(record["launched_at"] or 0),
                 float(record.get("price", 0.0)),
@@ -207,11 +207,11 @@ def _was_up(before: Instance | None) -> bool:
     return before is not None and before.phase in {Phase.RUNNING, Phase.GONE}
 
 
-def _phase(record: Record, before: Instance | None, *, returned: bool) -> Phase:
+def _phase(record: Record, before: Instance | None) -> Phase:
     status = record["status"]
     if before is not None and before.phase is Phase.GONE:
         return Phase.GONE
-    if returned:
+    if record.get("going"):
         return Phase.STOPPING
     if status == "UP":
         return Phase.RUNNING
@@ -221,10 +221,10 @@ def _phase(record: Record, before: Instance | None, *, returned: bool) -> Phase:
     return Phase.GONE  # STOPPED: we never stop one, the market does
 
 
-def _ending(record: Record, before: Instance | None, *, returned: bool) -> Ending:
+def _ending(record: Record, before: Instance | None) -> Ending:
     if before is not None and before.phase is Phase.GONE:
         return before.ending
-    if _phase(record, before, returned=returned) is not Phase.GONE:
+    if _phase(record, before) is not Phase.GONE:
         return Ending.NONE
     return Ending.PREEMPTED if record.get("spot") else Ending.FAILED
 

@@ -63,11 +63,19 @@ class Clusters:
         sky.get(request)
 
     def clusters(self, prefix: str, port: int) -> list[Record]:
-        """Those whose names begin so, as their clouds have them now, with the address of `port`."""
+        """Those whose names begin so, as their clouds have them now, with the address of `port`.
+
+        `going`: a down is under way; one that has failed is to be asked for again.
+        """
+        with self._lock:
+            going = set(self._downs)
         names = [record["name"] for record in _records(None, sky.StatusRefreshMode.NONE)]
         wanted = [name for name in names if name.startswith(prefix)]
         found = _records(wanted, sky.StatusRefreshMode.FORCE) if wanted else []
+        with self._lock:
+            going |= self._downs
         for record in found:
+            record["going"] = record["name"] in going
             if record["status"] == "UP":
                 record["endpoint"] = self._endpoint(record["name"], port)
         return found

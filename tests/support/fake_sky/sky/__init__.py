@@ -133,6 +133,8 @@ def endpoints(cluster: str, port: int) -> str:
 def down(cluster_name: str) -> str:
     def work() -> None:
         with _locked():
+            if (FOLDER / "down_fails").exists():
+                raise RuntimeError("Failed to terminate instances")
             try:
                 (FOLDER / "clusters" / f"{cluster_name}.json").unlink()
             except FileNotFoundError:
