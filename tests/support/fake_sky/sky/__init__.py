@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import fcntl
+import itertools
 import json
 import os
 import threading
@@ -41,6 +42,7 @@ class Task:
 
 
 _requests: dict[str, Callable[[], Any]] = {}
+_numbers = itertools.count()
 
 
 def _request(work: Callable[[], Any]) -> str:
@@ -49,7 +51,7 @@ def _request(work: Callable[[], Any]) -> str:
             raise exceptions.ApiServerConnectionError("Could not connect to SkyPilot API server")
         case "hang":
             threading.Event().wait(600)
-    name = f"request-{len(_requests)}"
+    name = f"request-{next(_numbers)}"
     _requests[name] = work
     return name
 
