@@ -159,6 +159,8 @@ run_checks() {
   check codespell codespell || failed=1
   check "import rules" tools/lint_imports.sh || failed=1
   check mypy mypy || failed=1
+  check hadolint hadolint docker/*.Dockerfile || failed=1
+  check compose check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml || failed=1
   return $failed
 }
 

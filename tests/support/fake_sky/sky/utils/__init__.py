@@ -1,0 +1,1 @@
+"""SkyPilot's folder of this name."""
