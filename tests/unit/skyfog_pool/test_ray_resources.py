@@ -32,5 +32,5 @@ def test_what_is_no_amount_is_named() -> None:
 
 
 def test_a_wrong_option_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match=r"adress: unknown key; did you mean 'address'\?"):
-        make_provider(sky_spec(provider="ray", provider_options={"adress": "auto"}), "detect")
+    with pytest.raises(ConfigError, match=r"placelimit_s: unknown key; did you mean 'place_limit_s'\?"):
+        make_provider(sky_spec(provider="ray", provider_options={"placelimit_s": "auto"}), "detect")

@@ -41,7 +41,7 @@ class Task:
         return cls(config)
 
 
-_requests: dict[str, Callable[[], Any]] = {}
+_requests: dict[str, Any] = {}  # what came of each: a value or an error
 _numbers = itertools.count()
 
 
@@ -52,12 +52,18 @@ def _request(work: Callable[[], Any]) -> str:
         case "hang":
             threading.Event().wait(600)
     name = f"request-{next(_numbers)}"
-    _requests[name] = work
+    try:  # done whether or not anybody waits for it, as by the API server
+        _requests[name] = work()
+    except Exception as error:  # noqa: BLE001  # raised by get()
+        _requests[name] = error
     return name
 
 
 def get(request: str) -> Any:
-    return _requests[request]()
+    found = _requests[request]
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 @contextlib.contextmanager
