@@ -385,6 +385,12 @@ class PoolPolicy:
             older = rollout.next_to_replace(self.replicas, self.version)
             if older is None:
                 break
+            if (
+                self.ledger.held() >= self.most_held
+                and sum(who.is_ready for who in self.replicas.values()) > self.target
+            ):
+                actions += self._retire(older, "an older version, and more are ready than are wanted", now_ns)
+                continue
             place = rollout.place_for(older, list(self.replicas.values()), prices, self.use_spot)
             if place is None:
                 self.holding = "the new version rolls out as soon as a machine is to be had"
