@@ -1,0 +1,23 @@
+"""The service files that bringup installs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from skyfog_pool.spec import load
+
+FOLDER = Path(__file__).parents[3] / "config" / "pools"
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_service_file_of_ours_can_be_used(file: Path) -> None:
+    spec = load(file)
+    assert spec.name == file.stem
+    assert spec.resources.spot
+    assert "cloud.launch.py" in spec.run
+
+
+def test_there_are_some() -> None:
+    assert list(FOLDER.glob("*.yaml"))
