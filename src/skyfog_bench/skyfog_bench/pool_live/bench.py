@@ -22,7 +22,7 @@ from skyfog_bench.report import Goal, Report
 from skyfog_core.units import S
 
 FULL = Size(target=4, hz=20.0, seconds=300.0, notice_s=8.0)
-QUICK = Size(target=4, hz=20.0, seconds=22.0, notice_s=3.0, restore_s=20.0)
+QUICK = Size(target=3, hz=20.0, seconds=20.0, notice_s=3.0, restore_s=20.0)
 BYTES = 1_024
 ANSWER_LIMIT_S = 12.0  # beyond the robots' deadline
 LOOK_S = 1.0
