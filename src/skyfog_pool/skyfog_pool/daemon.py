@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,7 +18,7 @@ import typer
 from skyfog_core.errors import ConfigError, SkyfogError
 from skyfog_pool.controller import Controller
 from skyfog_pool.fleet import OpenFleet
-from skyfog_pool.folders import Folder, Held, Lock, folder_of
+from skyfog_pool.folders import STATE_DIR, Folder, Held, Lock, folder_of, root
 from skyfog_pool.metrics import serve as serve_metrics
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ EXIT_FAILED = 3
 MODULES = ("skyfog_bringup.pool_controller", "skyfog_pool.daemon")
 
 
-def main(open_fleet: OpenFleet | None = None, arguments: list[str] | None = None) -> None:
+def main(open_fleet: OpenFleet | None = None) -> None:
     """Run a controller until its pool is down; ends the process."""
 
     def run(
@@ -38,13 +39,7 @@ def main(open_fleet: OpenFleet | None = None, arguments: list[str] | None = None
         logging.getLogger("httpx").setLevel(logging.WARNING)
         raise typer.Exit(serve(folder_of(pool), open_fleet, metrics))
 
-    typer.run(run) if arguments is None else typer.main.get_command(_app(run))(arguments)
-
-
-def _app(run: object) -> typer.Typer:
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(run)  # type: ignore[type-var]
-    return app
+    typer.run(run)
 
 
 def serve(folder: Folder, open_fleet: OpenFleet | None = None, metrics: str = "") -> int:
@@ -73,18 +68,44 @@ async def _serve(folder: Folder, open_fleet: OpenFleet | None, metrics: str) -> 
         await controller.run()
 
 
+def run_here(folder: Folder, metrics: str = "") -> int:
+    """A controller in the foreground, until its pool is down or Ctrl-C. Returns its exit status."""
+    with subprocess.Popen(_command(folder, metrics), env=_environment()) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:  # the terminal told it too: it ends by itself
+                continue
+
+
 def spawn(folder: Folder, metrics: str = "") -> subprocess.Popen[bytes]:
     """A controller in a session of its own, with its output in the pool's log."""
-    module = next(name for name in MODULES if _is_there(name))
-    command = [sys.executable, "-m", module, folder.name, *(["--metrics", metrics] if metrics else [])]
+    command = _command(folder, metrics)
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
         with folder.log.open("ab") as out:
             return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=folder.path
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                cwd="/",
+                env=_environment(),
             )
     except OSError as error:
         raise ConfigError(f"{folder.log}: {error.strerror or error}") from None
+
+
+def _command(folder: Folder, metrics: str) -> list[str]:
+    module = next(name for name in MODULES if _is_there(name))
+    return [sys.executable, "-m", module, folder.name, *(["--metrics", metrics] if metrics else [])]
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without paths that depend on where we are."""
+    path = [str(Path(entry).resolve()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    return {**os.environ, STATE_DIR: str(root().parent), "PYTHONPATH": os.pathsep.join(path)}
 
 
 def _is_there(module: str) -> bool:

@@ -50,9 +50,12 @@ class Keeper:
         self.trouble = ""  # what the provider last failed with, until it does not
         self._store, self._out = store, outside
         self._watched = watched
-        self._tokens: set[int] = set()
+        self._tokens: set[int] = set()  # replicas that hold theirs
         self._leaks: set[str] = set()  # being given back now
         self._effects: list[Effect] = []
+        self._machines: int | None = None  # that are not gone, by the newest listing
+        self._listed_ns, self._settle_ns = now_ns, SETTLE_NS
+        self._gave_up_ns: int | None = None  # when a launch was last given up without knowing whether a machine came
         self.has_begun = False
         self.wishes = Wishes(store)
         self.policy = self._restore(zones, now_ns)
@@ -61,8 +64,9 @@ class Keeper:
 
     @property
     def is_down(self) -> bool:
-        """Taken down, and nothing that may hold a machine is left."""
-        return self.wishes.wish == "down" and not self.work and not self._leaks
+        """Taken down, and the provider has no machine of it, nor may have one yet that it did not tell of."""
+        settled = self._gave_up_ns is None or self._listed_ns - self._gave_up_ns >= self._settle_ns
+        return self.wishes.wish == "down" and not self.work and self._machines == 0 and settled
 
     def _restore(self, zones: Sequence[Zone], now_ns: int) -> PoolPolicy:
         policy = make_policy(self.wishes.spec, zones, self.wishes.revision.version)
@@ -136,6 +140,8 @@ class Keeper:
         """Every machine of the pool, asked for at `listed_ns`."""
         with self._turn(now_ns) as effects:
             self.journal.bill([work.row for work in self.work.values()], instances, self.policy.target, now_ns)
+            self._machines = sum(machine.phase is not Phase.GONE for machine in instances)
+            self._listed_ns, self._settle_ns = listed_ns, settle_ns
             known = [work.known for work in self.work.values() if not work.gone]
             for finding in reconcile(known, instances, listed_ns, now_ns, settle_ns):
                 self._find(finding, now_ns)
@@ -236,15 +242,12 @@ class Keeper:
         return effects
 
     def on_timer(self, now_ns: int) -> list[Effect]:
-        """Once a second, and when next_timer_ns says."""
+        """Once a second, and when the policy's next_timer_ns says."""
         with self._turn(now_ns) as effects:
             for work in list(self.work.values()):
                 self._judge(work, now_ns)
             self._apply(self.policy.on_timer(now_ns), now_ns)
         return effects
-
-    def next_timer_ns(self) -> int | None:
-        return self.policy.next_timer_ns()
 
     # Findings
 
@@ -252,9 +255,7 @@ class Keeper:
         if isinstance(finding, Leak):
             self._leak(finding.instance)
             return
-        work = self.work.get(finding.replica)
-        if work is None:
-            return
+        work = self.work[finding.replica]  # a live one: findings are of those
         match finding:
             case Has(instance=instance):
                 self._has(work, instance, now_ns)
@@ -308,7 +309,7 @@ class Keeper:
     def _ask_again(self, work: Work, now_ns: int) -> None:
         if work.tries >= ASK_TRIES:
             # A machine that shows up yet is given back as a leak: no live row has its token.
-            work.gone = True
+            work.gone, self._gave_up_ns = True, now_ns
             work.row.why = f"asked {work.tries} times: {work.row.why}"
             self._launch_failed(work, "error", now_ns)
         elif now_ns >= work.not_before_ns:
@@ -317,8 +318,8 @@ class Keeper:
     def _give_up_waiting(self, now_ns: int) -> None:
         limit_ns = round(self.wishes.spec.service.readiness_probe.initial_delay_seconds * S)
         for work in list(self.work.values()):
-            waits = work.who.state is State.PROVISIONING and not work.asking
-            if waits and now_ns - work.asked_ns >= limit_ns:
+            late = now_ns - work.asked_ns >= limit_ns
+            if late and work.who.state is State.PROVISIONING and not work.asking:
                 work.row.why = f"its machine did not run within {limit_ns / S:g} s"
                 self._launch_failed(work, "error", now_ns)
 

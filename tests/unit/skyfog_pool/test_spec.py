@@ -75,7 +75,7 @@ def test_the_name_is_given_or_in_the_file_or_the_files_own(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"servce": {}}, "servce: unknown key; did you mean 'service'"),
+        ({"services": {}}, "services: unknown key; did you mean 'service'"),
         ({"service": {"replica_policy": {"min_replica": 2}}}, "did you mean 'min_replicas'"),
         (
             {"service": {"replica_policy": {"min_replicas": 3, "max_replicas": 2}}},
