@@ -48,6 +48,10 @@ def default_folder() -> Path:
     return Path(base) / "local"
 
 
+class NoCloud(Unavailable):
+    """No cloud runs: the call was certainly not heard."""
+
+
 class LocalProvider:
     """See provider/base.py."""
 
@@ -56,32 +60,43 @@ class LocalProvider:
     def __init__(self, folder: Path, options: LocalOptions, call_limit_s: float = CALL_LIMIT_S) -> None:
         """Raises Misconfigured where the cloud cannot be started, or runs already with other options."""
         self.cloud = LocalCloud(folder, call_limit_s)
-        self.cloud.start(options)
+        self._options = options
+        try:
+            self.cloud.start(options)
+        except Misconfigured:
+            self.cloud.close()
+            raise
 
     def zones(self) -> list[Zone]:
-        return msgspec.json.decode(self.cloud.ask("GET", "/zones"), type=list[Zone])
+        return msgspec.json.decode(self._ask("GET", "/zones"), type=list[Zone])
 
     def prices(self) -> Mapping[str, Prices]:
-        return msgspec.json.decode(self.cloud.ask("GET", "/prices"), type=dict[str, Prices])
+        return msgspec.json.decode(self._ask("GET", "/prices"), type=dict[str, Prices])
 
     def launch(self, order: Order) -> Instance:
-        return msgspec.json.decode(
-            self.cloud.ask("POST", "/machines", content=msgspec.json.encode(order)), type=Instance
-        )
+        return msgspec.json.decode(self._ask("POST", "/machines", content=msgspec.json.encode(order)), type=Instance)
 
     def instances(self, pool: str) -> list[Instance]:
-        return msgspec.json.decode(self.cloud.ask("GET", "/machines", params={"pool": pool}), type=list[Instance])
+        return msgspec.json.decode(self._ask("GET", "/machines", params={"pool": pool}), type=list[Instance])
 
     def terminate(self, instance: str) -> None:
-        self.cloud.ask("DELETE", f"/machines/{instance}")
+        self._ask("DELETE", f"/machines/{instance}")
 
     def logs(self, instance: str, lines: int) -> Iterator[str]:
         yield from msgspec.json.decode(
-            self.cloud.ask("GET", f"/machines/{instance}/log", params={"lines": str(lines)}), type=list[str]
+            self._ask("GET", f"/machines/{instance}/log", params={"lines": str(lines)}), type=list[str]
         )
 
     def close(self) -> None:
         self.cloud.close()
+
+    def _ask(self, method: str, path: str, **more: Any) -> bytes:
+        """One call, of a new cloud where the old one has died: its machines have died with it."""
+        try:
+            return self.cloud.ask(method, path, **more)
+        except NoCloud:
+            self.cloud.start(self._options)
+            return self.cloud.ask(method, path, **more)
 
 
 class LocalCloud:
@@ -207,7 +222,7 @@ class LocalCloud:
             try:
                 probe.connect(str(self.folder / SOCKET))
             except OSError as error:
-                raise Unavailable(f"local: no cloud runs in {self.folder}: {error.strerror or error}") from None
+                raise NoCloud(f"local: no cloud runs in {self.folder}: {error.strerror or error}") from None
 
     def _do(self, what: str, **fields: Any) -> bytes:
         return self.ask("POST", f"/do/{what}", content=msgspec.json.encode(fields))
