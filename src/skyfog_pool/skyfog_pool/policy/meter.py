@@ -54,7 +54,8 @@ class _Heard(Generic[T]):
 
     def __init__(self, most: int, nothing: T) -> None:
         """`nothing`: what a process told before its first report."""
-        self._most, self._nothing = most, nothing
+        self._most = most
+        self._nothing: T = nothing
         self._last: OrderedDict[tuple[str, int], tuple[int, T]] = OrderedDict()
         self._names: Counter[str] = Counter()  # processes heard of
 
