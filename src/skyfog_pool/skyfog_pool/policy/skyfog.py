@@ -38,7 +38,7 @@ from skyfog_pool.policy.room import Room
 from skyfog_pool.policy.view import Plan, Replica, Retire, Start, View
 
 JUDGE_NS = 60 * S  # risks fall with age, without any event
-KEEP = 0.7  # see Risk.spares
+KEEP = 0.9  # see Risk.spares
 MOST_SPARES = 4
 COLD_S = 183.0  # cold start before one was seen: SkyServe's (arXiv 2411.01438, section 5)
 AHEAD_S = 4 * HOUR_S  # a machine is placed, and moved, for about so long
