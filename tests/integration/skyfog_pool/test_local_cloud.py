@@ -312,7 +312,7 @@ def test_other_options_for_a_cloud_that_runs_are_refused(start: Callable[..., Ru
 
 
 def test_it_ends_when_it_has_been_idle_for_long(start: Callable[..., Running]) -> None:
-    running = start(linger_s=0.3)
+    running = start(linger_s=3.0)
     wait_until("it ends", lambda: not psutil.pid_exists(running.pid))
 
 
@@ -336,6 +336,31 @@ def test_wrong_options_are_refused_and_leave_no_cloud(
     with pytest.raises((ConfigError, Misconfigured), match=said):
         make(spec, POOL)
     assert not list(tmp_path.glob("**/cloud.sock"))
+
+
+def test_zones_are_those_that_the_resources_allow_and_workdir_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., Running]
+) -> None:
+    running = start()
+    monkeypatch.setenv(STATE, str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "hello").write_text("x")
+    spec = ServiceSpec.model_validate(
+        {
+            "service": {"replicas": 1},
+            "resources": {"any_of": [{"infra": "local/local-2"}, {"infra": "local/*/local-1b"}]},
+            "workdir": str(tmp_path / "mine"),
+            "provider_options": {"stop_s": 0.5, "namespaces": False},
+        }
+    )
+    with closing(make(spec, POOL)) as provider:
+        assert [zone.name for zone in provider.zones()] == ["local-1b", "local-2a"]
+        assert set(provider.prices()) == {"local-1b", "local-2a"}
+        order = Order(POOL, 1, 1, "t", "local-2a", "spot", {report.COMMAND: "cp hello copied; exec sleep 600"})
+        machine = provider.launch(order)
+        wait_until("it has what it needs", (running.folder(machine.id) / "copied").exists)
+    with pytest.raises(Misconfigured, match="file_mounts"):
+        make(spec.model_copy(update={"file_mounts": {"a": "b"}}), POOL)
 
 
 def test_a_folder_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +25,7 @@ import msgspec
 from skyfog_core.config.base import parse
 from skyfog_core.config.pool import ServiceSpec
 from skyfog_core.config.pool_local import LocalOptions
+from skyfog_pool import report
 from skyfog_pool.policy.market import LaunchFault, NoticeKind, Prices, Zone
 from skyfog_pool.provider.base import Instance, LaunchRefused, Misconfigured, Order, Unavailable
 from skyfog_pool.provider.local_cloud import LOCK, LOG, SOCKET
@@ -38,8 +41,11 @@ SOCKET_CHARS = 107  # <linux/un.h>, less the last
 
 def make(spec: ServiceSpec, pool: str) -> LocalProvider:
     """The provider; starts the cloud where none runs. Raises ConfigError, Misconfigured."""
+    if spec.file_mounts:
+        raise Misconfigured("file_mounts: local ships workdir only; put the files into it")
     options = parse(LocalOptions, spec.provider_options, f"pool {pool}: provider_options")
-    return LocalProvider(default_folder(), options)
+    allowed = [offer.place for offer in spec.resources.offers]
+    return LocalProvider(default_folder(), options, allowed=allowed, workdir=spec.workdir or "")
 
 
 def default_folder() -> Path:
@@ -57,8 +63,21 @@ class LocalProvider:
 
     name = "local"
 
-    def __init__(self, folder: Path, options: LocalOptions, call_limit_s: float = CALL_LIMIT_S) -> None:
-        """Raises Misconfigured where the cloud cannot be started, or runs already with other options."""
+    def __init__(
+        self,
+        folder: Path,
+        options: LocalOptions,
+        call_limit_s: float = CALL_LIMIT_S,
+        *,
+        allowed: Sequence[tuple[str, str, str]] = (),
+        workdir: str = "",
+    ) -> None:
+        """`allowed`: cloud, region and zone of machines, each empty where any will do. `workdir`: copied to each.
+
+        Raises Misconfigured where the cloud cannot be started, or runs already with other options.
+        """
+        self._allowed = allowed or [("", "", "")]
+        self._workdir = workdir
         self.cloud = LocalCloud(folder, call_limit_s)
         self._options = options
         try:
@@ -68,12 +87,17 @@ class LocalProvider:
             raise
 
     def zones(self) -> list[Zone]:
-        return msgspec.json.decode(self._ask("GET", "/zones"), type=list[Zone])
+        found = msgspec.json.decode(self._ask("GET", "/zones"), type=list[Zone])
+        return [zone for zone in found if self._allows(zone)]
 
     def prices(self) -> Mapping[str, Prices]:
-        return msgspec.json.decode(self._ask("GET", "/prices"), type=dict[str, Prices])
+        found = msgspec.json.decode(self._ask("GET", "/prices"), type=dict[str, Prices])
+        return {zone.name: found[zone.name] for zone in self.zones()}
 
     def launch(self, order: Order) -> Instance:
+        if self._workdir:
+            setup = f"cp -a {shlex.quote(self._workdir)}/. . || exit 1\n{order.environment.get(report.SETUP, '')}"
+            order = replace(order, environment={**order.environment, report.SETUP: setup})
         return msgspec.json.decode(self._ask("POST", "/machines", content=msgspec.json.encode(order)), type=Instance)
 
     def instances(self, pool: str) -> list[Instance]:
@@ -89,6 +113,10 @@ class LocalProvider:
 
     def close(self) -> None:
         self.cloud.close()
+
+    def _allows(self, zone: Zone) -> bool:
+        has = (zone.cloud, zone.region, zone.name)
+        return any(all(want in {"", is_} for want, is_ in zip(place, has, strict=True)) for place in self._allowed)
 
     def _ask(self, method: str, path: str, **more: Any) -> bytes:
         """One call, of a new cloud where the old one has died: its machines have died with it."""
