@@ -18,9 +18,9 @@ from rich.text import Text
 
 from skyfog_core.errors import ConfigError, SkyfogError
 from skyfog_pool import verbs, views
-from skyfog_pool.daemon import run_here
 from skyfog_pool.folders import Folder, find, known
 from skyfog_pool.provider.table import provider_name
+from skyfog_pool.starting import run_here
 
 EXIT_LATE = 1
 EXIT_OPTIONS = 2

@@ -55,7 +55,7 @@ class Keeper:
         self._effects: list[Effect] = []
         self._machines: int | None = None  # that are not gone, by the newest listing
         self._listed_ns, self._settle_ns = now_ns, SETTLE_NS
-        self._gave_up_ns: int | None = None  # when a launch was last given up without knowing whether a machine came
+        self._unsure_ns = now_ns  # when a launch was last given up, by us or a predecessor, whose machine may yet come
         self.has_begun = False
         self.wishes = Wishes(store)
         self.policy = self._restore(zones, now_ns)
@@ -65,7 +65,7 @@ class Keeper:
     @property
     def is_down(self) -> bool:
         """Taken down, and the provider has no machine of it, nor may have one yet that it did not tell of."""
-        settled = self._gave_up_ns is None or self._listed_ns - self._gave_up_ns >= self._settle_ns
+        settled = self._listed_ns - self._unsure_ns >= self._settle_ns
         return self.wishes.wish == "down" and not self.work and self._machines == 0 and settled
 
     def _restore(self, zones: Sequence[Zone], now_ns: int) -> PoolPolicy:
@@ -309,7 +309,7 @@ class Keeper:
     def _ask_again(self, work: Work, now_ns: int) -> None:
         if work.tries >= ASK_TRIES:
             # A machine that shows up yet is given back as a leak: no live row has its token.
-            work.gone, self._gave_up_ns = True, now_ns
+            work.gone, self._unsure_ns = True, now_ns
             work.row.why = f"asked {work.tries} times: {work.row.why}"
             self._launch_failed(work, "error", now_ns)
         elif now_ns >= work.not_before_ns:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from skyfog_pool.daemon import spawn
 from skyfog_pool.folders import STATE_DIR
+from skyfog_pool.starting import spawn
 from support.pools import Pools, pools_in, service
 from support.processes import wait_until
 
