@@ -57,7 +57,7 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None],
     report.rows += [{"given_notice": str(who), "left_after_ms": a, "last_request_ms": b} for who, a, b in stopped]
     report.goals += _goals(report.rows, seconds, size, last_ns, left, record.twice(ran), stopped)
     if out is not None:
-        plot.draw(timeline, out.with_suffix(".svg"))
+        plot.draw(timeline, out.with_suffix(".png"))
     return report
 
 

@@ -51,8 +51,8 @@ def changes(before: Mapping[int, str], now: Mapping[int, str]) -> list[str]:
 def rows(seconds: Sequence[Second], calls: Mapping[str, Sequence[Call]], began_ns: int) -> list[dict[str, Any]]:
     """The timeline: one row a second, with what the calls came to that were due in it.
 
-    `by_zone`: replicas with a token in each of stage.ZONES. Latencies and `failed` are of the idempotent lane, `once` is
-    what failed in the other.
+    `by_zone`: replicas with a token in each of stage.ZONES. Latencies and `failed` are of the idempotent lane, and
+    `once` is what failed in the other.
     """
     due = {lane: _by_second(made, began_ns) for lane, made in calls.items()}
     found, states = [], seconds[0].states
