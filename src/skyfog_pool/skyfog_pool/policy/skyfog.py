@@ -37,7 +37,8 @@ from skyfog_pool.policy.risk import Risk
 from skyfog_pool.policy.room import Room
 from skyfog_pool.policy.view import Plan, Replica, Retire, Start, View
 
-JUDGE_NS = 60 * S  # risks fall with age, without any event
+# Risks fall with age, without any event: it judges again after a tenth of the time since something happened.
+JUDGE_MIN_NS, JUDGE_MAX_NS, JUDGE_SHARE = 60 * S, 600 * S, 0.1
 KEEP = 0.9  # see Risk.spares
 MOST_SPARES = 4
 COLD_S = 183.0  # cold start before one was seen: SkyServe's (arXiv 2411.01438, section 5)
@@ -92,12 +93,15 @@ class Skyfog:
         self.cold = Mean(COLD_S)
         self.allowance: Allowance | None = None  # from the first decision on
         self.wanted = 0  # spot replicas
+        self.over = 0  # of them, lasting spares
         self.od_spares = 0  # on-demand replicas beyond those that stand in
         self.moving: int | None = None  # the replica that is to move to a better zone
         self.is_short = False  # below a target that was reached before
         self._level = 0  # the target, as far as it has been reached
         self._seen_ns: int | None = None
-        self._judged: tuple[int, int] | None = None  # when, and for which target; none: something happened
+        self._event_ns = 0  # the last thing that happened
+        self._judge_ns = 0  # when to judge again
+        self._judged_for = -1  # the target of the last judgement
 
     # what happens
 
@@ -130,7 +134,7 @@ class Skyfog:
                 self.cold.add(took_ns / S)
             case _:
                 return
-        self._judged = None
+        self._event_ns = self._judge_ns = now_ns
 
     def _lose(self, book: ZoneBook, now_ns: int) -> None:
         """The market takes a machine of the zone."""
@@ -159,12 +163,14 @@ class Skyfog:
         """What to start and what to retire."""
         census = self._learn(view, now_ns)
         this = Round(self, view, census, now_ns)
-        if self._judged is None or self._judged[1] != view.target or now_ns - self._judged[0] >= JUDGE_NS:
-            self._judged = now_ns, view.target
+        if now_ns >= self._judge_ns or self._judged_for != view.target:
             this.judge()
+            pause_ns = round((now_ns - self._event_ns) * JUDGE_SHARE)
+            self._judge_ns = now_ns + max(JUDGE_MIN_NS, min(JUDGE_MAX_NS, pause_ns))
+            self._judged_for = view.target
         this.fill_spot()
         this.fill_on_demand()
-        return Plan(tuple(this.start), tuple(this.retire), self._judged[0] + JUDGE_NS)
+        return Plan(tuple(this.start), tuple(this.retire), min((self._judge_ns, *this.again_ns)))
 
     def _learn(self, view: View, now_ns: int) -> Census:
         """Account for the time since the last look, then look."""
@@ -179,7 +185,7 @@ class Skyfog:
             self.moving = None
         for name, book in self.books.items():
             held = census.held.get(name, 0)
-            if held != book.held or self._judged is None or now_ns - self._judged[0] >= JUDGE_NS:
+            if held != book.held or now_ns >= self._judge_ns:
                 book.age(now_ns)
             book.held, book.told = held, census.told.get(name, 0)
         for book in self.books.values():
@@ -209,7 +215,7 @@ class Skyfog:
             "contagion": self.contagion.snapshot(),
             "cold": [self.cold.value, self.cold.seen],
             "care": None if self.allowance is None else self.allowance.care,
-            "wanted": [self.wanted, self.od_spares, self._level],
+            "wanted": [self.wanted, self.over, self.od_spares, self._level],
         }
 
     def restore(self, state: Mapping[str, Any], now_ns: int) -> None:
@@ -227,7 +233,7 @@ class Skyfog:
         if state["care"] is not None:
             self.allowance = Allowance(0.5)  # its share is set by the next decision
             self.allowance.care = state["care"]
-        self.wanted, self.od_spares, self._level = state["wanted"]
+        self.wanted, self.over, self.od_spares, self._level = state["wanted"]
 
 
 class Round:
@@ -240,6 +246,7 @@ class Round:
         self.slots = view.target - self.base  # of the target, for spot to fill
         self.start: list[Start] = []
         self.retire: list[Retire] = []
+        self.again_ns: list[int] = []
         self.ready_left = census.takes_requests  # once what is retired is gone
         self.od_price, self.od_zone = self._on_demand_offer()
         self.prices = {
@@ -274,20 +281,34 @@ class Round:
         me, config = self.me, self.view.config
         held = self.census.by_zone()
         if self.slots == 0:
-            me.wanted = me.od_spares = 0
+            me.wanted = me.over = me.od_spares = 0
             return
-        running = max(0, me.wanted - self.slots) + me.od_spares
-        risk, zones = self.risk, self._admitted(self.census.placed)
+        zones = self._admitted(self.census.placed)
         here = {zone: number for zone, number in held.items() if zone in self.prices}
-        spares = config.num_overprovision, 0
         if config.num_overprovision is None:
-            spares = risk.spares(risk.trimmed(here), zones, min(MOST_SPARES, self.slots), running, KEEP)
-        me.wanted, me.od_spares = self.slots + (spares[0] or 0), spares[1]
+            rooms = {zone: self._room_in(zone) for zone in self.prices}
+            me.over = self.ahead.over_provision(rooms, min(MOST_SPARES, self.slots), me.over, self._keep_usd())
+            lasting = self.risk.trimmed(here, self.slots + me.over)
+            running = max(0, me.wanted - self.slots - me.over) + me.od_spares
+            more, me.od_spares = self.risk.spares(lasting, zones, min(MOST_SPARES, self.slots), running, KEEP)
+        else:
+            me.over, more, me.od_spares = config.num_overprovision, 0, 0
+        me.wanted = self.slots + me.over + more
         if self.census.spot < self.slots and self.census.od_ready:
-            if not risk.pays_to_move(here, zones):
+            if not self.risk.pays_to_move(here, zones):
                 me.wanted = self.census.spot + (me.od_spares == 0)  # one shows how the zone stands
         elif not me.is_short and me.moving is None and not (self.census.warm or self.census.ordered):
             me.moving = self._better_elsewhere(here)
+
+    def _room_in(self, zone: str) -> float:
+        """Spot machines that the zone can hold, as far as we know."""
+        book = self.me.books[zone]
+        if book.spot.ceiling is None:
+            return math.inf
+        return book.spot.ceiling
+
+    def _keep_usd(self) -> float:
+        return (1.0 - KEEP) * min(self.prices.values(), default=0.0)
 
     @property
     def risk(self) -> Risk:
@@ -318,7 +339,9 @@ class Round:
         second_usd = me.allowance.second_usd(min(self.prices.values(), default=0.0)) * self._strain()
         od_price = self.od_price if config.dynamic_ondemand_fallback else math.inf
         cold_s = me.cold.value
-        return Risk(self.prices, od_price, hazards, second_usd * cold_s, cold_s / HOUR_S, max(1, self.slots))
+        cold_h = cold_s / HOUR_S
+        loss_usd = cold_h * (od_price if math.isfinite(od_price) else max(self.prices.values(), default=0.0))
+        return Risk(self.prices, od_price, hazards, second_usd * cold_s, loss_usd, cold_h, max(1, self.slots))
 
     def _strain(self) -> float:
         """From 1 on: a service that misses its SLO already can spare less."""
@@ -336,10 +359,10 @@ class Round:
     def _better_elsewhere(self, held: dict[str, int]) -> int | None:
         """A replica whose move to another zone saves more than it costs: two machines for a cold start."""
         risk = self.ahead
-        zone = risk.worst(held)
-        if zone is None:
-            return None
         spares = max(0, sum(held.values()) - self.slots)
+        zone = risk.worst(held, spares)
+        if zone is None or not any(replica.zone == zone for replica in self.census.ready):
+            return None
         left = {**held, zone: held[zone] - 1}
         to = risk.best(left, spares, [name for name in self._admitted(self.census.placed) if name != zone])
         if to is None or self.me.books[to].spot.ceiling is not None:
@@ -357,12 +380,11 @@ class Round:
         held, placed = self.census.by_zone(), dict(self.census.placed)
         total, wanted = self.census.spot, self.me.wanted
         while total < wanted:
-            zone = self.ahead.best(
-                {name: number for name, number in held.items() if name in self.prices},
-                max(0, total + 1 - self.slots),
-                self._admitted(placed),
-            )
+            here = {name: number for name, number in held.items() if name in self.prices}
+            zone = self.ahead.best(here, max(0, wanted - self.slots), self._admitted(placed))
             if zone is None:
+                rooms = [self.me.books[name].spot.retry_ns for name in self.prices]
+                self.again_ns = [retry_ns for retry_ns in rooms if retry_ns > self.now_ns]
                 break
             held[zone] = held.get(zone, 0) + 1
             placed[zone] = placed.get(zone, 0) + 1
@@ -395,9 +417,9 @@ class Round:
         left = [*self.census.warm, *self.census.ready]
         while left and len(goers) < number:
             first = [each for each in left if not each.is_ready] or left
-            zone = self.ahead.worst({name: held[name] for name in held if any(each.zone == name for each in first)})
-            among = [each for each in first if zone is None or each.zone == zone]
-            goer = max(among, key=lambda each: (each.launched_ns, each.id))
+            among = {each.zone for each in first}
+            zone = self.ahead.worst({name: held[name] for name in held if name in among}, max(0, self.me.wanted - self.slots))
+            goer = max((each for each in first if zone is None or each.zone == zone), key=lambda each: (each.launched_ns, each.id))
             left.remove(goer)
             goers.append(goer)
             if goer.zone in held:
