@@ -225,7 +225,7 @@ class PoolCheck:
                 ticking.settle(self._kernel.now_ns)
                 ticking.price = prices[ticking.zone].of(ticking.market)
             self._prices = dict(prices)
-        elif event != "on_timer":
+        elif event not in {"on_timer", "on_load"}:
             self._note(event, f"#{arguments[0]}" if arguments and isinstance(arguments[0], int) else "", "")
 
     def _note(self, event: str, replica: str, detail: str) -> None:

@@ -187,7 +187,7 @@ class PoolCloud:
                 return
             if zone.hangs:
                 self._late.add(order.token)
-                self._kernel.after(LATE.draw(self._random), lambda: self._make(order, zone))
+                self._kernel.after(LATE.draw(self._random), partial(self._late_machine, order, zone))
             elif fault is None:
                 known = self._make(order, zone)
         if known is None or zone.hangs or self.is_out:
@@ -195,6 +195,9 @@ class PoolCloud:
         else:
             machine = known
             self._after_call(lambda: launched(machine.told))
+
+    def _late_machine(self, order: Order, zone: CloudZone) -> None:
+        self._make(order, zone)
 
     def _make(self, order: Order, zone: CloudZone) -> Machine:
         told = Instance(

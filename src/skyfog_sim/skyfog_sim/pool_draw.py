@@ -136,6 +136,14 @@ def _config(random: Random) -> ReplicaPolicyConfig:
         "drain_seconds": random.choice((0.0, 1.0, 5.0)),
         "max_launching": random.choice((2, 16)),
     }
+    if random.random() < 0.3:  # scaled by the robots' requests
+        values |= {
+            "min_replicas": random.choice((0, 1, 2)),
+            "max_replicas": MOST,
+            "target_qps_per_replica": random.choice((0.1, 0.3)),
+            "upscale_delay_seconds": random.choice((0.0, 6.0)),
+            "downscale_delay_seconds": random.choice((6.0, 20.0)),
+        }
     return ReplicaPolicyConfig(**values)
 
 
