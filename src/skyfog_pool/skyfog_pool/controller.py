@@ -123,6 +123,8 @@ class Controller:
         if self._fleet is not None:
             self._fleet.close()
         self._show()
+        if self._failure is None:
+            self.keeper.rest(self._now())
         with contextlib.suppress(ProviderError):
             await self._calls(self.timing.call_s, self.provider.close)
 
@@ -368,9 +370,10 @@ class Controller:
 
 
 async def wait(event: asyncio.Event, seconds: float) -> None:
-    """Until the event, or so long."""
+    """Until the event, or so long. Not by wait_for, which before Python 3.12 may lose a cancellation."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def backoff() -> Any:

@@ -17,7 +17,7 @@ from skyfog_core.units import S
 from skyfog_core.wire.keys import ReplicaKey
 from skyfog_pool import report
 from skyfog_pool.journal import Journal
-from skyfog_pool.lifecycle import FAILURES, State
+from skyfog_pool.lifecycle import State
 from skyfog_pool.policy.actions import Action, Drain, Launch, Terminate
 from skyfog_pool.policy.make import make_policy
 from skyfog_pool.policy.market import LaunchFault, Notice, Prices, Zone
@@ -33,7 +33,6 @@ from skyfog_pool.work import Ask, Effect, GiveBack, Outside, TellDrain, Work
 
 ASK_TRIES = 4  # for one machine, when the provider does not say whether it came
 ASK_PAUSE_NS = 2 * S  # before the second; twice as long before each further one
-_COUNTED = {State.PREEMPTED: "preempted"} | dict.fromkeys(FAILURES, "failed")  # ends, as counted for metrics
 PROBED = frozenset({State.STARTING, State.READY, State.NOT_READY})
 
 
@@ -132,6 +131,11 @@ class Keeper:
         )
         self._apply(actions, now_ns)
 
+    def rest(self, now_ns: int) -> None:
+        """The controller ends, and its successor is to know what it knew."""
+        with self._turn(now_ns):
+            self.journal.hurry()
+
     # What the provider says
 
     def on_listing(
@@ -150,8 +154,8 @@ class Keeper:
 
     def on_prices(self, prices: Mapping[str, Prices], now_ns: int) -> list[Effect]:
         with self._turn(now_ns) as effects:
-            self.journal.prices = dict(prices)
             self._apply(self.policy.on_prices(prices, now_ns), now_ns)
+            self.journal.reprice(prices, self.policy.target, now_ns)
         return effects
 
     def on_launched(self, replica: int, instance: Instance, now_ns: int) -> list[Effect]:
@@ -255,7 +259,7 @@ class Keeper:
         if isinstance(finding, Leak):
             self._leak(finding.instance)
             return
-        work = self.work[finding.replica]  # a live one: findings are of those
+        work = self.work[finding.replica]
         match finding:
             case Has(instance=instance):
                 self._has(work, instance, now_ns)
@@ -324,12 +328,11 @@ class Keeper:
                 self._launch_failed(work, "error", now_ns)
 
     def _launch_failed(self, work: Work, fault: LaunchFault, now_ns: int) -> None:
-        replica = work.row.id
         if work.who.state is State.SHUTTING_DOWN:
-            self._apply(self.policy.on_terminated(replica, now_ns), now_ns)
+            self._apply(self.policy.on_terminated(work.row.id, now_ns), now_ns)
         else:
-            self.journal.note("launch_failed", replica, fault=fault, zone=work.row.zone, why=work.row.why)
-            self._apply(self.policy.on_launch_failed(replica, fault, now_ns), now_ns)
+            self.journal.note("launch_failed", work.row.id, fault=fault, zone=work.row.zone, why=work.row.why)
+            self._apply(self.policy.on_launch_failed(work.row.id, fault, now_ns), now_ns)
 
     def _leak(self, instance: Instance) -> None:
         if instance.id not in self._leaks:
@@ -444,6 +447,4 @@ class Keeper:
                 "state", work.row.id, state=work.row.state.value, was=old.value if old else "", why=work.row.why
             )
             if work.row.id not in self.policy.replicas:
-                work.row.ended_unix = self._out.unix_s()
-                if work.row.state in _COUNTED:
-                    self.journal.counts[_COUNTED[work.row.state]] += 1
+                self.journal.ended(work.row)
