@@ -297,6 +297,17 @@ def test_a_cloud_that_is_killed_takes_all_it_had_with_it(start: Callable[..., Ru
     assert len({machine.id for machine in machines} | {running.launch("local-1a").id}) == 3
 
 
+@needs_namespaces
+def test_a_cloud_that_loses_its_network_ends_and_another_is_begun(start: Callable[..., Running]) -> None:
+    running = start(namespaces=True)
+    running.launch("local-1a", command="exec sleep 600")
+    network = next(child for child in psutil.Process(running.pid).children() if "netem" in " ".join(child.cmdline()))
+    network.kill()
+    wait_until("it ends", lambda: not psutil.pid_exists(running.pid))
+    assert running.processes() == []
+    assert running.provider.instances(POOL) == []
+
+
 def test_it_lives_on_without_its_starter_and_two_clients_meet_the_same(start: Callable[..., Running]) -> None:
     running = start()
     machine = running.launch("local-1a")

@@ -80,23 +80,24 @@ async def _serve(cloud: Cloud, folder: Path, tell: TextIO) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, api.ended.set)
     serving = loop.create_task(server.run_until_end())
-    market = loop.create_task(_market(cloud, api))
     log.info("cloud", folder=str(folder), home=cloud.places.home, no_namespaces=cloud.places.why_not)
     try:
-        await api.ended.wait()
+        await _market(cloud, api)
     finally:
+        api.ended.set()
         (folder / SOCKET).unlink(missing_ok=True)
         server.end()
-        market.cancel()
         await cloud.end()
-        await asyncio.gather(serving, market, return_exceptions=True)
+        await asyncio.gather(serving, return_exceptions=True)
         if keeper is not None and keeper.stdin is not None:
             keeper.stdin.close()
             keeper.wait()
 
 
 async def _market(cloud: Cloud, api: Api) -> None:
+    """Until the end. Raises NetworkError where the zones have lost their network: their machines are of no more use."""
     while not api.ended.is_set():
+        cloud.places.check()
         cloud.tick()
         api.end_if_idle()
         await asyncio.sleep(TICK_S)

@@ -129,6 +129,7 @@ class Machine:
     def _environment(self, metadata_url: str, port: int, service_port: int) -> dict[str, str]:
         environment = os.environ | {"PYTHONUNBUFFERED": "1"} | dict(self.order.environment)
         environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        environment["ROS_LOG_DIR"] = str(self.folder / "ros")
         if "ROS_DOMAIN_ID" not in self.order.environment:
             # Machines of one zone share its network, and without namespaces all do: none is to meet another by DDS.
             self._domain = claim_domain()

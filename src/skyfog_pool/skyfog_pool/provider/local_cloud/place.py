@@ -116,6 +116,11 @@ class Places:
         self._cut.discard(zone)
         self._shape(zone)
 
+    def check(self) -> None:
+        """Raises NetworkError where the network has ended."""
+        if self.network is not None and not self.network.alive:
+            raise NetworkError("the emulated network has ended")
+
     def close(self) -> None:
         if self.network is not None:
             self.network.close()

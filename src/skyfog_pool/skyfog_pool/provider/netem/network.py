@@ -141,6 +141,10 @@ class Network:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
     def address(self, zone: str) -> str:
         """The zone's IPv4 address."""
         return address(self._zones, zone, self._subnet)
