@@ -163,6 +163,11 @@ class LivePool:
         """Those that are not gone."""
         return [machine for machine in self.provider.instances(POOL) if machine.phase is not Phase.GONE]
 
+    def launched(self) -> int:
+        """Replicas that were ever decided on."""
+        with closing(Store(self.folder.store)) as store:
+            return max((row.id for row in store.replicas()), default=0)
+
     def until_ready(self, limit_s: float) -> bool:
         """Wait until as many replicas as wanted hold their token. Whether they do in time."""
         until = time.monotonic() + limit_s
