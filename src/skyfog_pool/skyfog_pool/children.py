@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 
@@ -22,6 +23,16 @@ POLL_S = 0.02
 # What to put before a command so that the kernel kills it when its parent ends, in whatever way. It must be started by
 # the parent's main thread: the kernel watches the thread. setpriv is in util-linux: on every Debian and Ubuntu.
 ENDS_WITH_US = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+
+
+def import_path() -> str:
+    """PYTHONPATH by which a child imports what we do, without what each Python finds by itself."""
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join(
+        entry
+        for entry in sys.path
+        if entry and (entry in given or not entry.startswith((sys.prefix + os.sep, sys.base_prefix + os.sep)))
+    )
 
 
 def adopt_orphans() -> None:

@@ -24,7 +24,7 @@ HOP = {
     b"proxy-authenticate",
     b"proxy-authorization",
     b"proxy-connection",
-    b"te",
+    b"te",  # codespell:ignore te
     b"trailer",
     b"transfer-encoding",
     b"upgrade",

@@ -336,7 +336,7 @@ def test_it_ends_when_it_has_been_idle_for_long(start: Callable[..., Running]) -
         ({"zones": [{"name": "home"}]}, "name it otherwise"),
         ({"trace": "/nowhere"}, "no file ZONE_"),
         ({"trace": "/nowhere", "seed": 1}, "exclude each other"),
-        ({"notice_source": "fiel"}, "notice_source"),
+        ({"notice_source": "files"}, "notice_source"),
     ],
 )
 def test_wrong_options_are_refused_and_leave_no_cloud(

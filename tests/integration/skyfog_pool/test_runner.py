@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from skyfog_core.ports import free_tcp_port
-from skyfog_pool import report
+from skyfog_pool import children, report
 from skyfog_pool.notices import Written
 from skyfog_pool.report import Status
 from support.processes import LIMIT_S, wait_until
@@ -69,7 +69,7 @@ class Running:
                 stderr=log,
                 env={
                     **os.environ,
-                    "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+                    "PYTHONPATH": children.import_path(),
                     report.RUNNER_LISTEN: f"127.0.0.1:{self.port}",
                     report.SERVICE_PORT: str(self.service_port),
                     report.COMMAND: command,
@@ -267,7 +267,7 @@ def test_a_wrong_environment_is_named(tmp_path: Path, name: str, value: str) -> 
     environment = {report.COMMAND: "true", report.RUNNER_LISTEN: "127.0.0.1:0", name: value}
     ended = subprocess.run(
         [sys.executable, "-m", "skyfog_pool.runner"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry), **environment},
+        env={**os.environ, "PYTHONPATH": children.import_path(), **environment},
         cwd=tmp_path,
         capture_output=True,
         timeout=LIMIT_S,

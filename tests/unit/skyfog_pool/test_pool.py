@@ -134,6 +134,25 @@ def test_a_launch_that_fails_is_tried_elsewhere_and_there_again_after_a_pause(
     assert zone != "a"
 
 
+def test_launches_that_were_under_way_together_fail_as_one() -> None:
+    cloud = KindCloud(target=5, prices={"a": PRICES["a"]})
+    cloud.wait(1)
+    for replica in range(1, 6):
+        assert not launches(cloud.do("on_launch_failed", replica, "quota"))
+    assert not launches(cloud.wait(299))
+    assert len(launches(cloud.wait(2))) == 5, "five minutes, not an hour"
+
+
+def test_replicas_that_fail_together_fail_as_one() -> None:
+    cloud = KindCloud(target=4)
+    cloud.ready()
+    cloud.wait(5)
+    for replica in range(1, 5):
+        assert len(launches(cloud.do("on_failed", replica, State.FAILED))) == 1
+    cloud.wait(5)
+    assert not launches(cloud.do("on_failed", 5, State.FAILED)), "in a row"
+
+
 def test_a_rejected_order_is_repeated_only_under_another_spec() -> None:
     cloud = KindCloud(target=1, prices={"a": PRICES["a"]})
     cloud.do("on_launch_failed", 1, "rejected")

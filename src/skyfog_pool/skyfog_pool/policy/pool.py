@@ -214,7 +214,7 @@ class PoolPolicy:
         if who is None or who.started_ns is not None:
             return []
         self.ledger.end(who, State.TERMINATED if who.state is State.SHUTTING_DOWN else State.FAILED_PROVISION, now_ns)
-        self.gates.failed(who.zone, who.market, why, now_ns)
+        self.gates.failed(who.zone, who.market, why, who.launched_ns, now_ns)
         self._observe(LaunchFailed(who.zone, who.market, why), now_ns)
         return self._decide(now_ns)
 
@@ -228,7 +228,7 @@ class PoolPolicy:
             who.ending = state
             if who.version == self.version:
                 others = (each for each in self.replicas.values() if each is not who and each.version == who.version)
-                self.failing.failed(now_ns - who.launched_ns, any(each.is_ready for each in others), now_ns)
+                self.failing.failed(who.launched_ns, any(each.is_ready for each in others), now_ns)
         return [*self._give_back(who, f"the service on it failed: {state}", now_ns), *self._decide(now_ns)]
 
     def on_drained(self, replica: int, now_ns: int) -> list[Action]:

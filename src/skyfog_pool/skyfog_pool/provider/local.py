@@ -25,7 +25,7 @@ import msgspec
 from skyfog_core.config.base import parse
 from skyfog_core.config.pool import ServiceSpec
 from skyfog_core.config.pool_local import LocalOptions
-from skyfog_pool import report
+from skyfog_pool import children, report
 from skyfog_pool.policy.market import LaunchFault, NoticeKind, Prices, Zone
 from skyfog_pool.provider.base import Instance, LaunchRefused, Misconfigured, Order, Unavailable
 from skyfog_pool.provider.local_cloud import LOCK, LOG, SOCKET
@@ -268,7 +268,6 @@ class LocalCloud:
 
     def _spawn(self, options: LocalOptions, limit_s: float) -> None:
         """Returns when it answers, or another was faster. Raises Misconfigured that says why it cannot be."""
-        path = os.pathsep.join(entry for entry in sys.path if entry)
         with self._log.open("ab") as log:
             try:
                 started = subprocess.run(
@@ -276,7 +275,7 @@ class LocalCloud:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=log,
-                    env=os.environ | {"PYTHONPATH": path},
+                    env=os.environ | {"PYTHONPATH": children.import_path()},
                     start_new_session=True,
                     timeout=max(1.0, limit_s),
                     check=False,

@@ -135,7 +135,7 @@ class Machine:
             self._domain = claim_domain()
             environment["ROS_DOMAIN_ID"] = str(self._domain)
         return environment | {
-            "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+            "PYTHONPATH": children.import_path(),
             MACHINE: str(self.folder),
             HOME: self._place.home,
             report.RUNNER_LISTEN: f"{self._place.address}:{port}",
