@@ -17,10 +17,10 @@ import yaml
 
 from skyfog_core.config.pool_local import LocalOptions
 from skyfog_pool import verbs
-from skyfog_pool.daemon import MODULES
 from skyfog_pool.folders import STATE_DIR, Folder
 from skyfog_pool.provider.base import Instance, Phase
 from skyfog_pool.provider.local import LocalCloud, LocalProvider
+from skyfog_pool.starting import MODULES
 from support.processes import wait_until
 
 SERVER = (

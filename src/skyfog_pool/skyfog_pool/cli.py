@@ -18,9 +18,9 @@ from rich.text import Text
 
 from skyfog_core.errors import ConfigError, SkyfogError
 from skyfog_pool import verbs, views
-from skyfog_pool.daemon import serve
 from skyfog_pool.folders import Folder, find, known
 from skyfog_pool.provider.table import provider_name
+from skyfog_pool.starting import run_here
 
 EXIT_LATE = 1
 EXIT_OPTIONS = 2
@@ -286,10 +286,7 @@ def _confirm(plan: verbs.Plan, yes: bool) -> None:
 
 
 def _be_controller(folder: Folder, metrics: str) -> int:
-    import logging  # noqa: PLC0415
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    status = serve(folder, None, metrics)
+    status = run_here(folder, metrics)
     _say(f"the controller has ended; its machines stay: skyfog pool down {folder.name} gives them back")
     return status
 

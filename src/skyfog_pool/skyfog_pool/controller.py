@@ -47,6 +47,7 @@ WISH_S = 0.2
 TICK_S = 1.0
 MOST_CALLS = 32
 RELINK_NS = 3 * S  # for all tokens to be told anew when the fleet's network is in reach again
+MOST_TRACE_BYTES = 64 << 20
 PAUSE_S, MOST_PAUSE_S = 0.5, 60.0  # after a provider call that failed, doubled with jitter
 MakeProvider = Callable[[ServiceSpec, str], Provider]
 
@@ -75,13 +76,14 @@ class Controller:
         self._mail = Mail()
         self._fleet: FleetWatch | None = None
         self._unlinked_ns = self._now()  # when the fleet's network was last out of our reach
+        self._trace = FileTrace(begun_anew(folder.trace))
         self._failure: BaseException | None = None
 
     # life
 
     async def run(self) -> None:
         """Until the pool is down. Raises StoreError, ConfigError; whatever ends it leaves the machines as they are."""
-        with contextlib.closing(Store(self.folder.store)) as store:
+        with contextlib.closing(self._trace), contextlib.closing(Store(self.folder.store)) as store:
             self._store = store
             try:
                 spec = await self._begin()
@@ -102,8 +104,7 @@ class Controller:
             raise self._failure
 
     async def _begin(self) -> ServiceSpec:
-        trace = FileTrace(self.folder.trace)
-        outside = Outside(time.time, self._stamp, lambda: uuid.uuid4().hex, trace)
+        outside = Outside(time.time, self._stamp, lambda: uuid.uuid4().hex, self._trace)
         spec = Wishes(self._store).spec
         self._fleet = self._watch_fleet(spec)
         self._client = runners.make_client(2 * spec.service.replica_policy.most + 16)
@@ -122,6 +123,8 @@ class Controller:
         if self._fleet is not None:
             self._fleet.close()
         self._show()
+        if self._failure is None:
+            self.keeper.rest(self._now())
         with contextlib.suppress(ProviderError):
             await self._calls(self.timing.call_s, self.provider.close)
 
@@ -227,7 +230,7 @@ class Controller:
             self._show()
             if self.keeper.is_down:
                 self._done.set()
-            next_ns = self.keeper.next_timer_ns()
+            next_ns = self.keeper.policy.next_timer_ns()
             wait_s = TICK_S if next_ns is None else min(TICK_S, max(0.01, (next_ns - self._now()) / 1e9))
             await wait(self._wake, wait_s)
             self._wake.clear()
@@ -367,9 +370,10 @@ class Controller:
 
 
 async def wait(event: asyncio.Event, seconds: float) -> None:
-    """Until the event, or so long."""
+    """Until the event, or so long. Not by wait_for, which before Python 3.12 may lose a cancellation."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def backoff() -> Any:
@@ -378,6 +382,13 @@ def backoff() -> Any:
     while True:
         yield pause_s * random.uniform(0.5, 1.0)
         pause_s = min(MOST_PAUSE_S, 2 * pause_s)
+
+
+def begun_anew(trace: Path) -> Path:
+    """A trace that has become long is put aside, in the place of the one before."""
+    if trace.exists() and trace.stat().st_size > MOST_TRACE_BYTES:
+        trace.replace(trace.with_suffix(".old.jsonl"))
+    return trace
 
 
 def _boot() -> str:

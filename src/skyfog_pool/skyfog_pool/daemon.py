@@ -1,20 +1,17 @@
-"""A pool's controller as a process: started in the background, one a pool, ended by its pool's end or by a signal."""
+"""A pool's controller as a process: one a pool, ended by its pool's end or by a signal."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import logging
 import os
 import signal
-import subprocess
-import sys
 from typing import Annotated
 
 import typer
 
-from skyfog_core.errors import ConfigError, SkyfogError
+from skyfog_core.errors import SkyfogError
 from skyfog_pool.controller import Controller
 from skyfog_pool.fleet import OpenFleet
 from skyfog_pool.folders import Folder, Held, Lock, folder_of
@@ -23,11 +20,9 @@ from skyfog_pool.metrics import serve as serve_metrics
 log = logging.getLogger(__name__)
 EXIT_HELD = 4
 EXIT_FAILED = 3
-# With the fleet's network where skyfog_bringup is installed; without it readiness is the probe's word alone.
-MODULES = ("skyfog_bringup.pool_controller", "skyfog_pool.daemon")
 
 
-def main(open_fleet: OpenFleet | None = None, arguments: list[str] | None = None) -> None:
+def main(open_fleet: OpenFleet | None = None) -> None:
     """Run a controller until its pool is down; ends the process."""
 
     def run(
@@ -38,13 +33,7 @@ def main(open_fleet: OpenFleet | None = None, arguments: list[str] | None = None
         logging.getLogger("httpx").setLevel(logging.WARNING)
         raise typer.Exit(serve(folder_of(pool), open_fleet, metrics))
 
-    typer.run(run) if arguments is None else typer.main.get_command(_app(run))(arguments)
-
-
-def _app(run: object) -> typer.Typer:
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(run)  # type: ignore[type-var]
-    return app
+    typer.run(run)
 
 
 def serve(folder: Folder, open_fleet: OpenFleet | None = None, metrics: str = "") -> int:
@@ -71,27 +60,6 @@ async def _serve(folder: Folder, open_fleet: OpenFleet | None, metrics: str) -> 
         if metrics:
             stack.enter_context(serve_metrics(metrics, lambda: controller.document))
         await controller.run()
-
-
-def spawn(folder: Folder, metrics: str = "") -> subprocess.Popen[bytes]:
-    """A controller in a session of its own, with its output in the pool's log."""
-    module = next(name for name in MODULES if _is_there(name))
-    command = [sys.executable, "-m", module, folder.name, *(["--metrics", metrics] if metrics else [])]
-    folder.path.mkdir(parents=True, exist_ok=True)
-    try:
-        with folder.log.open("ab") as out:
-            return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=folder.path
-            )
-    except OSError as error:
-        raise ConfigError(f"{folder.log}: {error.strerror or error}") from None
-
-
-def _is_there(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 if __name__ == "__main__":

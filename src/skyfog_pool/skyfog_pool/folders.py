@@ -100,7 +100,7 @@ def root() -> Path:
     """Of all pools of this user."""
     given = os.environ.get(STATE_DIR)
     if given:
-        return Path(given) / "pools"
+        return Path(given).resolve() / "pools"
     state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(state) / "skyfog" / "pools"
 

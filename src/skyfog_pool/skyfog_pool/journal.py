@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 
 from skyfog_core.units import S
+from skyfog_pool.lifecycle import FAILURES, State
 from skyfog_pool.policy.market import Prices
 from skyfog_pool.policy.pool import PoolPolicy
 from skyfog_pool.provider.base import Instance, Phase
 from skyfog_pool.store import Costs, Event, Row, Stamp, Store
 from skyfog_pool.work import Outside
 
+_COUNTED = {State.PREEMPTED: "preempted"} | dict.fromkeys(FAILURES, "failed")  # ends, as counted for metrics
 SAVE_EVERY_NS = 5 * S  # what the policy learns, and what machines cost, where nothing is decided
 
 
@@ -59,6 +61,12 @@ class Journal:
         """A live row, as read from the store."""
         self._written[row.id] = _costs(row)
 
+    def ended(self, row: Row) -> None:
+        """Its replica is gone."""
+        row.ended_unix = self._out.unix_s()
+        if row.state in _COUNTED:
+            self.counts[_COUNTED[row.state]] += 1
+
     def save(self, rows: Sequence[Row], policy: PoolPolicy, meta: Mapping[str, str], now_ns: int) -> None:
         """Commit what has changed, or all of it where it is time to. Raises StoreError."""
         due = now_ns - self._saved_ns >= SAVE_EVERY_NS
@@ -87,6 +95,15 @@ class Journal:
         self.dirty.clear()
         self._events.clear()
         self._saved_ns = now_ns
+
+    def reprice(self, prices: Mapping[str, Prices], target: int, now_ns: int) -> None:
+        """From now on these are the prices."""
+        self.prices = dict(prices)
+        self.baseline.go_on(target * self.on_demand_price(), self._out.stamp(now_ns))
+
+    def hurry(self) -> None:
+        """Write everything with the next save."""
+        self._saved_ns -= SAVE_EVERY_NS
 
     def bill(self, rows: Iterable[Row], instances: Sequence[Instance], target: int, now_ns: int) -> None:
         """What living machines have cost since they were last billed.

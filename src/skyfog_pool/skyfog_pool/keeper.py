@@ -17,7 +17,7 @@ from skyfog_core.units import S
 from skyfog_core.wire.keys import ReplicaKey
 from skyfog_pool import report
 from skyfog_pool.journal import Journal
-from skyfog_pool.lifecycle import FAILURES, State
+from skyfog_pool.lifecycle import State
 from skyfog_pool.policy.actions import Action, Drain, Launch, Terminate
 from skyfog_pool.policy.make import make_policy
 from skyfog_pool.policy.market import LaunchFault, Notice, Prices, Zone
@@ -33,7 +33,6 @@ from skyfog_pool.work import Ask, Effect, GiveBack, Outside, TellDrain, Work
 
 ASK_TRIES = 4  # for one machine, when the provider does not say whether it came
 ASK_PAUSE_NS = 2 * S  # before the second; twice as long before each further one
-_COUNTED = {State.PREEMPTED: "preempted"} | dict.fromkeys(FAILURES, "failed")  # ends, as counted for metrics
 PROBED = frozenset({State.STARTING, State.READY, State.NOT_READY})
 
 
@@ -50,9 +49,12 @@ class Keeper:
         self.trouble = ""  # what the provider last failed with, until it does not
         self._store, self._out = store, outside
         self._watched = watched
-        self._tokens: set[int] = set()
+        self._tokens: set[int] = set()  # replicas that hold theirs
         self._leaks: set[str] = set()  # being given back now
         self._effects: list[Effect] = []
+        self._machines: int | None = None  # that are not gone, by the newest listing
+        self._listed_ns, self._settle_ns = now_ns, SETTLE_NS
+        self._unsure_ns = now_ns  # when a launch was last given up, by us or a predecessor, whose machine may yet come
         self.has_begun = False
         self.wishes = Wishes(store)
         self.policy = self._restore(zones, now_ns)
@@ -61,8 +63,9 @@ class Keeper:
 
     @property
     def is_down(self) -> bool:
-        """Taken down, and nothing that may hold a machine is left."""
-        return self.wishes.wish == "down" and not self.work and not self._leaks
+        """Taken down, and the provider has no machine of it, nor may have one yet that it did not tell of."""
+        settled = self._listed_ns - self._unsure_ns >= self._settle_ns
+        return self.wishes.wish == "down" and not self.work and self._machines == 0 and settled
 
     def _restore(self, zones: Sequence[Zone], now_ns: int) -> PoolPolicy:
         policy = make_policy(self.wishes.spec, zones, self.wishes.revision.version)
@@ -128,6 +131,11 @@ class Keeper:
         )
         self._apply(actions, now_ns)
 
+    def rest(self, now_ns: int) -> None:
+        """The controller ends, and its successor is to know what it knew."""
+        with self._turn(now_ns):
+            self.journal.hurry()
+
     # What the provider says
 
     def on_listing(
@@ -136,6 +144,8 @@ class Keeper:
         """Every machine of the pool, asked for at `listed_ns`."""
         with self._turn(now_ns) as effects:
             self.journal.bill([work.row for work in self.work.values()], instances, self.policy.target, now_ns)
+            self._machines = sum(machine.phase is not Phase.GONE for machine in instances)
+            self._listed_ns, self._settle_ns = listed_ns, settle_ns
             known = [work.known for work in self.work.values() if not work.gone]
             for finding in reconcile(known, instances, listed_ns, now_ns, settle_ns):
                 self._find(finding, now_ns)
@@ -144,8 +154,8 @@ class Keeper:
 
     def on_prices(self, prices: Mapping[str, Prices], now_ns: int) -> list[Effect]:
         with self._turn(now_ns) as effects:
-            self.journal.prices = dict(prices)
             self._apply(self.policy.on_prices(prices, now_ns), now_ns)
+            self.journal.reprice(prices, self.policy.target, now_ns)
         return effects
 
     def on_launched(self, replica: int, instance: Instance, now_ns: int) -> list[Effect]:
@@ -236,15 +246,12 @@ class Keeper:
         return effects
 
     def on_timer(self, now_ns: int) -> list[Effect]:
-        """Once a second, and when next_timer_ns says."""
+        """Once a second, and when the policy's next_timer_ns says."""
         with self._turn(now_ns) as effects:
             for work in list(self.work.values()):
                 self._judge(work, now_ns)
             self._apply(self.policy.on_timer(now_ns), now_ns)
         return effects
-
-    def next_timer_ns(self) -> int | None:
-        return self.policy.next_timer_ns()
 
     # Findings
 
@@ -252,9 +259,7 @@ class Keeper:
         if isinstance(finding, Leak):
             self._leak(finding.instance)
             return
-        work = self.work.get(finding.replica)
-        if work is None:
-            return
+        work = self.work[finding.replica]
         match finding:
             case Has(instance=instance):
                 self._has(work, instance, now_ns)
@@ -308,7 +313,7 @@ class Keeper:
     def _ask_again(self, work: Work, now_ns: int) -> None:
         if work.tries >= ASK_TRIES:
             # A machine that shows up yet is given back as a leak: no live row has its token.
-            work.gone = True
+            work.gone, self._unsure_ns = True, now_ns
             work.row.why = f"asked {work.tries} times: {work.row.why}"
             self._launch_failed(work, "error", now_ns)
         elif now_ns >= work.not_before_ns:
@@ -317,18 +322,17 @@ class Keeper:
     def _give_up_waiting(self, now_ns: int) -> None:
         limit_ns = round(self.wishes.spec.service.readiness_probe.initial_delay_seconds * S)
         for work in list(self.work.values()):
-            waits = work.who.state is State.PROVISIONING and not work.asking
-            if waits and now_ns - work.asked_ns >= limit_ns:
+            late = now_ns - work.asked_ns >= limit_ns
+            if late and work.who.state is State.PROVISIONING and not work.asking:
                 work.row.why = f"its machine did not run within {limit_ns / S:g} s"
                 self._launch_failed(work, "error", now_ns)
 
     def _launch_failed(self, work: Work, fault: LaunchFault, now_ns: int) -> None:
-        replica = work.row.id
         if work.who.state is State.SHUTTING_DOWN:
-            self._apply(self.policy.on_terminated(replica, now_ns), now_ns)
+            self._apply(self.policy.on_terminated(work.row.id, now_ns), now_ns)
         else:
-            self.journal.note("launch_failed", replica, fault=fault, zone=work.row.zone, why=work.row.why)
-            self._apply(self.policy.on_launch_failed(replica, fault, now_ns), now_ns)
+            self.journal.note("launch_failed", work.row.id, fault=fault, zone=work.row.zone, why=work.row.why)
+            self._apply(self.policy.on_launch_failed(work.row.id, fault, now_ns), now_ns)
 
     def _leak(self, instance: Instance) -> None:
         if instance.id not in self._leaks:
@@ -443,6 +447,4 @@ class Keeper:
                 "state", work.row.id, state=work.row.state.value, was=old.value if old else "", why=work.row.why
             )
             if work.row.id not in self.policy.replicas:
-                work.row.ended_unix = self._out.unix_s()
-                if work.row.state in _COUNTED:
-                    self.journal.counts[_COUNTED[work.row.state]] += 1
+                self.journal.ended(work.row)

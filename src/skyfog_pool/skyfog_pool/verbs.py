@@ -20,13 +20,13 @@ from typing import Any, Protocol, runtime_checkable
 from skyfog_core.config.pool import ServiceSpec
 from skyfog_core.errors import ConfigError, SkyfogError
 from skyfog_pool import spec as specs
-from skyfog_pool.daemon import spawn
 from skyfog_pool.folders import Folder, folder_of
 from skyfog_pool.policy.actions import Launch
 from skyfog_pool.policy.make import make_policy
 from skyfog_pool.policy.market import Prices, Zone
 from skyfog_pool.provider.base import Misconfigured, Phase, Provider, ProviderError
 from skyfog_pool.provider.table import make_provider, provider_name
+from skyfog_pool.starting import spawn
 from skyfog_pool.status import ended, of_store
 from skyfog_pool.store import Event, Revision, Store
 

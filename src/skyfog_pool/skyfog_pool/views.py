@@ -36,7 +36,10 @@ def usd(value: float | None) -> str:
 
 def saved(now: float, on_demand: float) -> str:
     """Against on demand, in percent."""
-    return "" if on_demand <= 0 else f"{100 * (1 - now / on_demand):.0f}% below on demand"
+    if on_demand <= 0:
+        return ""
+    percent = 100 * (1 - now / on_demand)
+    return f"{percent:.0f}% below on demand" if percent >= 0 else f"{-percent:.0f}% above on demand"
 
 
 def head(now: Mapping[str, Any], controller: int | None, unix_s: float) -> Text:

@@ -117,6 +117,7 @@ class Machines:
         self.live: dict[int, Machine] = {}  # by replica: those that hold a slot
         self.count = Count()
         self.served: list[Served] = []  # those that ended
+        self.ready: dict[Market, int] = {"spot": 0, "on_demand": 0}  # replicas that take requests now
         self._zones: dict[str, ZoneMarket] = {zone.zone.name: zone for zone in market.zones}
         self._random = stream(seed, "machines", market.name)
         for time_ns in market.price_times():
@@ -180,6 +181,7 @@ class Machines:
         if machine.over or machine.leaving or self._stopped(machine):
             return
         machine.ready_ns = self.kernel.now_ns
+        self.ready[machine.market] += 1
         self._tell(self.listener.on_ready(machine.replica, self.kernel.now_ns))
 
     def _drained(self, machine: Machine) -> None:
@@ -266,10 +268,6 @@ class Machines:
 
     # inside
 
-    def ready(self, market: Market | None = None) -> int:
-        """Replicas that take requests now."""
-        return sum(machine.is_ready and market in {None, machine.market} for machine in self.live.values())
-
     def close_books(self) -> None:
         """Bill what still runs, up to now; nothing may happen after it."""
         for machine in list(self.live.values()):
@@ -281,6 +279,7 @@ class Machines:
             span = machine.ready_ns, self.kernel.now_ns
             self.served.append(Served(machine.replica, machine.zone, machine.market, *span, abrupt))
             machine.ready_ns = None
+            self.ready[machine.market] -= 1
 
     def _end(self, machine: Machine, abrupt: bool = False) -> None:
         self._stop(machine, abrupt)

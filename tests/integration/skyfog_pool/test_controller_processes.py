@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from skyfog_pool.daemon import spawn
 from skyfog_pool.folders import STATE_DIR
+from skyfog_pool.starting import spawn
 from support.pools import Pools, pools_in, service
 from support.processes import wait_until
 
@@ -88,10 +88,11 @@ def test_killed_again_and_again_at_any_moment(pools: Pools, monkeypatch: pytest.
     killed = 0
     for turn in range(10):
         wait_until("a controller", lambda: pools.pool().controller() is not None)
+        if turn in {4, 7}:
+            wait_until("machines", lambda: bool(pools.alive()))
         tick.wait(dice.uniform(0.0, 2.5))
         killed += pools.kill_controller()
-        if turn in {4, 7}:  # while nobody looks
-            wait_until("machines", lambda: bool(pools.alive()))
+        if turn in {4, 7} and pools.alive():  # while nobody looks
             pools.cloud.preempt(pools.alive()[0].zone)
         controllers.append(spawn(pools.pool()))
     for controller in controllers[:-1]:

@@ -55,6 +55,12 @@ def test_a_drain_has_an_end() -> None:
     assert Terminate(1, "its time to drain is over") in cloud.wait(2)
 
 
+def test_without_time_to_drain_a_machine_is_given_back_at_once() -> None:
+    cloud = KindCloud(target=1, drain_seconds=0)
+    cloud.ready()
+    assert cloud.do("down") == [Terminate(1, "the pool goes down")]
+
+
 def test_events_of_others_late_ones_and_repeated_ones_are_ignored() -> None:
     cloud = KindCloud(target=1)
     cloud.ready()

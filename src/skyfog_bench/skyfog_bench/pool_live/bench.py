@@ -22,7 +22,7 @@ from skyfog_bench.report import Goal, Report
 from skyfog_core.units import S
 
 FULL = Size(target=4, hz=20.0, seconds=300.0, notice_s=8.0)
-QUICK = Size(target=4, hz=20.0, seconds=22.0, notice_s=3.0, restore_s=20.0)
+QUICK = Size(target=3, hz=20.0, seconds=20.0, notice_s=3.0, restore_s=20.0)
 BYTES = 1_024
 ANSWER_LIMIT_S = 12.0  # beyond the robots' deadline
 LOOK_S = 1.0
@@ -57,7 +57,7 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None],
     report.rows += [{"given_notice": str(who), "left_after_ms": a, "last_request_ms": b} for who, a, b in stopped]
     report.goals += _goals(report.rows, seconds, size, last_ns, left, record.twice(ran), stopped)
     if out is not None:
-        plot.draw(timeline, out.with_suffix(".svg"))
+        plot.draw(timeline, out.with_suffix(".png"))
     return report
 
 

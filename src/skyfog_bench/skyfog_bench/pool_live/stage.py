@@ -254,7 +254,7 @@ def spec(size: Size, made: LocalOptions, endpoint: str, folder: Path) -> dict[st
                 "endpoint_probe_interval_seconds": 1,
                 "consecutive_failure_threshold_timeout": 8,
             },
-            "replica_policy": {"min_replicas": size.target, "drain_seconds": DRAIN_S, "spot_placer": "spothedge"},
+            "replica_policy": {"min_replicas": size.target, "drain_seconds": DRAIN_S},
         },
         "resources": {"use_spot": True},
         "envs": environment(),

@@ -252,8 +252,8 @@ class PoolPolicy:
 
     def next_timer_ns(self) -> int | None:
         """When to be woken."""
-        drains = [who.drain_by_ns for who in self.replicas.values() if who.state is State.DRAINING]
-        times = [*drains, *(who.retry_ns for who in self.replicas.values())]
+        replicas = self.replicas.values()
+        times = [who.drain_by_ns if who.state is State.DRAINING else who.retry_ns for who in replicas]
         if not self.is_going_down:
             times += [self._again_ns, self.scaling.next_timer_ns(), self.gates.next_ns(self.now_ns)]
             times += [self.failing.until_ns if self.failing.until_ns > self.now_ns else None]
@@ -312,11 +312,13 @@ class PoolPolicy:
             self.holding = "no prices yet"
             return []
         self.target = self.scaling.target(self._load, list(self.replicas.values()), now_ns)
-        rollout.dissolve(self.replicas)
         actions: list[Action] = []
-        for who, because in rollout.outdated(self.replicas, self.version):
-            actions += self._retire(who, because, now_ns)
-        rollout.dissolve(self.replicas)
+        rolls_out = rollout.is_on(self.replicas, self.version)
+        if rolls_out:
+            rollout.dissolve(self.replicas)
+            for who, because in rollout.outdated(self.replicas, self.version):
+                actions += self._retire(who, because, now_ns)
+            rollout.dissolve(self.replicas)
         view = self.view()
         plan = self.placement.decide(view, now_ns)
         assert plan.again_ns is None or plan.again_ns > now_ns, plan
@@ -324,7 +326,8 @@ class PoolPolicy:
         actions += self._retire_surplus(plan, now_ns)
         for start in plan.start:
             actions += self._launch(start.zone, start.market, start.because, view.prices, now_ns)
-        actions += self._roll_out(view.prices, now_ns)
+        if rolls_out:
+            actions += self._roll_out(view.prices, now_ns)
         if not self.holding and sum(who.counts for who in self.replicas.values()) < self.target:
             shut = [f"{zone} ({market}): {gate.why}" for (zone, market), gate in self.gates.shut(now_ns).items()]
             self.holding = f"launches failed in {', '.join(shut)}" if shut else "no zone offers a machine"
@@ -397,10 +400,10 @@ class PoolPolicy:
 
     def _retire(self, who: Replica, because: str, now_ns: int, left_ns: int | None = None) -> list[Action]:
         """Drain it where it may have work, for no longer than its machine is there."""
-        if who.state not in {State.READY, State.NOT_READY}:
-            return self._give_back(who, because, now_ns)
         within_ns = round(self.config.drain_seconds * S)
         within_ns = within_ns if left_ns is None else min(within_ns, left_ns)
+        if who.state not in {State.READY, State.NOT_READY} or within_ns <= 0:
+            return self._give_back(who, because, now_ns)
         self.ledger.move(who, State.DRAINING, now_ns)
         who.drain_by_ns = now_ns + within_ns
         return [Drain(who.id, within_ns, because)]

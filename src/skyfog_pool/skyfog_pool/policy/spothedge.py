@@ -74,6 +74,10 @@ class SpotHedge:
         self._preempting = set(state["preempting"]) & self._zones
         self._active = self._zones - self._preempting
 
+    def beliefs(self) -> dict[str, str]:
+        """Of each zone, for those who look."""
+        return {zone: "preempting" if zone in self._preempting else "active" for zone in sorted(self._zones)}
+
     def _preempts(self, zone: str) -> None:
         self._active.discard(zone)
         self._preempting.add(zone)

@@ -28,7 +28,7 @@ class Timing:
 
 
 TIMINGS: dict[ProviderName, Timing] = {
-    "local": Timing(0.5, 0.05, 0.5, 15.0, 30.0, 2.0),
+    "local": Timing(0.5, 0.05, 0.5, 15.0, 30.0, 1.0),
     "aws": Timing(),
     "skypilot": Timing(30.0, 10.0, 300.0, 120.0, 1_800.0, 120.0),
     "ray": Timing(2.0, 0.5, 60.0, 30.0, 120.0, 10.0),
