@@ -81,7 +81,9 @@ class Risk:
     def worst(self, held: Mapping[str, int], spares: int) -> str | None:
         """Where one spot machine fewer saves most; of equals, where the most are."""
         rate = self.rate(held)
-        choices = [(self.adds(z, held[z], spares, rate - self.hazards[z][held[z]]), held[z], z) for z in held if held[z]]
+        choices = [
+            (self.adds(z, held[z], spares, rate - self.hazards[z][held[z]]), held[z], z) for z in held if held[z]
+        ]
         return max(choices)[2] if choices else None
 
     def trimmed(self, held: Mapping[str, int], most: int) -> dict[str, int]:
