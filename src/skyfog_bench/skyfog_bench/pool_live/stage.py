@@ -64,6 +64,7 @@ class Size:
     notice_s: float  # from a notice to the machine's end
     service_ms: float = 20.0
     restore_s: float = 60.0  # for the target to be reached again after the last fault
+    at_target: float = 0.5  # share of seconds; faults follow each other much faster than in life
 
 
 class Seen:
