@@ -30,6 +30,7 @@ def generate_launch_description() -> LaunchDescription:
             "zenoh.tls.certificate",
             "zenoh.tls.key",
             "load_report_ms",
+            "warm_up",
             "metrics_listen",
             "trace",
         ),

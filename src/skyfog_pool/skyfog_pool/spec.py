@@ -53,6 +53,8 @@ def load(path: Path, name: str = "", provider: str = "") -> ServiceSpec:
         remote: str(_local(path, f"file_mounts.{remote}", local)) if _is_path(local) else local
         for remote, local in spec.file_mounts.items()
     }
+    tls = {key: str(_local(path, f"skyfog.tls.{key}", file)) for key, file in spec.skyfog.tls if file}
+    changes["skyfog"] = spec.skyfog.model_dump() | {"tls": tls}
     source = str(path) if not (name or provider) else f"{path} with the options given"
     checked = parse(ServiceSpec, spec.model_dump() | changes, source)
     _check_names(path, checked)

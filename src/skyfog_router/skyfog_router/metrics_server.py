@@ -92,12 +92,18 @@ def _app(metrics: Callable[..., Any], routes: Mapping[str, Route]) -> Callable[.
 def _answer(route: Route, environ: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
     if environ["REQUEST_METHOD"] != route.method:
         return 405, {"error": f"only {route.method}"}
-    if route.from_loopback and not ipaddress.ip_address(environ["REMOTE_ADDR"].partition("%")[0]).is_loopback:
+    if route.from_loopback and not _is_loopback(environ["REMOTE_ADDR"]):
         return 403, {"error": "only from the machine itself"}
     try:
         return route.answer({name: values[-1] for name, values in parse_qs(environ["QUERY_STRING"]).items()})
     except ValueError as error:
         return 400, {"error": str(error)}
+
+
+def _is_loopback(text: str) -> bool:
+    address = ipaddress.ip_address(text.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 class _Server(ThreadingMixIn, WSGIServer):

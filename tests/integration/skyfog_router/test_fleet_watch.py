@@ -16,7 +16,7 @@ from skyfog_bringup.pool_fleet import open_fleet
 from skyfog_core.config.base import parse
 from skyfog_core.config.pool import ServiceSpec
 from skyfog_core.config.router import ZenohConfig
-from skyfog_core.errors import ConfigError
+from skyfog_core.errors import ConfigError, Overloaded
 from skyfog_core.wire.keys import robot_chunk
 from skyfog_core.wire.load import ReplicaLoad, RobotLoad
 from skyfog_core.wire.membership import Announcement
@@ -81,6 +81,30 @@ def test_what_waits_and_what_runs_is_reported(net: Net) -> None:
     for caller in asked:
         replica.service.finish()
         assert caller.wait() == b"x"
+
+
+def test_reports_stop_when_closed_and_never_begin_with_a_period_of_none() -> None:
+    told: queue.SimpleQueue[None] = queue.SimpleQueue()
+    load.LoadReports(lambda: told.put(None), 0).close()
+    assert told.empty()
+    reports = load.LoadReports(lambda: told.put(None), 1)
+    for _ in range(3):
+        told.get(timeout=LIMIT_S)
+    reports.close()
+    assert not reports._thread.is_alive()
+
+
+def test_a_driver_that_is_too_busy_to_answer_is_asked_again() -> None:
+    told: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def tell() -> None:
+        told.put(None)
+        raise Overloaded("too busy")
+
+    reports = load.LoadReports(tell, 1)
+    for _ in range(3):
+        told.get(timeout=LIMIT_S)
+    reports.close()
 
 
 def test_a_new_token_of_the_same_replica_is_no_news_and_the_old_one_takes_nothing_with_it(net: Net) -> None:

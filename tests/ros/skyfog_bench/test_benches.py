@@ -65,7 +65,7 @@ def test_a_live_pool_loses_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     assert counts["calls that one replica ran twice"] == 0
     assert counts["calls not to be run twice that several ran"] == 0
     assert counts["machines left after `down`"] == 0
-    assert (tmp_path / "report.svg").is_file()
+    assert (tmp_path / "report.png").is_file()
 
 
 def test_soak_loses_nothing() -> None:

@@ -39,7 +39,7 @@ def test_each_second_has_its_calls_its_replicas_and_what_became_of_them() -> Non
     rows = record.rows([first, later], CALLS, 0)
     assert [row["s"] for row in rows] == [0, 1]
     assert [row["by_zone"] for row in rows] == ["1/0/1", "1/0/0"]
-    assert [(row["calls"], row["failed_idempotent"], row["failed_once"]) for row in rows] == [(2, 0, 0), (3, 1, 1)]
+    assert [(row["calls"], row["failed"], row["once"]) for row in rows] == [(2, 0, 0), (3, 1, 1)]
     assert rows[1]["max_ms"] == 30.0, "of what was answered"
     assert (rows[0]["became"], rows[1]["became"]) == ("", "STARTING 3 4, gone 2")
     assert rows[1]["did"] == "zone live-2a cut off"

@@ -7,7 +7,7 @@ import pytest
 from skyfog_core.units import MS, S
 from skyfog_core.wire.keys import ReplicaKey
 from skyfog_core.wire.load import ReplicaLoad, RobotLoad
-from skyfog_pool.policy.meter import SILENT_NS, WINDOW_NS, LoadMeter
+from skyfog_pool.policy.meter import MOST_ROBOTS, SILENT_NS, WINDOW_NS, LoadMeter
 
 OURS = ReplicaKey("a", "shop-3")
 
@@ -33,6 +33,23 @@ def test_a_lost_report_loses_nothing_and_a_restart_begins_at_nought() -> None:
     load = meter.load(4 * S)
     assert load is not None
     assert load.requests == 37
+
+
+def test_two_robots_of_one_name_are_not_restarts_of_each_other_over_and_over() -> None:
+    meter = LoadMeter("shop")
+    for second in range(10):
+        meter.on_robot_load("r", RobotLoad(boot=1, requests=1_000 + second), second * S)
+        meter.on_robot_load("r", RobotLoad(boot=2, requests=5 + second), second * S)
+    load = meter.load(9 * S)
+    assert load is not None
+    assert load.requests == 9 + 9 + 5
+
+
+def test_a_flood_of_names_is_bounded() -> None:
+    meter = LoadMeter("shop")
+    for name in range(MOST_ROBOTS + 10):
+        meter.on_robot_load(str(name), RobotLoad(boot=name), 0)
+    assert len(meter._robots._last) == len(meter._robots._names) == MOST_ROBOTS
 
 
 def test_what_is_older_than_the_window_is_gone_and_with_it_a_robot_that_is_silent_for_so_long() -> None:

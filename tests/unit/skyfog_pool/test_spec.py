@@ -91,6 +91,8 @@ def test_the_name_is_given_or_in_the_file_or_the_files_own(tmp_path: Path) -> No
         ({"workdir": "nowhere"}, "workdir: nothing is at"),
         ({"file_mounts": {"/model": "./nowhere"}}, "file_mounts./model: nothing is at"),
         ({"skyfog": {"fleet": "a b"}}, "fleet 'a b'"),
+        ({"skyfog": {"tls": {"ca": "ca.pem"}}}, "ca, certificate and key go together"),
+        ({"skyfog": {"tls": {"ca": "a", "certificate": "b", "key": "c"}}}, "skyfog.tls.ca: nothing is at"),
         ({"skyfog": {"service": "1/x"}}, "service '1/x': not a ROS name"),
         ({"name": "Not A Name"}, "name"),
     ],
@@ -125,6 +127,15 @@ def test_paths_are_those_of_the_files_folder(tmp_path: Path) -> None:
     loaded = spec.load(write(tmp_path, {"workdir": "code", "file_mounts": {"/data": "s3://bucket/data"}}))
     assert loaded.workdir == str(tmp_path / "code")
     assert loaded.file_mounts == {"/data": "s3://bucket/data"}
+
+
+def test_certificates_are_found_from_wherever_the_controller_runs(tmp_path: Path) -> None:
+    names = {"ca": "ca.pem", "certificate": "c.pem", "key": "c.key"}
+    for name in names.values():
+        (tmp_path / name).touch()
+    loaded = spec.load(write(tmp_path, {"skyfog": {"fleet": "f", "tls": names}}))
+    assert dict(loaded.skyfog.tls) == {key: str(tmp_path / name) for key, name in names.items()}
+    assert loaded.skyfog.fleet == "f"
 
 
 def test_zones_and_regions_that_the_provider_lacks_are_named(tmp_path: Path) -> None:

@@ -37,10 +37,10 @@ def draw(timeline: Sequence[Mapping[str, Any]], path: Path) -> None:
             pool.axvspan(row["s"], row["s"] + 1, color="tab:red", alpha=0.15, linewidth=0)
     _labels(pool, timeline)
     pool.legend(loc="upper left", ncols=5, fontsize="small", frameon=False)
-    for lane, colour in (("idempotent", "tab:red"), ("once", "tab:pink")):
-        failed = [row[f"failed_{lane}"] for row in timeline]
+    for lane, column, colour in (("idempotent", "failed", "tab:red"), ("once", "once", "tab:pink")):
+        failed = [row[column] for row in timeline]
         failures.bar(at, failed, width=1.0, align="edge", color=colour, label=f"{lane}: {sum(failed)}", alpha=0.8)
-    most = max(max(row["failed_idempotent"], row["failed_once"]) for row in timeline)
+    most = max(max(row["failed"], row["once"]) for row in timeline)
     failures.set(ylabel="calls failed", ylim=(0, max(2, most + 1)))
     failures.yaxis.get_major_locator().set_params(integer=True)
     failures.legend(loc="upper right", fontsize="small", frameon=False)

@@ -51,7 +51,8 @@ def changes(before: Mapping[int, str], now: Mapping[int, str]) -> list[str]:
 def rows(seconds: Sequence[Second], calls: Mapping[str, Sequence[Call]], began_ns: int) -> list[dict[str, Any]]:
     """The timeline: one row a second, with what the calls came to that were due in it.
 
-    `by_zone`: replicas with a token in each of stage.ZONES. Latencies are of the idempotent lane.
+    `by_zone`: replicas with a token in each of stage.ZONES. Latencies and `failed` are of the idempotent lane, and
+    `once` is what failed in the other.
     """
     due = {lane: _by_second(made, began_ns) for lane, made in calls.items()}
     found, states = [], seconds[0].states
@@ -69,7 +70,8 @@ def rows(seconds: Sequence[Second], calls: Mapping[str, Sequence[Call]], began_n
                 "by_zone": "/".join(str(zones[zone]) for zone in ZONES),
                 "machines": second.machines,
                 "calls": sum(map(len, mine.values())),
-                **{f"failed_{lane}": sum(map(is_failed, made)) for lane, made in mine.items()},
+                "failed": sum(map(is_failed, mine["idempotent"])),
+                "once": sum(map(is_failed, mine["once"])),
                 "p50_ms": quantile(took_ms, 0.5) if took_ms else None,
                 "max_ms": max(took_ms, default=None),
                 "did": "; ".join(second.did),

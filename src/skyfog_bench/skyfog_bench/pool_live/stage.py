@@ -64,6 +64,7 @@ class Size:
     notice_s: float  # from a notice to the machine's end
     service_ms: float = 20.0
     restore_s: float = 60.0  # for the target to be reached again after the last fault
+    at_target: float = 0.5  # share of seconds; faults follow each other much faster than in life
 
 
 class Seen:
@@ -163,6 +164,11 @@ class LivePool:
         """Those that are not gone."""
         return [machine for machine in self.provider.instances(POOL) if machine.phase is not Phase.GONE]
 
+    def launched(self) -> int:
+        """Replicas that were ever decided on."""
+        with closing(Store(self.folder.store)) as store:
+            return max((row.id for row in store.replicas()), default=0)
+
     def until_ready(self, limit_s: float) -> bool:
         """Wait until as many replicas as wanted hold their token. Whether they do in time."""
         until = time.monotonic() + limit_s
@@ -254,7 +260,7 @@ def spec(size: Size, made: LocalOptions, endpoint: str, folder: Path) -> dict[st
                 "endpoint_probe_interval_seconds": 1,
                 "consecutive_failure_threshold_timeout": 8,
             },
-            "replica_policy": {"min_replicas": size.target, "drain_seconds": DRAIN_S, "spot_placer": "spothedge"},
+            "replica_policy": {"min_replicas": size.target, "drain_seconds": DRAIN_S},
         },
         "resources": {"use_spot": True},
         "envs": environment(),

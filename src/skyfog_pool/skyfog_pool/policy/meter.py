@@ -2,7 +2,7 @@
 
 Reports bring counters that grow while a process lives, so that a lost one loses nothing: each report adds what its
 counters have gained since the last one of that process, to the second in which it came. A first report adds nothing,
-since its requests may be of long ago, unless an earlier process of that name was known, of which it is the restart.
+since its requests may be of long ago, unless another process of that name is known, of which it is the restart.
 Sums and latencies are kept by second and leave with it. What is true now (queues, medians by replica) is taken only
 from who was heard lately.
 """
@@ -46,28 +46,43 @@ class _Second:
 
 
 class _Heard(Generic[T]):
-    """The newest report of each sender, and when it came; the longest silent go where there are too many."""
+    """The newest report of each process, and when it came; the longest silent go where there are too many.
 
-    def __init__(self, most: int) -> None:
+    A process is a name and a boot: two that share a name by mistake are told apart, and not taken for restarts of each
+    other over and over.
+    """
+
+    def __init__(self, most: int, nothing: T) -> None:
+        """`nothing`: what a process told before its first report."""
         self._most = most
-        self._last: OrderedDict[str, tuple[int, T]] = OrderedDict()
+        self._nothing: T = nothing
+        self._last: OrderedDict[tuple[str, int], tuple[int, T]] = OrderedDict()
+        self._names: Counter[str] = Counter()  # processes heard of
 
     def put(self, who: str, load: T, now_ns: int) -> T | None:
-        """Returns the report before this one."""
-        old = self._last.pop(who, None)
-        self._last[who] = (now_ns, load)
+        """Returns what its counters were before: None where that is not known."""
+        old = self._last.pop((who, load.boot), None)
+        before = old[1] if old is not None else self._nothing if self._names[who] else None
+        self._last[who, load.boot] = (now_ns, load)
+        self._names[who] += old is None
         if len(self._last) > self._most:
-            self._last.popitem(last=False)
-        return None if old is None else old[1]
+            self._drop()
+        return before
 
     def since(self, then_ns: int) -> list[tuple[str, T]]:
         """Of those heard after then."""
-        return [(who, load) for who, (at_ns, load) in self._last.items() if at_ns > then_ns]
+        return [(who, load) for (who, _), (at_ns, load) in self._last.items() if at_ns > then_ns]
 
     def forget(self, then_ns: int) -> None:
         """Those not heard after then."""
         while self._last and next(iter(self._last.values()))[0] <= then_ns:
-            self._last.popitem(last=False)
+            self._drop()
+
+    def _drop(self) -> None:
+        (who, _), _ = self._last.popitem(last=False)
+        self._names[who] -= 1
+        if not self._names[who]:
+            del self._names[who]
 
 
 class LoadMeter:
@@ -78,18 +93,17 @@ class LoadMeter:
         self._pool = pool
         self.slo_ms = slo_ms
         self._window_ns = window_ns
-        self._robots: _Heard[RobotLoad] = _Heard(MOST_ROBOTS)
-        self._replicas: _Heard[ReplicaLoad] = _Heard(MOST_REPLICAS)
+        self._robots = _Heard(MOST_ROBOTS, RobotLoad())
+        self._replicas = _Heard(MOST_REPLICAS, ReplicaLoad())
         self._seconds: deque[_Second] = deque()
         self._began_ns: int | None = None
 
     def on_robot_load(self, robot: str, load: RobotLoad, now_ns: int) -> None:
         """A robot reported."""
         second = self._second(now_ns)
-        old = self._robots.put(robot, load, now_ns)
-        if old is None:
+        before = self._robots.put(robot, load, now_ns)
+        if before is None:
             return
-        before = old if old.boot == load.boot else RobotLoad()
         answered = _gain(load.answered, before.answered)
         second.requests += _gain(load.requests, before.requests)
         second.failed += _gain(load.failed, before.failed)
@@ -103,10 +117,9 @@ class LoadMeter:
         if replica_number(self._pool, who.replica) is None:
             return
         second = self._second(now_ns)
-        old = self._replicas.put(str(who), load, now_ns)
-        if old is None:
+        before = self._replicas.put(str(who), load, now_ns)
+        if before is None:
             return
-        before = old if old.boot == load.boot else ReplicaLoad()
         second.finished += _gain(load.finished, before.finished)
         second.busy_us += _gain(load.busy_us, before.busy_us)
 
