@@ -102,8 +102,9 @@ def kill(find: Callable[[], Iterable[psutil.Process]], limit_s: float) -> bool:
             left = [process for process in find() if _runs(process)]
             if not left:
                 return True
-            for process in left:
+            for process in left:  # all before the first is killed: what waits for it may end at once
                 segments |= shm.used_by(process.pid)
+            for process in left:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
             if time.monotonic() > until:

@@ -213,7 +213,7 @@ class LocalCloud:
         until = time.monotonic() + START_LIMIT_S
         with contextlib.suppress(Unavailable):
             self._do("end")
-        while (self.folder / SOCKET).exists() or self._is_locked():
+        while self._is_locked():
             if time.monotonic() > until:
                 raise Unavailable(f"local: the cloud in {self.folder} did not end within {START_LIMIT_S:.0f} s")
             time.sleep(POLL_S)

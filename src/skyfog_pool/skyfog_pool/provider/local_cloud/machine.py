@@ -112,10 +112,11 @@ class Machine:
         port, service_port = self._place.free_ports(2)
         self._endpoint = f"http://{self._place.address}:{port}"
         environment = self._environment(f"http://127.0.0.1:{bound.getsockname()[1]}", port, service_port)
-        own = _OWN if self._place.inside else []
+        # Where the kernel cannot end all of it with us, the keeper does, which must see its shared memory first.
+        own = [*children.ENDS_WITH_US, *self._place.inside, *_OWN] if self._place.inside else []
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*children.ENDS_WITH_US, *self._place.inside, *own, sys.executable, "-m", RUNNER],
+                [*own, sys.executable, "-m", RUNNER],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -214,14 +215,19 @@ class Machine:
         if self._process is None:
             self._gone()
             return
+        if not self._place.inside:
+            self._kill_marked()
         children.signal_group(self._process, signal.SIGKILL)
         with contextlib.suppress(psutil.Error):
             self._runner().kill()
 
     def _exited(self, _status: int) -> None:
         if not self._place.inside:
-            children.kill(lambda: children.marked(MACHINE, str(self.folder)), KILL_LIMIT_S)
+            self._kill_marked()
         self._gone()
+
+    def _kill_marked(self) -> None:
+        children.kill(lambda: children.marked(MACHINE, str(self.folder)), KILL_LIMIT_S)
 
     def _gone(self) -> None:
         for timer in self._timers:
