@@ -102,6 +102,12 @@ def scale(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     _bench("scale", quick, json, seed)
 
 
+@app.command()
+def pool(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """What a pool on spot machines costs and how much of the time it is at target, beside SpotHedge and the optimum."""
+    _bench("pool", quick, json, seed)
+
+
 peers_app = typer.Typer(help="Peers that need an environment of their own.", no_args_is_help=True)
 app.add_typer(peers_app, name="peers")
 
