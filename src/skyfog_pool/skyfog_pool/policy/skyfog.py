@@ -1,66 +1,62 @@
 """Our default placement: least expected cost, with a price on every second below the target.
 
-    what a second below target costs   `budget`: dearer as the service's allowance (1 - availability) is used up
+    what a second below target costs   `allowance`: dearer where the service is below target for more than it allows
     how soon machines will be lost     `lifetime`: per zone and number held; and what a loss says of other machines
     where machines are to be had       `room`: refusals, and when to ask again
     how long a replacement takes       the mean of the cold starts seen
+    what it all comes to               `risk`
 
-Risk is the rate of losses that bring the pool below the target, times the cold start, times the price of a second. It
-decides where the next spot machine goes, whether spares are worth their price (spot elsewhere, or on demand), and when
-an on-demand machine that stood in for spot may go. A loss, or the notice of one, is answered at once: spot is tried
-where it is likely, and on demand is ordered besides; whichever order is not needed is cancelled before it costs much.
+Every minute, and when something happened, it judges how many spot machines to want, spares among them, and how many
+on-demand machines to hold beyond those that stand in for missing spot. A loss, or the notice of one, is answered at
+once: spot is asked for where it is likely, and on demand besides; whichever order is not needed is cancelled before it
+costs much. After a loss the machines beside it are the next to go: their replacements start before that.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from skyfog_core.config.pool import ReplicaPolicyConfig
 from skyfog_core.units import S
-from skyfog_pool.lifecycle import State
-from skyfog_pool.policy.budget import Budget
+from skyfog_pool.policy.allowance import Allowance
+from skyfog_pool.policy.census import Census, count
 from skyfog_pool.policy.lifetime import AT_ONCE_S, HOUR_S, WINDOW_S, Contagion, Lifetimes
 from skyfog_pool.policy.market import (
     BecameReady,
-    Launched,
     LaunchFailed,
     Lost,
     Market,
     MarketEvent,
     Noticed,
-    Priced,
-    Returned,
     Started,
     Zone,
 )
+from skyfog_pool.policy.risk import Risk
 from skyfog_pool.policy.room import Room
 from skyfog_pool.policy.view import Plan, Replica, Retire, Start, View
 
-
-@dataclass(frozen=True, slots=True)
-class Knobs:
-    """What was chosen by hand, and why."""
-
-    depth: float = 0.5  # how much worse it is to lose many at once: a blackout stops robots, one of four does not
-    keep: float = 0.7  # a spare that runs is kept down to this share of what starting one must save: no to and fro
-    most_spares: int = 4
-    cold_s: float = 180.0  # cold start before any was seen
-    ahead_s: float = 4 * HOUR_S  # a machine is placed for so long
-    look_again_s: float = 60.0  # risks fall with age without any event
+JUDGE_NS = 60 * S  # risks fall with age, without any event
+KEEP = 0.9  # see Risk.spares
+MOST_SPARES = 4
+COLD_S = 183.0  # cold start before one was seen: SkyServe's (arXiv 2411.01438, section 5)
+AHEAD_S = 4 * HOUR_S  # a machine is placed, and moved, for about so long
+MOVE_GAIN = 0.1  # a move must save so much of the machine's price beyond what it costs
+SLOW_FROM = 0.5  # a zone whose latency passes so much of the SLO counts as dearer, in proportion
+STRAIN_MOST = 3.0  # with requests over the SLO already, a second below target counts up to so many times
 
 
 @dataclass(slots=True)
 class Mean:
-    """Of durations in seconds; recent ones weigh more."""
+    """Of durations in seconds; the last twenty weigh most."""
 
     value: float
     seen: int = 0
 
     def add(self, value: float) -> None:
-        self.seen += 1
-        self.value += (value - self.value) / min(self.seen, 20)
+        self.seen = min(self.seen + 1, 20)
+        self.value += (value - self.value) / self.seen
 
 
 @dataclass(slots=True)
@@ -73,53 +69,35 @@ class ZoneBook:
     on_demand: Room = field(default_factory=Room)
     held: int = 0  # spot machines that run, and are not told to go
     told: int = 0  # spot machines that run, and are told to go
-    placed: int = 0  # spot replicas that count, ordered ones too
+    aged_ns: int | None = None  # up to when its lifetimes know the time
     lost_ns: int | None = None  # the first of the last losses that came at once
-    watched: bool = True  # whether what followed on it is being counted
+    watched: bool = True  # what follows on it is being counted
 
     def room(self, market: Market) -> Room:
         return self.spot if market == "spot" else self.on_demand
 
-
-@dataclass(slots=True)
-class Census:
-    """The pool's replicas by what they are good for. Leaving and doomed ones are not in it."""
-
-    ready: list[Replica] = field(default_factory=list)  # spot
-    warm: list[Replica] = field(default_factory=list)  # spot: the machine runs, its service does not answer (yet)
-    ordered: list[Replica] = field(default_factory=list)  # spot: no machine yet
-    od_ready: list[Replica] = field(default_factory=list)
-    od_warm: list[Replica] = field(default_factory=list)
-    od_ordered: list[Replica] = field(default_factory=list)
-
-    @property
-    def spot(self) -> int:
-        return len(self.ready) + len(self.warm) + len(self.ordered)
-
-    @property
-    def on_demand(self) -> int:
-        return len(self.od_ready) + len(self.od_warm) + len(self.od_ordered)
-
-    @property
-    def takes_requests(self) -> int:
-        return len(self.ready) + len(self.od_ready)
+    def age(self, now_ns: int) -> None:
+        """Let the time pass in which `held` machines ran."""
+        if self.aged_ns is not None and now_ns > self.aged_ns:
+            self.lifetimes.pass_time((now_ns - self.aged_ns) / S, self.held, self.spot.ceiling is None)
+        self.aged_ns = now_ns
 
 
 class Skyfog:
     """The default placement."""
 
-    def __init__(self, zones: Iterable[Zone], knobs: Knobs | None = None) -> None:
-        self.knobs = knobs or Knobs()
+    def __init__(self, zones: Iterable[Zone]) -> None:
         self.books = {zone.name: ZoneBook(zone) for zone in zones}
         self.contagion = Contagion()
-        self.cold = {"spot": Mean(self.knobs.cold_s), "on_demand": Mean(self.knobs.cold_s)}
-        self.budget: Budget | None = None
+        self.cold = Mean(COLD_S)
+        self.allowance: Allowance | None = None  # from the first decision on
+        self.wanted = 0  # spot replicas
+        self.od_spares = 0  # on-demand replicas beyond those that stand in
+        self.moving: int | None = None  # the replica that is to move to a better zone
+        self.is_short = False  # below a target that was reached before
         self._level = 0  # the target, as far as it has been reached
-        self._short = False
         self._seen_ns: int | None = None
-        self._spares = (0, 0)  # beyond the target: spot, on demand
-        self._wanted = 0
-        self._spares_ns: int | None = None  # when that was judged
+        self._judged: tuple[int, int] | None = None  # when, and for which target; none: something happened
 
     # what happens
 
@@ -128,310 +106,330 @@ class Skyfog:
         book = self.books.get(event.zone)
         if book is None:
             return
-        if not isinstance(event, Priced | BecameReady | Launched | Returned):
-            self._spares_ns = None
         match event:
             case Noticed(kind="interruption"):
                 book.told += 1
                 self._lose(book, now_ns)
             case Lost(lived_ns=0):
-                self._refused(book, "spot", now_ns)
+                self._refuse(book, "spot", now_ns)
             case Lost():
                 if book.told > 0:
                     book.told -= 1  # counted when it was told
                 else:
                     self._lose(book, now_ns)
             case LaunchFailed(market=market):
-                self._refused(book, market, now_ns)
-            case Started(market="spot"):
-                book.held += 1
-                book.spot.came(book.held)
-            case Started(market="on_demand"):
-                book.on_demand.ceiling = None
-            case BecameReady(market=market, took_ns=took_ns):
-                self.cold[market].add(took_ns / S)
+                self._refuse(book, market, now_ns)
+            case Started(market=market):
+                book.age(now_ns)
+                if market == "spot":
+                    book.held += 1
+                    book.spot.came(book.held)
+                else:
+                    book.on_demand.came(1)
+            case BecameReady(took_ns=took_ns):
+                self.cold.add(took_ns / S)
             case _:
-                pass
+                return
+        self._judged = None
 
     def _lose(self, book: ZoneBook, now_ns: int) -> None:
         """The market takes a machine of the zone."""
+        book.age(now_ns)
         book.lifetimes.lose(max(1, book.held))
         book.held = max(0, book.held - 1)
         book.spot.shut(book.held, now_ns)
         if book.lost_ns is not None and now_ns - book.lost_ns <= AT_ONCE_S * S:
             return
         for other in self.books.values():
-            if other.lost_ns is not None and other.watched and now_ns - other.lost_ns <= WINDOW_S * S:
+            if other.watched and other.lost_ns is not None and now_ns - other.lost_ns <= WINDOW_S * S:
                 self.contagion.follow(other.zone.name, book.zone.name)
         book.lost_ns, book.watched = now_ns, False
 
-    def _refused(self, book: ZoneBook, market: Market, now_ns: int) -> None:
+    def _refuse(self, book: ZoneBook, market: Market, now_ns: int) -> None:
+        """A machine was not to be had."""
         if market == "spot":
+            book.age(now_ns)
             book.lifetimes.refuse(book.held + 1)
-            book.spot.shut(book.held, now_ns)
-        else:
-            book.on_demand.shut(0, now_ns)
+            self.moving = None
+        book.room(market).shut(book.held if market == "spot" else 0, now_ns)
 
     # what to do
 
     def decide(self, view: View, now_ns: int) -> Plan:
         """What to start and what to retire."""
         census = self._learn(view, now_ns)
-        base = min(view.config.base_ondemand_fallback_replicas, view.target) if view.use_spot else view.target
-        return Round(self, view, census, base, now_ns).plan()
+        this = Round(self, view, census, now_ns)
+        if self._judged is None or self._judged[1] != view.target or now_ns - self._judged[0] >= JUDGE_NS:
+            self._judged = now_ns, view.target
+            this.judge()
+        this.fill_spot()
+        this.fill_on_demand()
+        return Plan(tuple(this.start), tuple(this.retire), self._judged[0] + JUDGE_NS)
 
     def _learn(self, view: View, now_ns: int) -> Census:
         """Account for the time since the last look, then look."""
-        if self.budget is None:
-            self.budget = Budget(view.config.availability)
-        seconds = 0.0 if self._seen_ns is None else (now_ns - self._seen_ns) / S
+        if self.allowance is None:
+            self.allowance = Allowance(view.config.availability)
+        self.allowance.allowed = 1.0 - view.config.availability
+        if self._seen_ns is not None and now_ns > self._seen_ns:
+            self.allowance.pass_time((now_ns - self._seen_ns) / S, self.is_short)
         self._seen_ns = now_ns
-        if seconds > 0:
-            self.budget.pass_time(seconds, self._short)
-            for book in self.books.values():
-                book.lifetimes.pass_time(seconds, book.held, book.spot.ceiling is None)
-        census = self._count(view)
+        census = count(view.replicas, self.moving)
+        if self.moving is not None and all(replica.id != self.moving for replica in census.at_risk):
+            self.moving = None
+        for name, book in self.books.items():
+            held = census.held.get(name, 0)
+            if held != book.held or self._judged is None or now_ns - self._judged[0] >= JUDGE_NS:
+                book.age(now_ns)
+            book.held, book.told = held, census.told.get(name, 0)
         for book in self.books.values():
             if not book.watched and book.lost_ns is not None and now_ns - book.lost_ns > AT_ONCE_S * S:
                 book.watched = True
-                self.contagion.watch(book.zone.name, [name for name, other in self.books.items() if other.held])
+                self.contagion.watch(book.zone.name, census.held)
         ready = census.takes_requests
         self._level = view.target if ready >= view.target else min(view.target, self._level)
-        self._short = ready < self._level
+        self.is_short = ready < self._level
         return census
 
-    def _count(self, view: View) -> Census:
-        census = Census()
-        for book in self.books.values():
-            book.held = book.told = book.placed = 0
-        for replica in view.replicas:
-            if replica.market == "spot":
-                book = self.books[replica.zone]
-                if replica.started_ns is not None:
-                    if replica.is_doomed:
-                        book.told += 1
-                    else:
-                        book.held += 1
-                if replica.counts:
-                    book.placed += 1
-                    if replica.is_ready:
-                        census.ready.append(replica)
-                    elif replica.started_ns is not None:
-                        census.warm.append(replica)
-                    else:
-                        census.ordered.append(replica)
-            elif replica.counts:
-                if replica.is_ready:
-                    census.od_ready.append(replica)
-                elif replica.started_ns is not None:
-                    census.od_warm.append(replica)
-                else:
-                    census.od_ordered.append(replica)
-        return census
+    # over a restart
+
+    def snapshot(self, now_ns: int) -> dict[str, Any]:
+        """What it has learnt, as plain data for JSON; times as ages."""
+        zones = {}
+        for name, book in self.books.items():
+            book.age(now_ns)
+            zones[name] = {
+                "slots": book.lifetimes.snapshot(),
+                "spot": book.spot.snapshot(now_ns),
+                "on_demand": book.on_demand.snapshot(now_ns),
+                "lost_s": None if book.lost_ns is None else (now_ns - book.lost_ns) / S,
+            }
+        return {
+            "zones": zones,
+            "contagion": self.contagion.snapshot(),
+            "cold": [self.cold.value, self.cold.seen],
+            "care": None if self.allowance is None else self.allowance.care,
+            "wanted": [self.wanted, self.od_spares, self._level],
+        }
+
+    def restore(self, state: Mapping[str, Any], now_ns: int) -> None:
+        """Take up what `snapshot` gave. Zones that are unknown now are skipped."""
+        for name, of in state["zones"].items():
+            book = self.books.get(name)
+            if book is None:
+                continue
+            book.lifetimes.restore(of["slots"])
+            book.spot.restore(of["spot"], now_ns)
+            book.on_demand.restore(of["on_demand"], now_ns)
+            book.lost_ns = None if of["lost_s"] is None else now_ns - round(of["lost_s"] * S)
+        self.contagion.restore(state["contagion"])
+        self.cold = Mean(*state["cold"])
+        if state["care"] is not None:
+            self.allowance = Allowance(0.5)  # its share is set by the next decision
+            self.allowance.care = state["care"]
+        self.wanted, self.od_spares, self._level = state["wanted"]
 
 
 class Round:
-    """One decision. It changes nothing but the placement's memory of how many spares it holds."""
+    """One decision."""
 
-    def __init__(self, placement: Skyfog, view: View, census: Census, base: int, now_ns: int) -> None:
-        self.me, self.view, self.census, self.base, self.now_ns = placement, view, census, base, now_ns
-        self.knobs = placement.knobs
-        self.slots = view.target - base  # of the target, for spot to fill
-        self.open = {
-            name: price.spot
-            for name, price in view.prices.items()
-            if name in placement.books and math.isfinite(price.spot)
-        }
-        self.od_price, self.od_zone = self._cheapest_on_demand()
-        assert placement.budget is not None
-        cheapest = min(self.open.values(), default=self.od_price)
-        self.second_usd = placement.budget.worth(cheapest)
-        self.event_usd = self.second_usd * placement.cold["spot"].value  # of one loss that is not covered
-        most = max(self.slots, 1) + self.knobs.most_spares
-        self.hazards = {name: placement.books[name].lifetimes.hazards(most) for name in self.open}
-        self._infect()
-        ahead_s = self.knobs.ahead_s
-        self.ahead = {name: placement.books[name].lifetimes.hazards(most, ahead_s) for name in self.open}
+    def __init__(self, placement: Skyfog, view: View, census: Census, now_ns: int) -> None:
+        self.me, self.view, self.census, self.now_ns = placement, view, census, now_ns
+        config = view.config
+        self.base = min(config.base_ondemand_fallback_replicas, view.target) if view.use_spot else view.target
+        self.slots = view.target - self.base  # of the target, for spot to fill
         self.start: list[Start] = []
         self.retire: list[Retire] = []
+        self.ready_left = census.takes_requests  # once what is retired is gone
+        self.od_price, self.od_zone = self._on_demand_offer()
+        self.prices = {
+            zone: price.spot * self._slowness(zone)
+            for zone, price in view.prices.items()
+            if zone in placement.books and price.spot < self.od_price and math.isfinite(price.spot)
+        }
+        self._risk: Risk | None = None
+        self._ahead: Risk | None = None
 
-    def plan(self) -> Plan:
-        held = {name: 0 for name in self.open}
-        for replica in (*self.census.ready, *self.census.warm, *self.census.ordered):
-            if replica.zone in held:
-                held[replica.zone] += 1
-        me = self.me
-        if me._spares_ns is None or self.now_ns - me._spares_ns >= self.knobs.look_again_s * S:
-            me._spares, me._spares_ns = self._spares(dict(held)), self.now_ns
-            me._wanted = self.slots + me._spares[0]
-            if self.census.spot < self.slots and self.census.od_ready and not self._worth_moving(dict(held)):
-                me._wanted = self.census.spot + (me._spares[1] == 0)
-        self._spot(held, me._wanted)
-        self._on_demand(me._spares[1])
-        again_ns = self.now_ns + round(self.knobs.look_again_s * S)
-        return Plan(tuple(self.start), tuple(self.retire), again_ns)
-
-    # risk
-
-    def _infect(self) -> None:
-        """Where a machine was lost just now, others are at risk."""
-        for sick in self.me.books.values():
-            if sick.lost_ns is None or self.now_ns - sick.lost_ns > WINDOW_S * S:
-                continue
-            for name, rates in self.hazards.items():
-                more = self.me.contagion.chance(sick.zone, self.me.books[name].zone) * HOUR_S / WINDOW_S
-                self.hazards[name] = [rates[0], *(rate + more for rate in rates[1:])]
-
-    def _risk(self, held: dict[str, int], spare: int, hazards: dict[str, list[float]] | None = None) -> float:
-        """Losses an hour that bring the pool below its target, deep ones weighing more."""
-        hazards = hazards or self.hazards
-        total = rate = 0.0
-        for name, count in held.items():
-            if count == 0:
-                continue
-            hazard = hazards[name]
-            rate += hazard[count]
-            if count > spare:
-                total += hazard[count - spare]
-                for left in range(count - spare):
-                    missing = count - left - spare
-                    total += (hazard[left + 1] - hazard[left]) * self.knobs.depth * missing * missing / self.slots
-        if spare:
-            total += rate * rate * self.me.cold["spot"].value / HOUR_S  # another before the first is replaced
-        return total
-
-    def _best(self, held: dict[str, int], spare: int, names: Iterable[str], hazards: dict[str, list[float]] | None = None) -> tuple[float, str] | None:
-        """Cost an hour of the pool's risk and one more machine, where it is least."""
-        best: tuple[float, int, str] | None = None
-        for name in names:
-            held[name] += 1
-            usd = self.open[name] + self.event_usd * self._risk(held, spare, hazards)
-            held[name] -= 1
-            if best is None or (usd, held[name], name) < best:
-                best = usd, held[name], name
-        return None if best is None else (best[0], best[2])
-
-    def _worst(self, held: dict[str, int]) -> str:
-        """Where one machine fewer saves most."""
-
-        def left_usd(name: str) -> tuple[float, int, str]:
-            held[name] -= 1
-            usd = self.event_usd * self._risk(held, 0) - self.open[name]
-            held[name] += 1
-            return usd, -held[name], name
-
-        return min((name for name in held if held[name]), key=left_usd)
-
-    def _spares(self, held: dict[str, int]) -> tuple[int, int]:
-        """How many to hold beyond the target: spot, on demand."""
-        fixed = self.view.config.num_overprovision
-        if self.slots <= 0:
-            return 0, 0
-        if fixed is not None:
-            return fixed, 0
-        while sum(held.values()) > self.slots:  # judge the pool as it is without spares
-            held[self._worst(held)] -= 1
-        admitted = [
-            name for name in self.open if self.me.books[name].spot.admits(self.me.books[name].placed, self.now_ns)
+    def _on_demand_offer(self) -> tuple[float, str]:
+        """The cheapest that was not refused just now; else the cheapest."""
+        offers = [
+            (not self.me.books[zone].on_demand.admits(0, self.now_ns), price.on_demand, zone)
+            for zone, price in self.view.prices.items()
+            if zone in self.me.books and math.isfinite(price.on_demand)
         ]
-        spot = on_demand = 0
-        usd, least, choice = 0.0, self.event_usd * self._risk(held, 0), (0, 0)
-        running = sum(self.me._spares)
-        can_od = self.view.config.dynamic_ondemand_fallback and math.isfinite(self.od_price)
-        for spare in range(1, min(self.knobs.most_spares, self.slots) + 1):
-            share = self.knobs.keep if spare <= running else 1.0
-            best = self._best(held, spare, admitted)
-            od_usd = self.od_price + self.event_usd * self._risk(held, spare) if can_od else math.inf
-            if best is not None and best[0] <= od_usd:
-                spot, usd = spot + 1, usd + self.open[best[1]] * share
-                held[best[1]] += 1
-            elif can_od:
-                on_demand, usd = on_demand + 1, usd + self.od_price * share
-            else:
-                break
-            total = usd + self.event_usd * self._risk(held, spare)
-            if total < least:
-                least, choice = total, (spot, on_demand)
-        return choice
+        return min(offers, default=(True, math.inf, ""))[1:]
 
-    def _worth_moving(self, held: dict[str, int]) -> bool:
-        """Whether on-demand machines that stand in are to be replaced by spot where that is to be had now."""
-        missing = self.slots - sum(held.values())
-        stay = missing * self.od_price + self.event_usd * self._risk(held, 0)
-        move = 0.0
-        names = [name for name in self.open if self.me.books[name].spot.admits(self.me.books[name].placed, self.now_ns)]
-        if not names:
-            return True
-        stay += min(self.open[name] for name in names)
-        for _ in range(missing):
-            best = self._best(held, 0, names)
-            assert best is not None
-            held[best[1]] += 1
-            move += self.open[best[1]]
-        return move + self.event_usd * self._risk(held, 0) < stay
+    def _slowness(self, zone: str) -> float:
+        """From 1 on: how much dearer the zone counts for its latency, as robots see it."""
+        slo_ms = self.view.config.slo_ms
+        seen = [each.latency_ms for each in self.view.replicas if each.zone == zone and each.latency_ms is not None]
+        if slo_ms is None or not seen:
+            return 1.0
+        return 1.0 + max(0.0, sum(seen) / len(seen) / slo_ms - SLOW_FROM)
+
+    # what is wanted
+
+    def judge(self) -> None:
+        """How many spot replicas, how many on-demand spares, and whether a replica is better off elsewhere."""
+        me, config = self.me, self.view.config
+        held = self.census.by_zone()
+        if self.slots == 0:
+            me.wanted = me.od_spares = 0
+            return
+        running = max(0, me.wanted - self.slots) + me.od_spares
+        risk, zones = self.risk, self._admitted(self.census.placed)
+        here = {zone: number for zone, number in held.items() if zone in self.prices}
+        spares = config.num_overprovision, 0
+        if config.num_overprovision is None:
+            spares = risk.spares(risk.trimmed(here), zones, min(MOST_SPARES, self.slots), running, KEEP)
+        me.wanted, me.od_spares = self.slots + (spares[0] or 0), spares[1]
+        if self.census.spot < self.slots and self.census.od_ready:
+            if not risk.pays_to_move(here, zones):
+                me.wanted = self.census.spot + (me.od_spares == 0)  # one shows how the zone stands
+        elif not me.is_short and me.moving is None and not (self.census.warm or self.census.ordered):
+            me.moving = self._better_elsewhere(here)
+
+    @property
+    def risk(self) -> Risk:
+        """Now, with what the last losses say."""
+        if self._risk is None:
+            self._risk = self._risk_of(0.0)
+        return self._risk
+
+    @property
+    def ahead(self) -> Risk:
+        """On average over the time for which a machine is placed."""
+        if self._ahead is None:
+            self._ahead = self._risk_of(AHEAD_S)
+        return self._ahead
+
+    def _risk_of(self, ahead_s: float) -> Risk:
+        me, config = self.me, self.view.config
+        most = self.slots + MOST_SPARES + (config.num_overprovision or 0) + len(self.view.replicas)
+        hazards = {zone: me.books[zone].lifetimes.hazards(most, ahead_s) for zone in self.prices}
+        if ahead_s == 0.0:
+            for sick in me.books.values():
+                if sick.lost_ns is None or self.now_ns - sick.lost_ns > WINDOW_S * S:
+                    continue
+                for zone, rates in hazards.items():
+                    more = me.contagion.chance(sick.zone, me.books[zone].zone) * HOUR_S / WINDOW_S
+                    hazards[zone] = [rates[0], *(rate + more for rate in rates[1:])]
+        assert me.allowance is not None
+        second_usd = me.allowance.second_usd(min(self.prices.values(), default=0.0)) * self._strain()
+        od_price = self.od_price if config.dynamic_ondemand_fallback else math.inf
+        cold_s = me.cold.value
+        return Risk(self.prices, od_price, hazards, second_usd * cold_s, cold_s / HOUR_S, max(1, self.slots))
+
+    def _strain(self) -> float:
+        """From 1 on: a service that misses its SLO already can spare less."""
+        load, config = self.view.load, self.view.config
+        if load is None or load.over_slo is None or config.slo_ms is None:
+            return 1.0
+        return min(STRAIN_MOST, max(1.0, load.over_slo / (1.0 - config.slo_target)))
+
+    def _admitted(self, placed: Mapping[str, int]) -> list[str]:
+        """Zones where a spot machine may be asked for now; those at risk only where there is no other."""
+        zones = [z for z in self.prices if self.me.books[z].spot.admits(placed.get(z, 0), self.now_ns)]
+        risky = {replica.zone for replica in self.census.at_risk}
+        return [zone for zone in zones if zone not in risky]
+
+    def _better_elsewhere(self, held: dict[str, int]) -> int | None:
+        """A replica whose move to another zone saves more than it costs: two machines for a cold start."""
+        risk = self.ahead
+        zone = risk.worst(held)
+        if zone is None:
+            return None
+        spares = max(0, sum(held.values()) - self.slots)
+        left = {**held, zone: held[zone] - 1}
+        to = risk.best(left, spares, [name for name in self._admitted(self.census.placed) if name != zone])
+        if to is None or self.me.books[to].spot.ceiling is not None:
+            return None
+        moved = {**left, to: left.get(to, 0) + 1}
+        gain = self.prices[zone] + risk.usd(held, spares) - self.prices[to] - risk.usd(moved, spares)
+        if gain <= self.prices[zone] * (risk.cold_h * HOUR_S / AHEAD_S + MOVE_GAIN):
+            return None
+        return max(replica.id for replica in self.census.ready if replica.zone == zone)
 
     # spot
 
-    def _spot(self, held: dict[str, int], wanted: int) -> None:
+    def fill_spot(self) -> None:
         """Order what is missing, cancel and retire what is too much."""
-        placed = {name: self.me.books[name].placed for name in self.open}
-        total = self.census.spot
+        held, placed = self.census.by_zone(), dict(self.census.placed)
+        total, wanted = self.census.spot, self.me.wanted
         while total < wanted:
-            names = [
-                name
-                for name in self.open
-                if self.open[name] < self.od_price and self.me.books[name].spot.admits(placed[name], self.now_ns)
-            ]
-            best = self._best(held, max(0, total + 1 - self.slots), names, self.ahead)
-            if best is None:
+            zone = self.ahead.best(
+                {name: number for name, number in held.items() if name in self.prices},
+                max(0, total + 1 - self.slots),
+                self._admitted(placed),
+            )
+            if zone is None:
                 break
-            name = best[1]
-            held[name] += 1
-            placed[name] += 1
+            held[zone] = held.get(zone, 0) + 1
+            placed[zone] = placed.get(zone, 0) + 1
             total += 1
-            self.start.append(Start(name, "spot", "below target" if total <= self.slots else "spare"))
+            self.start.append(Start(zone, "spot", self._why(zone, total)))
         surplus = total - wanted
         for replica in reversed(self.census.ordered):
             if surplus > 0:
                 surplus -= 1
-                self.retire.append(Retire(replica.id, "not needed any more"))
-        ready = self.census.takes_requests
-        for replica in sorted((*self.census.warm, *self.census.ready), key=lambda r: (r.is_ready, -self.open.get(r.zone, math.inf), r.id)):
-            if surplus > 0 and (not replica.is_ready or ready > self.view.target):
-                surplus -= 1
-                ready -= replica.is_ready
-                self.retire.append(Retire(replica.id, "more than needed"))
-        self.ready_left = ready
+                self.retire.append(Retire(replica.id, "cancelled before it came: enough others did"))
+        for replica in self._goers(surplus):
+            self._let_go(replica, "more spot machines than the risk asks for")
+        if len(self.census.ready) + len(self.census.warm) >= wanted:
+            for replica in self.census.at_risk:
+                because = "moved to a better zone" if replica.id == self.me.moving else "at risk, and replaced"
+                self._let_go(replica, because)
+
+    def _why(self, zone: str, number: int) -> str:
+        price = f"{self.view.prices[zone].spot:.3f} USD/h"
+        if number > self.slots:
+            return f"spare: cheaper than the time below target that it saves; {price}"
+        if self.census.at_risk:
+            return f"takes the place of a replica at risk; {price}"
+        return f"below target; least price and risk: {price}"
+
+    def _goers(self, number: int) -> list[Replica]:
+        """Spot machines to give up: first those that are not ready, where they cost and risk most, the youngest."""
+        goers: list[Replica] = []
+        held = {zone: count for zone, count in self.census.by_zone().items() if zone in self.prices}
+        left = [*self.census.warm, *self.census.ready]
+        while left and len(goers) < number:
+            first = [each for each in left if not each.is_ready] or left
+            zone = self.ahead.worst({name: held[name] for name in held if any(each.zone == name for each in first)})
+            among = [each for each in first if zone is None or each.zone == zone]
+            goer = max(among, key=lambda each: (each.launched_ns, each.id))
+            left.remove(goer)
+            goers.append(goer)
+            if goer.zone in held:
+                held[goer.zone] -= 1
+        return goers
+
+    def _let_go(self, replica: Replica, because: str) -> bool:
+        """Retire it, unless that would leave too few ready."""
+        if replica.is_ready:
+            if self.ready_left <= self.view.target:
+                return False
+            self.ready_left -= 1
+        self.retire.append(Retire(replica.id, because))
+        return True
 
     # on demand
 
-    def _cheapest_on_demand(self) -> tuple[float, str]:
-        offers = [
-            (price.on_demand, name)
-            for name, price in self.view.prices.items()
-            if name in self.me.books and self.me.books[name].on_demand.admits(0, self.now_ns)
-        ]
-        return min(offers, default=(math.inf, ""))
-
-    def _on_demand(self, spares: int) -> None:
+    def fill_on_demand(self) -> None:
+        """Order what stands in for spot that is not there, retire what is too much."""
         census = self.census
-        cover = len(census.ready) + len(census.warm)
-        if not self.me._short:  # an order in a zone where nothing was refused will come, and there is time
-            cover += sum(self.me.books[replica.zone].spot.trusted(self.me.books[replica.zone].placed) for replica in census.ordered)
-            cover += sum(start.market == "spot" for start in self.start)
+        cover = len(census.ready) + len(census.warm) + len(census.at_risk)
+        if not self.me.is_short:  # there is time; and an order where nothing was refused will come
+            books = self.me.books
+            cover += sum(books[each.zone].spot.trusted(census.placed[each.zone]) for each in census.ordered)
+            cover += sum(books[each.zone].spot.ceiling is None for each in self.start)
         wanted = self.base
-        if self.view.config.dynamic_ondemand_fallback:
-            wanted += max(0, self.slots - cover) + spares
-        missing = wanted - census.on_demand
-        if math.isfinite(self.od_price):
-            self.start += [Start(self.od_zone, "on_demand", "stands in for spot")] * max(0, missing)
-        surplus = -missing
+        if self.view.config.dynamic_ondemand_fallback or not self.prices:
+            wanted += max(0, self.slots - cover) + self.me.od_spares
+        because = "always on demand, as the spec says" if wanted <= self.base else "stands in for spot"
+        if self.od_zone:
+            self.start += [Start(self.od_zone, "on_demand", because)] * max(0, wanted - census.on_demand)
+        surplus = census.on_demand - wanted
         for replica in (*reversed(census.od_ordered), *reversed(census.od_warm), *reversed(census.od_ready)):
-            if surplus <= 0:
-                break
-            if replica.is_ready:
-                if self.ready_left <= self.view.target:
-                    break
-                self.ready_left -= 1
-            surplus -= 1
-            self.retire.append(Retire(replica.id, "spot is ready"))
+            if surplus > 0 and self._let_go(replica, "spot is there again"):
+                surplus -= 1
