@@ -191,6 +191,28 @@ def test_a_notice_comes_ahead_names_the_time_and_holds_though_another_leaves() -
     assert Served(2, "za", "spot", 1 * S, 880 * S, abrupt=False) in world.machines.served
 
 
+def test_one_that_was_told_goes_before_one_that_came_later() -> None:
+    model = MachineModel(provision=Constant(0), warm_up=Constant(0), victim="youngest")
+    world = World(Steps((0, 1_000 * S), (3, 2)), model)
+    world.launch(0, 1)
+    world.launch(700, 2, 4)
+    world.at(800, Terminate(4, ""))
+    world.kernel.run(until_ns=879 * S)
+    world.launch(881, 3)
+    world.run(2_000)
+    assert [told for _, _, (told, _) in world.ear.of("notice")] == []
+    assert world.ear.of("preempted") == [(1_000, "preempted", 3)]  # came after the notices, and is not told
+
+    world = World(Steps((0, 1_000 * S), (2, 1)), model)
+    world.launch(0, 1)
+    world.launch(700, 2)
+    world.at(890, Terminate(1, ""))
+    world.launch(950, 3)
+    world.run(2_000)
+    assert [told for _, _, (told, _) in world.ear.of("notice")] == [2]
+    assert world.ear.of("preempted") == [(1_000, "preempted", 2)]
+
+
 def test_a_replica_may_serve_on_after_its_notice() -> None:
     model = MachineModel(provision=Constant(0), warm_up=Constant(0), serves_on_ns=110 * S)
     world = World(Steps((0, 1_000 * S), (1, 0)), model)
