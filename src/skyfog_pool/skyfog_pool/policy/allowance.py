@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 # The worth is in units of a fair one, at which what an hour may be below target costs as much as a spare for the hour.
-FIRST = 1.5  # before anything was seen: on the careful side
-LEAST, MOST = 0.25, 4.0  # so that one bad day ends neither in on-demand machines for ever, nor a good one in no care
-ADAPT_S = 86_400.0  # a day with twice the time below target that is allowed raises it by e
+FIRST = 1.2  # before anything was seen: on the careful side
+LEAST, MOST = 0.25, 3.0  # so that one bad day ends neither in on-demand machines for ever, nor a good one in no care
+ADAPT_S = 3 * 86_400.0  # three days with twice the time below target that is allowed raise it by e
 
 
 class Allowance:

@@ -61,10 +61,9 @@ class Slot:
 
     def hazard(self, ahead_s: float) -> float:
         """Losses an hour to expect, on average over the time ahead."""
-        young = self.alpha * HOUR_S / (THETA_S + self.age_s)
-        if ahead_s > 0:
-            young = self.alpha * math.log1p(ahead_s / (THETA_S + self.age_s)) * HOUR_S / ahead_s
-        return young + self.rate
+        age_s = THETA_S + self.age_s
+        stretch = math.log1p(ahead_s / age_s) / ahead_s if ahead_s > 0 else 1.0 / age_s
+        return self.alpha * HOUR_S * stretch + self.rate
 
     def hold(self, seconds: float) -> None:
         self.stretch += math.log1p(seconds / (THETA_S + self.age_s))
@@ -113,15 +112,14 @@ class Lifetimes:
 
     def hazards(self, most: int, ahead_s: float = 0.0) -> list[float]:
         """By number held, 0 up to `most`: events an hour in which the room falls below that many. Never falling."""
-        self._reach(most)
+        self._reach(1)
         rates, top = [0.0], 0.0
         for slot in self.slots[:most]:
             top = max(top, slot.hazard(ahead_s))
             rates.append(top)
-        return rates + [top] * (most + 1 - len(rates))
+        return rates + [top] * (most + 1 - len(rates))  # a slot never used is as its neighbour below
 
     def _reach(self, n: int) -> None:
-        """A slot never used is as its neighbour below."""
         while len(self.slots) < min(n, MAX_SLOT):
             self.slots.append(replace(self.slots[-1]) if self.slots else Slot())
 

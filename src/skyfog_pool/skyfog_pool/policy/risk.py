@@ -1,17 +1,20 @@
 """What a way to hold the pool costs an hour: its machines, and the losses that bring it below its target.
 
 A loss in a zone takes its machines from the top: the room for us falls below some number (see `lifetime`). With s spare
-replicas the target is missed where more than s go at once, and then for a cold start. So the cost of n_z machines in
-zones z is
+replicas the target is missed where more than s go at once, and then for a cold start. So n_z machines in zones z cost
 
-    sum n_z price_z + event_usd x sum over z of rate(fewer than n_z - s are left), deep losses weighing more
+    sum over z of  n_z price_z + event_usd x rate(fewer than n_z - s are left) + loss_usd x rate(any is lost)
+
+an hour, deep losses weighing more, and what it costs that a second zone loses before the first is replaced. For a given
+s a zone's part depends on no other zone, so that machines can be dealt out one by one, each where it adds least. No
+spare favours few zones (each zone is another that can fail); with s spares, s machines a zone are safe.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from skyfog_pool.policy.lifetime import MAX_SLOT
 
@@ -28,80 +31,115 @@ class Risk:
     od_price: float  # USD an hour; infinite: not to be had
     hazards: Mapping[str, list[float]]  # by zone and number held: events an hour in which the room falls below it
     event_usd: float  # of one loss that is not covered
+    loss_usd: float  # of any loss: the machine that is paid for while it starts
     cold_h: float  # cold start, hours
     target: int  # replicas that spot is to fill
+    _parts: dict[tuple[str, int, int], float] = field(default_factory=dict)
 
-    def events(self, held: Mapping[str, int], spares: int) -> float:
-        """Losses an hour that bring the pool below its target, deep ones weighing more."""
-        total = rate = 0.0
-        for zone, count in held.items():
-            if count == 0:
-                continue
-            hazard = self.hazards[zone]
-            rate += hazard[count]
+    def _missed(self, zone: str, count: int, spares: int) -> float:
+        """Losses an hour in a zone that bring the pool below its target, deep ones weighing more."""
+        if count <= spares:
+            return 0.0
+        known = self._parts.get((zone, count, spares))
+        if known is None:
+            hazard, known = self.hazards[zone], 0.0
             for left in range(min(count - spares, MAX_SLOT)):  # above, the rate rises no more
                 missing = count - left - spares
-                total += (hazard[left + 1] - hazard[left]) * (1.0 + DEPTH * missing * missing / self.target)
-        if spares:
-            total += rate * rate * self.cold_h  # another one before the first is replaced
-        return total
+                known += (hazard[left + 1] - hazard[left]) * (1.0 + DEPTH * missing * missing / self.target)
+            self._parts[zone, count, spares] = known
+        return known
 
     def usd(self, held: Mapping[str, int], spares: int) -> float:
-        return self.event_usd * self.events(held, spares)
+        """USD an hour, without the machines' prices."""
+        missed = rate = 0.0
+        for zone, count in held.items():
+            if count:
+                missed += self._missed(zone, count, spares)
+                rate += self.hazards[zone][count]
+        if spares:
+            missed += rate * rate * self.cold_h  # another one before the first is replaced
+        return self.event_usd * missed + self.loss_usd * rate
 
-    def best(self, held: dict[str, int], spares: int, zones: Iterable[str]) -> str | None:
-        """Of `zones`, where one more spot machine adds least to the cost."""
-        best: tuple[float, int, str] | None = None
-        for zone in zones:
-            count = held.get(zone, 0)
-            held[zone] = count + 1
-            this = self.prices[zone] + self.usd(held, spares), count, zone
-            held[zone] = count
-            best = this if best is None else min(best, this)
-        return None if best is None else best[2]
+    def adds(self, zone: str, count: int, spares: int, rate: float) -> float:
+        """USD an hour that the `count`-th machine in a zone adds; `rate`: losses an hour in the pool without it."""
+        more = self.hazards[zone][count] - self.hazards[zone][count - 1]
+        missed = self._missed(zone, count, spares) - self._missed(zone, count - 1, spares)
+        if spares:
+            missed += more * (2.0 * rate + more) * self.cold_h
+        return self.prices[zone] + self.event_usd * missed + self.loss_usd * more
 
-    def worst(self, held: dict[str, int]) -> str | None:
-        """Where one spot machine fewer saves most."""
+    def rate(self, held: Mapping[str, int]) -> float:
+        """Losses an hour, of whatever depth."""
+        return sum(self.hazards[zone][count] for zone, count in held.items())
 
-        def left_usd(zone: str) -> tuple[float, int, str]:
-            held[zone] -= 1
-            usd = self.usd(held, 0) - self.prices[zone]
-            held[zone] += 1
-            return usd, -held[zone], zone
+    def best(self, held: Mapping[str, int], spares: int, zones: Iterable[str]) -> str | None:
+        """Of `zones`, where one more spot machine adds least; of equals, where the fewest are."""
+        rate = self.rate(held)
+        choices = [(self.adds(z, held.get(z, 0) + 1, spares, rate), held.get(z, 0), z) for z in zones]
+        return min(choices)[2] if choices else None
 
-        return min((zone for zone in held if held[zone]), key=left_usd, default=None)
+    def worst(self, held: Mapping[str, int], spares: int) -> str | None:
+        """Where one spot machine fewer saves most; of equals, where the most are."""
+        rate = self.rate(held)
+        choices = [
+            (self.adds(z, held[z], spares, rate - self.hazards[z][held[z]]), held[z], z) for z in held if held[z]
+        ]
+        return max(choices)[2] if choices else None
 
-    def trimmed(self, held: Mapping[str, int]) -> dict[str, int]:
-        """Without what is beyond the target."""
+    def trimmed(self, held: Mapping[str, int], most: int) -> dict[str, int]:
+        """At most so many of them."""
         left = dict(held)
-        for _ in range(sum(left.values()) - self.target):
-            worst = self.worst(left)
+        for _ in range(sum(left.values()) - most):
+            worst = self.worst(left, max(0, most - self.target))
             assert worst is not None
             left[worst] -= 1
         return left
 
-    def spares(self, held: dict[str, int], zones: list[str], most: int, running: int, keep: float) -> tuple[int, int]:
-        """How many to hold beyond the target at least cost: on spot in `zones`, on demand.
+    def over_provision(self, rooms: Mapping[str, float], most: int, now: int, keep_usd: float) -> int:
+        """How many spot spares are worth their price, where the pool could be dealt out anew over what has room.
 
-        Of `held`, which has none. `running` spares are there already: those are kept down to `keep` of the price that
-        starting one must save, so that they do not come and go.
+        `rooms`: machines that each zone can hold, as far as known; `now`: spares at present, kept unless others save
+        `keep_usd` an hour.
         """
+        best = 0, math.inf
+        for spares in range(most + 1):
+            held: dict[str, int] = {}
+            usd = 0.0
+            for _ in range(self.target + spares):
+                zone = self.best(held, spares, [z for z in rooms if held.get(z, 0) < rooms[z]])
+                if zone is None:
+                    usd = math.inf
+                    break
+                held[zone] = held.get(zone, 0) + 1
+                usd += self.prices[zone]
+            usd += self.usd(held, spares) - (keep_usd if spares == now else 0.0)
+            if usd < best[1]:
+                best = spares, usd
+        return best[0]
+
+    def spares(self, held: dict[str, int], zones: list[str], most: int, running: int, keep: float) -> tuple[int, int]:
+        """How many more to hold for now, beyond the spares that are in `held`: on spot in `zones`, on demand.
+
+        `running` are there already: those are kept down to `keep` of the price that starting one must save, so that
+        they do not come and go.
+        """
+        first = max(0, sum(held.values()) - self.target)
         spot = on_demand = 0
-        usd, least, choice = 0.0, self.usd(held, 0), (0, 0)
-        for spare in range(1, most + 1):
-            share = keep if spare <= running else 1.0
-            zone = self.best(held, spare, zones)
+        usd, least, choice = 0.0, self.usd(held, first), (0, 0)
+        for more in range(1, most + 1):
+            share, spares = keep if more <= running else 1.0, first + more
+            zone = self.best(held, spares, zones)
             spot_usd = math.inf
             if zone is not None:
-                spot_usd = self.prices[zone] + self.usd({**held, zone: held.get(zone, 0) + 1}, spare)
-            if zone is not None and spot_usd <= self.od_price + self.usd(held, spare):
+                spot_usd = self.prices[zone] + self.usd({**held, zone: held.get(zone, 0) + 1}, spares)
+            if zone is not None and spot_usd <= self.od_price + self.usd(held, spares):
                 held[zone] = held.get(zone, 0) + 1
                 spot, usd = spot + 1, usd + self.prices[zone] * share
             elif math.isfinite(self.od_price):
                 on_demand, usd = on_demand + 1, usd + self.od_price * share
             else:
                 break
-            total = usd + self.usd(held, spare)
+            total = usd + self.usd(held, spares)
             if total < least:
                 least, choice = total, (spot, on_demand)
         return choice

@@ -36,7 +36,7 @@ class Room:
             self.ceiling = None
 
     def admits(self, placed: int, now_ns: int) -> bool:
-        """Whether one more may be asked for, with `placed` held or asked for already. Beyond a ceiling: one at a time."""
+        """Whether one more may be asked for, with `placed` there or asked for. Beyond a ceiling: one at a time."""
         return self.ceiling is None or placed < self.ceiling or (placed == self.ceiling and now_ns >= self.retry_ns)
 
     def trusted(self, placed: int) -> bool:
