@@ -102,6 +102,12 @@ def scale(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     _bench("scale", quick, json, seed)
 
 
+@app.command()
+def pool(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """What a pool on spot machines costs and how much of the time it is at target, beside SpotHedge and the optimum."""
+    _bench("pool", quick, json, seed)
+
+
 @app.command("pool_live")
 def pool_live(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     """A pool of 4 in 3 zones under load while machines are taken, its controller is killed and a zone is cut off."""

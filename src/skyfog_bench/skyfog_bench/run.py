@@ -12,6 +12,7 @@ from typing import Any
 from skyfog_bench import faults, overhead, perception, pick_place, planning, scale, soak, tail, world
 from skyfog_bench.fleet import environment
 from skyfog_bench.fogros2ft import bench as fogros2ft
+from skyfog_bench.pool import bench as pool
 from skyfog_bench.pool_live import bench as pool_live
 from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.report import Report
@@ -38,6 +39,7 @@ BENCHES: dict[str, Bench] = {
     "planning": Bench(planning.run, planning.FULL, planning.QUICK),
     "fogros2ft": Bench(fogros2ft.run, fogros2ft.FULL, fogros2ft.QUICK, draws=True),
     "scale": Bench(scale.run, scale.FULL, scale.QUICK),
+    "pool": Bench(pool.run, pool.FULL, pool.QUICK, draws=True),
     "pool_live": Bench(pool_live.run, pool_live.FULL, pool_live.QUICK, draws=True),
 }
 

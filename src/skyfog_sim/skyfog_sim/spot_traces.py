@@ -33,7 +33,10 @@ def read_zone(path: Path) -> tuple[Zone, str, list[int], int]:
         gap_s, samples = content["metadata"]["gap_seconds"], content["data"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TraceError(f"{path}: not a trace: {error!r}") from None
-    if not isinstance(gap_s, int | float) or gap_s <= 0:
+    kind = f"{name['gpu']}_{name['count']}"
+    if kind not in ON_DEMAND:
+        raise TraceError(f"{path}: no price is known of {kind} (there are: {', '.join(ON_DEMAND)})")
+    if not isinstance(gap_s, int | float) or isinstance(gap_s, bool) or gap_s <= 0:
         raise TraceError(f"{path}: gap_seconds is {gap_s!r}, not a number above 0")
     if not isinstance(samples, list) or not samples:
         raise TraceError(f"{path}: data is not a list with samples")
@@ -41,7 +44,7 @@ def read_zone(path: Path) -> tuple[Zone, str, list[int], int]:
         if not isinstance(sample, int) or isinstance(sample, bool) or sample < 0:
             raise TraceError(f"{path}: data[{i}] is {sample!r}, not a whole number of machines")
     region = name["region"]
-    return Zone(region + name["letter"], region, "aws"), f"{name['gpu']}_{name['count']}", samples, round(gap_s * S)
+    return Zone(region + name["letter"], region, "aws"), kind, samples, round(gap_s * S)
 
 
 def read_market(folder: Path, kind: str | None = None) -> MarketTrace:

@@ -18,6 +18,7 @@ from skyfog_bench.pool.markets import Course, folder, generated, head, recorded
 from skyfog_bench.pool.play import OURS, PUBLISHED, SKYPILOT, Played, Table, play
 from skyfog_bench.processes import Processes
 from skyfog_bench.report import Goal, Report
+from skyfog_core import extras
 from skyfog_core.environments import INSTALL_COMMAND, python_of
 from skyfog_core.errors import ConfigError
 from skyfog_sim.machines import MachineModel
@@ -49,12 +50,16 @@ class Size:
     autoscale_days: float
 
 
-FULL = Size(days=60, courses=20, generated=3, generated_days=30, seeds=3, patterns=PATTERNS, autoscale_days=7)
-QUICK = Size(days=3, courses=4, generated=1, generated_days=4, seeds=1, patterns=("bursty",), autoscale_days=1)
+FULL = Size(days=60, courses=20, generated=2, generated_days=30, seeds=2, patterns=PATTERNS, autoscale_days=7)
+QUICK = Size(days=2, courses=2, generated=1, generated_days=3, seeds=1, patterns=("bursty",), autoscale_days=1)
 
 
 def run(_processes: Processes, size: Size, seed: int, say: Callable[[str], None], out: Path | None = None) -> Report:
-    """Replay everything. With `out`, pictures are written beside that file."""
+    """Replay everything. With `out`, pictures are written beside that file.
+
+    Raises ConfigError where highspy is not installed, and cannot be; TraceError where a recorded market cannot be read.
+    """
+    extras.need("bench", "highspy")
     skypilot = _skypilot()
     seeds = range(seed, seed + size.seeds)
     tables = [play(course, seeds, size.patterns, skypilot, say, MachineModel()) for course in courses(size, seed)]

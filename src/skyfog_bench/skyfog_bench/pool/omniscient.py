@@ -84,7 +84,7 @@ def omniscient(
     grace_ns: int,
     achievable: bool = False,
 ) -> Optimum:
-    """The optimum. Raises BenchError where highspy is not installed, or finds none within its limit of time."""
+    """The optimum. Needs highspy. Raises BenchError where none is found within the limit of time."""
     wanted = target if isinstance(target, Steps) else Steps((0,), (target,))
     market = _clipped(market, max(wanted.values))
     cuts = _cuts(market, wanted, provision_ns, warm_up_ns, grace_ns)
@@ -208,10 +208,8 @@ def _solve(
 
 def _minimum(cost: Vector, upper: Vector, rows: _Rows) -> tuple[float, Vector]:
     """The least cost, and the columns that have it."""
-    try:
-        import highspy  # noqa: PLC0415 - an extra
-    except ImportError:
-        raise BenchError("highspy is not installed: ./ws setup --with bench") from None
+    import highspy  # noqa: PLC0415 - an extra
+
     model = highspy.HighsLp()
     model.num_col_, model.num_row_ = len(cost), len(rows.low)
     model.col_cost_, model.col_lower_, model.col_upper_ = cost, np.zeros(len(cost)), upper

@@ -20,6 +20,7 @@ COLOURS = {
     "SkyPilot 0.14's own": "tab:green",
     "skyfog": "tab:blue",
 }
+MARKERS = {"skyfog": ("*", 14), "spothedge": ("D", 10), "dynamic_fallback": ("o", 5)}  # often in one place
 LEAST_MISSED = 0.01  # %: the axis is logarithmic
 COLUMNS = 4
 DAY_NS = 86_400e9
@@ -35,20 +36,12 @@ def frontier(tables: Sequence[Table], path: Path) -> None:
     for panel, table in zip(flat, tables, strict=False):
         for one in table.played:
             missed = max(LEAST_MISSED, 100 * (1 - one.at_target))
-            is_ours = one.who.name == "skyfog"
-            panel.plot(
-                missed,
-                one.relative_cost,
-                marker="*" if is_ours else "o",
-                markersize=13 if is_ours else 7,
-                color=COLOURS[one.who.name],
-                linestyle="",
-                label=one.who.name,
-                zorder=3 if is_ours else 2,
-            )
+            marker, size = MARKERS.get(one.who.name, ("o", 7))
+            look = {"marker": marker, "markersize": size, "color": COLOURS[one.who.name], "linestyle": ""}
+            panel.plot(missed, one.relative_cost, label=one.who.name, **look)
         panel.axhline(table.optimum.usd / table.on_demand_usd, color="black", linestyle="--", label="omniscient")
         panel.axvline(0.5, color="black", linestyle=":", linewidth=1)
-        panel.set(xscale="log", xlim=(LEAST_MISSED / 1.5, 100), ylim=(0, 1.1), title=table.course.name)
+        panel.set(xscale="log", xlim=(LEAST_MISSED / 1.5, 150), ylim=(0, 1.1), title=table.course.name)
         panel.set_xlabel("% of time below target")
         panel.grid(visible=True, alpha=0.3)
     for panel in flat[len(tables) :]:
