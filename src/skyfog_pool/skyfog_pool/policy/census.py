@@ -23,6 +23,8 @@ class Census:
     told: dict[str, int] = field(default_factory=dict)  # by zone: spot machines that run and are told to go
     placed: dict[str, int] = field(default_factory=dict)  # by zone: spot replicas of use, ordered ones too
 
+    latency_ms: dict[str, list[float]] = field(default_factory=dict)  # by zone, as robots see its replicas
+
     @property
     def spot(self) -> int:
         return len(self.ready) + len(self.warm) + len(self.ordered)
@@ -51,6 +53,8 @@ def count(replicas: Iterable[Replica], moving: int | None) -> Census:
         if spot and replica.started_ns is not None:
             of = census.told if replica.is_doomed else census.held
             of[replica.zone] = of.get(replica.zone, 0) + 1
+        if replica.latency_ms is not None:
+            census.latency_ms.setdefault(replica.zone, []).append(replica.latency_ms)
         if not replica.counts:
             continue
         if spot:

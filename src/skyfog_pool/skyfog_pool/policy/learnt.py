@@ -15,6 +15,7 @@ from skyfog_pool.policy.room import Room
 
 COLD_S = 183.0  # cold start before one was seen: SkyServe's (arXiv 2411.01438, section 5)
 
+LATENCY_NS = 86_400 * S  # a zone's latency is remembered for so long after its last replica
 AGE_NS = 60 * S  # lifetimes are brought up to date so often, and when something happens
 
 
@@ -43,6 +44,9 @@ class ZoneBook:
     aged_ns: int | None = None  # up to when its lifetimes know the time
     lost_ns: int | None = None  # the first of the last losses that came at once
     watched: bool = True  # what follows on it is being counted
+
+    latency_ms: float | None = None  # as robots saw its replicas, and when last
+    latency_ns: int = 0
 
     def room(self, market: Market) -> Room:
         return self.spot if market == "spot" else self.on_demand
@@ -135,6 +139,8 @@ class Learnt:
             if book.held != census.held.get(name, 0) or book.aged_ns is None or now_ns - book.aged_ns >= AGE_NS:
                 book.age(now_ns)
             book.held, book.told = census.held.get(name, 0), census.told.get(name, 0)
+        for name, seen_ms in census.latency_ms.items():
+            self.books[name].latency_ms, self.books[name].latency_ns = sum(seen_ms) / len(seen_ms), now_ns
         for book in self.books.values():
             if not book.watched and book.lost_ns is not None and now_ns - book.lost_ns > AT_ONCE_S * S:
                 book.watched = True
@@ -153,6 +159,7 @@ class Learnt:
                 "spot": book.spot.snapshot(now_ns),
                 "on_demand": book.on_demand.snapshot(now_ns),
                 "lost_s": None if book.lost_ns is None else (now_ns - book.lost_ns) / S,
+                "latency": [book.latency_ms, (now_ns - book.latency_ns) / S],
             }
         return {
             "zones": zones,
@@ -171,6 +178,7 @@ class Learnt:
             book.lifetimes.restore(of["slots"])
             book.spot.restore(of["spot"], now_ns)
             book.on_demand.restore(of["on_demand"], now_ns)
+            book.latency_ms, book.latency_ns = of["latency"][0], now_ns - round(of["latency"][1] * S)
             book.lost_ns = None if of["lost_s"] is None else now_ns - round(of["lost_s"] * S)
         self.contagion.restore(state["contagion"])
         self.cold = Mean(*state["cold"])

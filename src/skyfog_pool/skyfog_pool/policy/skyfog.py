@@ -20,7 +20,7 @@ from typing import Any
 
 from skyfog_core.units import S
 from skyfog_pool.policy.census import Census, count
-from skyfog_pool.policy.learnt import Learnt
+from skyfog_pool.policy.learnt import LATENCY_NS, Learnt
 from skyfog_pool.policy.lifetime import HOUR_S, WINDOW_S
 from skyfog_pool.policy.market import LaunchFailed, MarketEvent, Zone
 from skyfog_pool.policy.risk import Risk
@@ -116,11 +116,10 @@ class Round:
 
     def _slowness(self, zone: str) -> float:
         """From 1 on: how much dearer the zone counts for its latency, as robots see it."""
-        slo_ms = self.view.config.slo_ms
-        seen = [each.latency_ms for each in self.view.replicas if each.zone == zone and each.latency_ms is not None]
-        if slo_ms is None or not seen:
+        slo_ms, book = self.view.config.slo_ms, self.learnt.books[zone]
+        if slo_ms is None or book.latency_ms is None or self.now_ns - book.latency_ns > LATENCY_NS:
             return 1.0
-        return 1.0 + max(0.0, sum(seen) / len(seen) / slo_ms - SLOW_FROM)
+        return 1.0 + max(0.0, book.latency_ms / slo_ms - SLOW_FROM)
 
     # what is wanted
 
