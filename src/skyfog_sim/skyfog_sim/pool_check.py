@@ -21,7 +21,7 @@ from skyfog_core.units import S
 from skyfog_pool.lifecycle import State
 from skyfog_pool.policy.actions import Action, Drain, Launch, Terminate
 from skyfog_pool.policy.books import Spent
-from skyfog_pool.policy.market import MARKETS, Market, Prices
+from skyfog_pool.policy.market import Market, Prices
 from skyfog_pool.policy.pool import PoolPolicy
 from skyfog_pool.provider.base import Instance
 from skyfog_sim.check import Broken
@@ -62,7 +62,6 @@ class PoolCheck:
         self._ticking: dict[int, Ticking] = {}
         self._ended: dict[int, Ticking] = {}
         self._prices: dict[str, Prices] = {}
-        self._range: dict[tuple[str, Market], set[float]] = {}  # prices that were told
         self._states: dict[int, State] = {}
         self._silent_since: dict[int, int] = {}
         self._watching_since_ns = 0
@@ -212,7 +211,7 @@ class PoolCheck:
             late_ns = max(began_ns - machine.started_ns, ended_ns - machine.ended_ns)
             if late_ns > SEEN_NS + self.blind_ns:
                 raise Broken("books", f"{machine.told.id} was seen {late_ns} ns late")
-            prices = self._range[machine.told.zone, machine.told.market]
+            prices = [price.of(machine.told.market) for price in self.cloud.ever[machine.told.zone]]
             unseen += max(prices) * (abs(began_ns - machine.started_ns) + abs(ended_ns - machine.ended_ns)) / HOUR_NS
             unseen += (max(prices) - min(prices)) * self.blind_ns / HOUR_NS
         spent = policy.ledger.books.total().usd
@@ -226,10 +225,7 @@ class PoolCheck:
                 ticking.settle(self._kernel.now_ns)
                 ticking.price = prices[ticking.zone].of(ticking.market)
             self._prices = dict(prices)
-            for zone, price in prices.items():
-                for market in MARKETS:
-                    self._range.setdefault((zone, market), set()).add(price.of(market))
-        elif event != "on_timer":
+        elif event not in {"on_timer", "on_load"}:
             self._note(event, f"#{arguments[0]}" if arguments and isinstance(arguments[0], int) else "", "")
 
     def _note(self, event: str, replica: str, detail: str) -> None:

@@ -21,6 +21,8 @@ from skyfog_sim.pool_fleet import PoolFleet, Runner
 
 HOUR_NS = 3_600 * S
 CALL = Uniform(20 * MS, 400 * MS)  # of the provider's interface
+LATE = Uniform(0, 40 * S)  # until the machine of a launch that was not answered comes
+LISTED_NS = 60 * S  # for so long a machine that is gone is still told of
 STOP = Uniform(200 * MS, 2 * S)  # from the order to end until the machine is gone
 
 Call = Callable[[], None]
@@ -36,7 +38,7 @@ class CloudZone:
     capacity: int  # spot machines of ours at once
     prices: Prices
     fault: LaunchFault | None = None  # launches fail so
-    hangs: bool = False  # launches are not answered, though a machine comes
+    hangs: bool = False  # launches are not answered, though a machine comes, by and by
     slowness: float = 1.0  # of cold starts
 
 
@@ -50,7 +52,6 @@ class Machine:
     billed_ns: int = 0
     usd: float = 0.0
     runner: Runner | None = None
-    seen_gone: bool = False
 
     @property
     def is_alive(self) -> bool:
@@ -75,10 +76,11 @@ class PoolCloud:
     ) -> None:
         self._kernel, self._random, self._fleet, self._note = kernel, random, fleet, note
         self.zones = {each.zone.name: each for each in zones}
+        self.ever = {each.zone.name: [each.prices] for each in zones}  # prices
         self.machines: dict[str, Machine] = {}  # by token
         self.is_out = False  # every call fails
         self.on_notice: Callable[[Machine, Notice], None] = lambda *_: None
-        self.most_alive = 0
+        self._late: set[str] = set()  # tokens of launches that were not answered, and go on
         self._provision = provision
 
     # the interface
@@ -104,21 +106,15 @@ class PoolCloud:
         self._after_call(arrive)
 
     def instances(self, listed: Callable[[list[Instance]], None], failed: Call) -> None:
-        """Those that are there, and those that went and were not listed as gone yet."""
+        """Those that are there, and those that went lately."""
 
         def arrive() -> None:
             if self.is_out:
                 self._after_call(failed)
                 return
-            told = [machine.told for machine in self.machines.values() if machine.is_alive or not machine.seen_gone]
-            gone = [machine for machine in self.machines.values() if not machine.is_alive]
-
-            def answer() -> None:
-                listed(told)
-                for machine in gone:
-                    machine.seen_gone = True
-
-            self._after_call(answer)
+            since_ns = self._kernel.now_ns - LISTED_NS
+            told = [m.told for m in self.machines.values() if m.ended_ns is None or m.ended_ns >= since_ns]
+            self._after_call(lambda: listed(told))
 
         self._after_call(arrive)
 
@@ -131,6 +127,7 @@ class PoolCloud:
         for machine in self._running(zone):
             self._settle(machine)
         self.zones[zone].prices = Prices(spot, self.zones[zone].prices.on_demand)
+        self.ever[zone].append(self.zones[zone].prices)
 
     def shrink(self, zone: str, capacity: int, notice_ns: int) -> None:
         """From now on no more than that: what is beyond goes, after a notice where there is one."""
@@ -182,19 +179,25 @@ class PoolCloud:
     def _launch(self, order: Order, launched: Launched, failed: Failed) -> None:
         zone = self.zones[order.zone]
         known = self.machines.get(order.token)
-        full = order.market == "spot" and len(self.spot(order.zone)) >= zone.capacity
-        fault: LaunchFault | None = "capacity" if full else zone.fault
-        if known is None and not self.is_out:
+        if known is None and not self.is_out and order.token not in self._late:
+            full = order.market == "spot" and len(self.spot(order.zone)) >= zone.capacity
+            fault: LaunchFault | None = "capacity" if full else zone.fault
             if fault is not None and fault != "error":
                 self._after_call(lambda: failed(fault))
                 return
-            if fault is None:
+            if zone.hangs:
+                self._late.add(order.token)
+                self._kernel.after(LATE.draw(self._random), partial(self._late_machine, order, zone))
+            elif fault is None:
                 known = self._make(order, zone)
         if known is None or zone.hangs or self.is_out:
             self._after_call(lambda: failed(None))
         else:
             machine = known
             self._after_call(lambda: launched(machine.told))
+
+    def _late_machine(self, order: Order, zone: CloudZone) -> None:
+        self._make(order, zone)
 
     def _make(self, order: Order, zone: CloudZone) -> Machine:
         told = Instance(
@@ -208,7 +211,6 @@ class PoolCloud:
             Phase.PENDING,
         )
         machine = self.machines[order.token] = Machine(told)
-        self.most_alive = max(self.most_alive, len(self.alive()))
         self._note("machine", order.replica, f"{told.id} in {order.zone}, {order.market}")
         self._kernel.after(round(self._provision.draw(self._random) * zone.slowness), lambda: self._run(machine, zone))
         return machine

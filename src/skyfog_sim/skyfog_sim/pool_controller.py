@@ -19,6 +19,7 @@ from skyfog_pool.lifecycle import State
 from skyfog_pool.policy.actions import Action, Drain, Launch, Terminate
 from skyfog_pool.policy.market import LaunchFault, Notice
 from skyfog_pool.policy.pool import PoolPolicy
+from skyfog_pool.policy.view import Load
 from skyfog_pool.provider.base import Ending, Instance, Order, Phase
 from skyfog_pool.readiness import Readiness
 from skyfog_pool.reconcile import AskAgain, Gone, Has, Known, Leak, reconcile
@@ -90,8 +91,10 @@ class Controller:
         cloud: PoolCloud,
         make_policy: Callable[[Store], PoolPolicy],
         check: PoolCheck,
+        load: Callable[[], Load],
     ) -> None:
         self._kernel, self._random, self._store, self._cloud, self._check = kernel, random, store, cloud, check
+        self._load = load
         self.is_dead = False
         self.die_at: DieAt | None = None
         self._began_ns = kernel.now_ns - random.randint(1, 3_600) * S  # steady time begins anew, somewhere
@@ -335,6 +338,8 @@ class Controller:
             return
         for replica in list(self.rows):
             self._judge(replica)
+        if self._store.config.qps:
+            self.tell("on_load", self._load())
         self._kernel.after(PROBE_NS, self._probe)
 
     def _judge(self, replica: int) -> None:

@@ -43,7 +43,8 @@ PoolFaultKind = Literal[
     "spec",  # another version, or another number of replicas
 ]
 KINDS: tuple[PoolFaultKind, ...] = get_args(PoolFaultKind)
-CALM_NS = 5 * S  # before the first fault and the first call
+OF_LAUNCHES: frozenset[PoolFaultKind] = frozenset({"quota", "error", "hang", "outage", "slow", "failing"})
+CALM_NS = 5 * S  # before the first call
 FAULTS_NS = 90 * S  # in which faults begin
 MOST = 5  # replicas, by any spec: each zone alone has room for them
 RESTORE_NS = 1_300 * S  # after the last fault: the longest back-offs, and a few cold starts
@@ -109,7 +110,7 @@ def draw(seed: int, placement: PlacerName | None = None) -> PoolDraw:
         for name in "abcd"[: random.choice((2, 3, 3, 4))]
     )
     names = [each.zone.name for each in zones]
-    faults = sorted((_fault(random, names, config) for _ in range(random.randint(1, 8))), key=lambda f: f.at_ns)
+    faults = [fault for _ in range(random.randint(1, 8)) for fault in _faults(random, names, config)]
     return PoolDraw(
         seed,
         placement or chosen,
@@ -120,7 +121,7 @@ def draw(seed: int, placement: PlacerName | None = None) -> PoolDraw:
         LinkModel(WayModel(Uniform(1 * MS, 8 * MS)), WayModel(Uniform(1 * MS, 8 * MS))),
         provision=Uniform(500 * MS, random.choice((1, 4)) * S),
         warm_up=random.choice((Constant(500 * MS), Uniform(1 * S, 5 * S))),
-        faults=tuple(faults),
+        faults=tuple(sorted(faults, key=lambda fault: fault.at_ns)),
     )
 
 
@@ -135,6 +136,14 @@ def _config(random: Random) -> ReplicaPolicyConfig:
         "drain_seconds": random.choice((0.0, 1.0, 5.0)),
         "max_launching": random.choice((2, 16)),
     }
+    if random.random() < 0.3:  # scaled by the robots' requests
+        values |= {
+            "min_replicas": random.choice((0, 1, 2)),
+            "max_replicas": MOST,
+            "target_qps_per_replica": random.choice((0.1, 0.3)),
+            "upscale_delay_seconds": random.choice((0.0, 6.0)),
+            "downscale_delay_seconds": random.choice((6.0, 20.0)),
+        }
     return ReplicaPolicyConfig(**values)
 
 
@@ -148,10 +157,11 @@ def _fleet(random: Random, seed: int) -> Scenario:
     return Scenario(seed, robots, (), {}, tuple(calls), (), routing, routing, lease_ns=2 * S, restart_ns=S)
 
 
-def _fault(random: Random, zones: list[str], config: ReplicaPolicyConfig) -> PoolFault:
+def _faults(random: Random, zones: list[str], config: ReplicaPolicyConfig) -> list[PoolFault]:
+    """One fault; one of launches mostly with a reason to launch in its time."""
     kind = random.choice(KINDS)
     for_ns = round(random.choice((random.uniform(0.1, 3), random.uniform(3, 40))) * S)
-    amount = 0.0
+    at_ns, zone, amount = random.randint(0, FAULTS_NS), random.choice(zones), 0.0
     if kind in {"preempt", "notice", "rebalance"}:
         amount = random.choice((1, 2, 10))
     elif kind == "capacity":
@@ -162,4 +172,7 @@ def _fault(random: Random, zones: list[str], config: ReplicaPolicyConfig) -> Poo
         amount = random.choice((0.5, 3.0))
     elif kind == "spec":
         amount = random.choice((config.min_replicas, 1, MOST))
-    return PoolFault(kind, CALM_NS + random.randint(0, FAULTS_NS), for_ns, random.choice(zones), amount)
+    fault = PoolFault(kind, at_ns, for_ns, zone, amount)
+    if kind not in OF_LAUNCHES or random.random() < 0.3:
+        return [fault]
+    return [fault, PoolFault("preempt", at_ns + random.randint(0, for_ns), 0, random.choice(zones), 10)]

@@ -89,7 +89,7 @@ class PoolInjector:
     # the provider, the network, the service
 
     def _outage(self, fault: PoolFault) -> Undo:
-        self._world.check.blind_ns += fault.for_ns
+        self._world.check.blind_ns += fault.for_ns + LISTING_NS  # a listing that fails is not asked for again at once
         return self._set(self._cloud, "is_out", True, False)
 
     def _partition(self, fault: PoolFault) -> Undo:

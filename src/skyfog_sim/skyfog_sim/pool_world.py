@@ -12,6 +12,7 @@ from skyfog_pool.policy.demand import Demand
 from skyfog_pool.policy.market import Notice
 from skyfog_pool.policy.place import PLACEMENTS
 from skyfog_pool.policy.pool import PoolPolicy
+from skyfog_pool.policy.view import Load
 from skyfog_sim.check import Broken
 from skyfog_sim.cluster import Cluster
 from skyfog_sim.kernel import NotOver
@@ -25,6 +26,7 @@ from skyfog_sim.pool_inject import PoolInjector
 MAX_CALLS = 100_000  # of the kernel, in one history
 DOWN_NS = 900 * S  # in which a pool that is taken down is gone
 LOOK_NS = 5 * S
+WINDOW_NS = 10 * S  # of the load that is told
 
 MakePolicy = Callable[[PoolDraw, Store], PoolPolicy]
 
@@ -105,7 +107,13 @@ class PoolWorld:
 
     def _start(self) -> Controller:
         self.check.controller_began()
-        return Controller(self.kernel, self.random, self.store, self.cloud, self._make_policy, self.check)
+        return Controller(self.kernel, self.random, self.store, self.cloud, self._make_policy, self.check, self._load)
+
+    def _load(self) -> Load:
+        """What robots have asked lately."""
+        since_ns = self.kernel.now_ns - WINDOW_NS
+        calls = [at_ns for at_ns, _ in self.drawn.fleet.calls if since_ns < at_ns <= self.kernel.now_ns]
+        return Load(WINDOW_NS, len(calls))
 
     def _ready(self) -> int:
         """As the world has it: machines whose service answers."""

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from skyfog_sim import cli, replay
 from skyfog_sim.check import Broken
 from skyfog_sim.cluster import Cluster
+from skyfog_sim.pool_world import PoolWorld
 
 
 def sim(*words: str) -> tuple[int, str]:
@@ -88,3 +89,34 @@ def test_a_fleet_is_played_at_the_size_that_is_asked_for() -> None:
     assert status == 0
     assert "5 robots, 4 replicas" in output
     assert "us a request" in output
+
+
+def test_pool_plays_seeds_or_shows_one(tmp_path: Path) -> None:
+    status, output = sim("pool", "--seeds", "3", "--placement", "spothedge", "--json", str(tmp_path / "r.json"))
+    assert status == 0
+    assert "3 seeds" in output
+    assert json.loads((tmp_path / "r.json").read_text())["placements"] == {"spothedge": 3}
+    status, output = sim("pool", "--seed", "7")
+    assert status == 0
+    assert "every invariant holds; history" in output
+
+
+def test_a_pool_s_seed_that_breaks_an_invariant_prints_the_command_that_shows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run(_world: PoolWorld) -> None:
+        raise Broken("leak", "all of it")
+
+    monkeypatch.setattr(PoolWorld, "run", run)
+    status, output = sim("pool", "--seeds", "1", "--first", "9")
+    assert status == 1
+    assert "./ws run skyfog sim pool --seed 9   # leak: all of it" in output
+    status, output = sim("pool", "--seed", "9")
+    assert status == 1
+    assert output.rstrip().endswith("BROKEN  leak: all of it")
+
+
+def test_a_placement_that_nobody_knows_is_refused() -> None:
+    status, output = sim("pool", "--placement", "cheapest")
+    assert status == 2
+    assert "spothedge" in output

@@ -90,6 +90,14 @@ def test_new_bounds_hold_at_once() -> None:
     assert scaling.target(None, [], 1) == 3
 
 
+def test_wishes_under_older_bounds_do_not_lower_the_target_below_newer_ones() -> None:
+    scaling = demand(target_qps_per_replica=1.0, min_replicas=1, downscale_delay_seconds=100)
+    for at_s in range(0, 300, 50):
+        scaling.target(load(requests=0), [], at_s * S)
+    scaling.reconfigure(ReplicaPolicyConfig(min_replicas=3, max_replicas=9, target_qps_per_replica=1.0))
+    assert scaling.target(load(requests=0), [], 300 * S) == 3
+
+
 def follow(hysteresis: Hysteresis, wishes: list[tuple[float, int]]) -> list[int]:
     """Wishes by second, to targets."""
     return [hysteresis.follow(wish, round(at_s * S)) for at_s, wish in wishes]

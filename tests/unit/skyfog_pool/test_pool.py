@@ -55,6 +55,12 @@ def test_a_drain_has_an_end() -> None:
     assert Terminate(1, "its time to drain is over") in cloud.wait(2)
 
 
+def test_without_time_to_drain_a_machine_is_given_back_at_once() -> None:
+    cloud = KindCloud(target=1, drain_seconds=0)
+    cloud.ready()
+    assert cloud.do("down") == [Terminate(1, "the pool goes down")]
+
+
 def test_events_of_others_late_ones_and_repeated_ones_are_ignored() -> None:
     cloud = KindCloud(target=1)
     cloud.ready()
@@ -126,6 +132,25 @@ def test_a_launch_that_fails_is_tried_elsewhere_and_there_again_after_a_pause(
     (replica,) = cloud.policy.replicas
     (zone,) = {zone for zone, _ in launches(cloud.do("on_launch_failed", replica, why))}
     assert zone != "a"
+
+
+def test_launches_that_were_under_way_together_fail_as_one() -> None:
+    cloud = KindCloud(target=5, prices={"a": PRICES["a"]})
+    cloud.wait(1)
+    for replica in range(1, 6):
+        assert not launches(cloud.do("on_launch_failed", replica, "quota"))
+    assert not launches(cloud.wait(299))
+    assert len(launches(cloud.wait(2))) == 5, "five minutes, not an hour"
+
+
+def test_replicas_that_fail_together_fail_as_one() -> None:
+    cloud = KindCloud(target=4)
+    cloud.ready()
+    cloud.wait(5)
+    for replica in range(1, 5):
+        assert len(launches(cloud.do("on_failed", replica, State.FAILED))) == 1
+    cloud.wait(5)
+    assert not launches(cloud.do("on_failed", 5, State.FAILED)), "in a row"
 
 
 def test_a_rejected_order_is_repeated_only_under_another_spec() -> None:

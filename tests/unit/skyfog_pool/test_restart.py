@@ -14,6 +14,7 @@ from skyfog_pool.policy.demand import Fixed
 from skyfog_pool.policy.market import Notice, Prices
 from skyfog_pool.policy.place import PLACEMENTS
 from skyfog_pool.policy.pool import PoolPolicy
+from skyfog_pool.policy.restart import UnknownFormat
 from support.kind_cloud import PRICES, ZONES, KindCloud, launches
 
 
@@ -80,3 +81,9 @@ def test_ids_are_never_used_twice() -> None:
     cloud.do("on_launch_failed", second, "capacity")
     policy = restarted(cloud, 0)
     assert policy.ledger.next_replica > second
+
+
+def test_a_snapshot_of_another_format_is_refused() -> None:
+    cloud = KindCloud(target=1, prices=None)
+    with pytest.raises(UnknownFormat, match="format 99"):
+        cloud.policy.restore(cloud.policy.snapshot(0) | {"format": 99}, 0)

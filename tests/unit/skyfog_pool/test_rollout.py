@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from skyfog_pool.lifecycle import State
+from skyfog_pool.policy.baselines import OnDemand
+from skyfog_pool.policy.view import Plan, Start, View
 from support.kind_cloud import KindCloud, ended, launches
 
 
@@ -99,3 +101,17 @@ def test_another_policy_for_the_same_version_applies_live() -> None:
     assert len(ended(cloud.do("on_spec", cloud.config, True, 1))) == 1
     cloud.ready()
     assert {who.version for who in cloud.policy.replicas.values()} == {1}
+
+
+def test_where_the_bound_leaves_no_room_for_a_new_one_a_surplus_old_one_goes_first() -> None:
+    class Hoarder(OnDemand):
+        """Keeps as many as may be."""
+
+        def decide(self, view: View, now_ns: int) -> Plan:
+            return Plan((Start("a", "spot", "more"),) * 10)
+
+    cloud = KindCloud(Hoarder(()), target=2)
+    cloud.ready()
+    assert len(cloud.policy.replicas) == cloud.policy.most_held == 3
+    assert len(ended(cloud.do("on_spec", cloud.config, True, 2))) == 1
+    play(cloud, least_ready=2)

@@ -50,9 +50,14 @@ class Gates:
     def __init__(self) -> None:
         self._gates: dict[tuple[str, Market], Gate] = {}
 
-    def failed(self, zone: str, market: Market, why: LaunchFault, now_ns: int) -> None:
+    def failed(self, zone: str, market: Market, why: LaunchFault, launched_ns: int, now_ns: int) -> None:
+        """A launch decided at `launched_ns` failed. Launches that were under way together fail as one."""
         old = self._gates.get((zone, market))
-        row = old.row + 1 if old and old.why == why and now_ns - old.failed_ns < FORGOTTEN_NS + _length(old) else 1
+        row = 1
+        if old is not None and old.why == why:
+            if launched_ns < old.failed_ns:
+                return
+            row = old.row + 1 if now_ns - old.failed_ns < FORGOTTEN_NS + _length(old) else 1
         pause = pause_ns(row, *PAUSES_S[why])
         self._gates[zone, market] = Gate(why, row, now_ns, None if pause is None else now_ns + pause)
 
@@ -116,9 +121,11 @@ class Failing:
         self.until_ns = 0
         self._failed_ns = 0
 
-    def failed(self, age_ns: int, another_is_ready: bool, now_ns: int) -> None:
-        """A replica failed `age_ns` after its launch."""
-        in_a_row = age_ns < SOON_NS and now_ns - self._failed_ns < FORGOTTEN_NS
+    def failed(self, launched_ns: int, another_is_ready: bool, now_ns: int) -> None:
+        """A replica launched at `launched_ns` failed. Those that were there together fail as one."""
+        if self.row and launched_ns < self._failed_ns:
+            return
+        in_a_row = now_ns - launched_ns < SOON_NS and now_ns - self._failed_ns < FORGOTTEN_NS
         self.row, self._failed_ns = self.row + 1 if in_a_row else 1, now_ns
         first_s, most_s = FAILING_S
         # The first failure may be the machine's: it is replaced at once.

@@ -15,6 +15,8 @@ def surplus(view: View, among: Iterable[Replica], count: int) -> list[Replica]:
     Then the costliest, the slowest as robots see it, the youngest; but never the last one of a zone while another zone
     has more than one to give, so that a zone that fails takes as little as possible.
     """
+    if count <= 0:
+        return []
     left = [replica for replica in among if replica.counts]
     zones = Counter(replica.zone for replica in view.replicas if replica.counts)
     gone: list[Replica] = []

@@ -42,8 +42,10 @@ class Hysteresis:
         return self.target
 
     def clamp(self, least: int, most: int) -> None:
-        """The bounds have changed: they bind at once."""
+        """The bounds have changed: they bind at once, and what was wished under others."""
         self.target = min(most, max(least, self.target))
+        self._runs = [(since_ns, min(most, max(least, wish))) for since_ns, wish in self._runs]
+        self._again_ns = None
 
     def next_timer_ns(self) -> int | None:
         return self._again_ns

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 Market = Literal["spot", "on_demand"]
-MARKETS: tuple[Market, ...] = get_args(Market)
 NoticeKind = Literal["interruption", "rebalance"]
 # capacity: none to be had now; quota: not more for this account; rejected: the order itself is wrong; error: the
 # provider failed, or did not answer.

@@ -214,7 +214,7 @@ class PoolPolicy:
         if who is None or who.started_ns is not None:
             return []
         self.ledger.end(who, State.TERMINATED if who.state is State.SHUTTING_DOWN else State.FAILED_PROVISION, now_ns)
-        self.gates.failed(who.zone, who.market, why, now_ns)
+        self.gates.failed(who.zone, who.market, why, who.launched_ns, now_ns)
         self._observe(LaunchFailed(who.zone, who.market, why), now_ns)
         return self._decide(now_ns)
 
@@ -228,7 +228,7 @@ class PoolPolicy:
             who.ending = state
             if who.version == self.version:
                 others = (each for each in self.replicas.values() if each is not who and each.version == who.version)
-                self.failing.failed(now_ns - who.launched_ns, any(each.is_ready for each in others), now_ns)
+                self.failing.failed(who.launched_ns, any(each.is_ready for each in others), now_ns)
         return [*self._give_back(who, f"the service on it failed: {state}", now_ns), *self._decide(now_ns)]
 
     def on_drained(self, replica: int, now_ns: int) -> list[Action]:
@@ -252,8 +252,8 @@ class PoolPolicy:
 
     def next_timer_ns(self) -> int | None:
         """When to be woken."""
-        drains = [who.drain_by_ns for who in self.replicas.values() if who.state is State.DRAINING]
-        times = [*drains, *(who.retry_ns for who in self.replicas.values())]
+        replicas = self.replicas.values()
+        times = [who.drain_by_ns if who.state is State.DRAINING else who.retry_ns for who in replicas]
         if not self.is_going_down:
             times += [self._again_ns, self.scaling.next_timer_ns(), self.gates.next_ns(self.now_ns)]
             times += [self.failing.until_ns if self.failing.until_ns > self.now_ns else None]
@@ -312,11 +312,13 @@ class PoolPolicy:
             self.holding = "no prices yet"
             return []
         self.target = self.scaling.target(self._load, list(self.replicas.values()), now_ns)
-        rollout.dissolve(self.replicas)
         actions: list[Action] = []
-        for who, because in rollout.outdated(self.replicas, self.version):
-            actions += self._retire(who, because, now_ns)
-        rollout.dissolve(self.replicas)
+        rolls_out = rollout.is_on(self.replicas, self.version)
+        if rolls_out:
+            rollout.dissolve(self.replicas)
+            for who, because in rollout.outdated(self.replicas, self.version):
+                actions += self._retire(who, because, now_ns)
+            rollout.dissolve(self.replicas)
         view = self.view()
         plan = self.placement.decide(view, now_ns)
         assert plan.again_ns is None or plan.again_ns > now_ns, plan
@@ -324,7 +326,8 @@ class PoolPolicy:
         actions += self._retire_surplus(plan, now_ns)
         for start in plan.start:
             actions += self._launch(start.zone, start.market, start.because, view.prices, now_ns)
-        actions += self._roll_out(view.prices, now_ns)
+        if rolls_out:
+            actions += self._roll_out(view.prices, now_ns)
         if not self.holding and sum(who.counts for who in self.replicas.values()) < self.target:
             shut = [f"{zone} ({market}): {gate.why}" for (zone, market), gate in self.gates.shut(now_ns).items()]
             self.holding = f"launches failed in {', '.join(shut)}" if shut else "no zone offers a machine"
@@ -382,6 +385,12 @@ class PoolPolicy:
             older = rollout.next_to_replace(self.replicas, self.version)
             if older is None:
                 break
+            if (
+                self.ledger.held() >= self.most_held
+                and sum(who.is_ready for who in self.replicas.values()) > self.target
+            ):
+                actions += self._retire(older, "an older version, and more are ready than are wanted", now_ns)
+                continue
             place = rollout.place_for(older, list(self.replicas.values()), prices, self.use_spot)
             if place is None:
                 self.holding = "the new version rolls out as soon as a machine is to be had"
@@ -397,10 +406,10 @@ class PoolPolicy:
 
     def _retire(self, who: Replica, because: str, now_ns: int, left_ns: int | None = None) -> list[Action]:
         """Drain it where it may have work, for no longer than its machine is there."""
-        if who.state not in {State.READY, State.NOT_READY}:
-            return self._give_back(who, because, now_ns)
         within_ns = round(self.config.drain_seconds * S)
         within_ns = within_ns if left_ns is None else min(within_ns, left_ns)
+        if who.state not in {State.READY, State.NOT_READY} or within_ns <= 0:
+            return self._give_back(who, because, now_ns)
         self.ledger.move(who, State.DRAINING, now_ns)
         who.drain_by_ns = now_ns + within_ns
         return [Drain(who.id, within_ns, because)]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from skyfog_core.errors import SkyfogError
 from skyfog_pool.lifecycle import State
 from skyfog_pool.policy.actions import Action, Drain, Launch, Terminate
 from skyfog_pool.policy.market import Notice, Priced, Prices
@@ -33,6 +34,10 @@ _PLAIN = (
 _TIMES = ("since_ns", "launched_ns", "started_ns", "ready_ns", "drain_by_ns", "retry_ns", "billed_ns")
 
 
+class UnknownFormat(SkyfogError):
+    """A snapshot that another version wrote."""
+
+
 def snapshot(pool: PoolPolicy, now_ns: int) -> dict[str, Any]:
     """See PoolPolicy.snapshot."""
     return {
@@ -54,6 +59,8 @@ def snapshot(pool: PoolPolicy, now_ns: int) -> dict[str, Any]:
 def restore(pool: PoolPolicy, state: Mapping[str, Any], now_ns: int, asleep_ns: int) -> None:
     """See PoolPolicy.restore."""
     assert not pool.replicas, "restore into a policy that has seen something"
+    if state["format"] != FORMAT:
+        raise UnknownFormat(f"a snapshot of format {state['format']}; this version knows {FORMAT}")
     then_ns = now_ns - asleep_ns
     pool.now_ns = now_ns
     pool.ledger.next_replica = state["next_replica"]

@@ -16,6 +16,11 @@ from skyfog_pool.policy.market import Market, Prices
 from skyfog_pool.policy.view import Replica
 
 
+def is_on(replicas: Mapping[int, Replica], version: int) -> bool:
+    """Whether any is of another version, or stands in for one that was."""
+    return any(who.version != version or who.replaces is not None for who in replicas.values())
+
+
 def dissolve(replicas: Mapping[int, Replica]) -> None:
     """A replica whose older one is gone, or leaves, stands for itself."""
     for who in replicas.values():

@@ -41,7 +41,7 @@ class Replica:
     @property
     def is_ready(self) -> bool:
         """Takes requests, and no notice says that it is about to go."""
-        return self.state is State.READY and not self.is_doomed
+        return self.state is State.READY and (self.notice is None or not self.is_doomed)
 
     @property
     def is_launching(self) -> bool:
@@ -55,7 +55,7 @@ class Replica:
     @property
     def counts(self) -> bool:
         """Is, or is to be, of use."""
-        return self.state in SERVING and not self.is_doomed
+        return self.state in SERVING and (self.notice is None or not self.is_doomed)
 
 
 @dataclass(frozen=True, slots=True)
