@@ -128,3 +128,13 @@ def test_a_second_gets_dearer_while_more_is_spent_than_allowed() -> None:
     for _ in range(400):
         allowance.pass_time(HOUR_S, short=True)
     assert allowance.care == pytest.approx(MOST)
+
+
+def test_a_refusal_says_that_the_slots_from_there_on_are_not_up() -> None:
+    life = Lifetimes()
+    life.pass_time(6 * HOUR_S, 2, is_open=True)
+    before = life.hazards(2)
+    life.refuse(2)
+    after = life.hazards(2)
+    assert after[1] == before[1]
+    assert after[2] > 3 * before[2]

@@ -73,7 +73,7 @@ def test_one_loss_puts_the_others_of_its_zone_at_risk() -> None:
     assert held >= 2
     asked = launches(cloud.do("on_preempted", spot_in(cloud, zone)[0]))
     elsewhere = [place for place in asked if place != (zone, "spot")]
-    assert len(elsewhere) > 1, "not only the one that was lost is replaced"
+    assert len(elsewhere) >= 4, "all are replaced, not only the one that was lost"
 
 
 def test_a_zone_with_a_recent_loss_is_avoided_and_asked_again_later() -> None:
