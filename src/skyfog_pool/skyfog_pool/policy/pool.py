@@ -188,10 +188,7 @@ class PoolPolicy:
         return self._decide(now_ns)
 
     def on_notice(self, replica: int, notice: Notice, now_ns: int) -> list[Action]:
-        """The cloud says that a machine is about to go, or is at risk.
-
-        One that is to go is replaced at once. It drains, unless the spec has it serve on (see doomed.py).
-        """
+        """The cloud says that a machine is at risk, or is about to go: it is replaced at once, see also doomed.py."""
         who = self.ledger.find(replica)
         if who is None or (who.notice is not None and notice.kind in {who.notice.kind, "rebalance"}):
             return []
