@@ -11,6 +11,7 @@ from skyfog_pool.lifecycle import State
 from skyfog_pool.policy.actions import Action, Drain, Terminate
 from skyfog_pool.policy.doomed import SAFETY_S, serves_for_s
 from skyfog_pool.policy.market import Notice
+from skyfog_pool.policy.skyfog import Skyfog
 from support.kind_cloud import KindCloud, ended, launches
 
 
@@ -110,3 +111,20 @@ def test_how_long_it_serves() -> None:
     assert serves_for_s(120.0, 0.0) == 120.0 - SAFETY_S
     assert serves_for_s(20.0, 30.0) == 0.0
     assert serves_for_s(None, 0.0) == 0.0
+
+
+@pytest.mark.parametrize("on_notice", ["drain", "serve"])
+def test_skyfog_counts_no_time_below_target_while_it_serves(on_notice: str) -> None:
+    cloud = KindCloud("skyfog", min_replicas=2, num_overprovision=0, on_notice=on_notice, drain_seconds=30)
+    cloud.ready(183)
+    cloud.wait(600)
+    cloud.ready()
+    placement = cloud.policy.placement
+    assert isinstance(placement, Skyfog)
+    told = next(who.id for who in cloud.policy.replicas.values() if who.market == "spot")
+    cloud.do("on_notice", told, Notice("interruption", cloud.now_ns + 120 * S))
+    assert placement.learnt.allowance is not None
+    before = placement.learnt.allowance.care
+    cloud.wait(80)
+    cloud.do("on_timer")
+    assert (placement.learnt.allowance.care > before) == (on_notice == "drain")
