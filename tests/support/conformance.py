@@ -341,6 +341,7 @@ class ProviderConformance:
         cloud.notice(wait_for(provider, cloud, wanted.token, is_running).id)
         seen = wait_for(provider, cloud, wanted.token, lambda instance: instance.notice is not None)
         assert seen.notice == "interruption"
+        assert seen.goes_unix_s is None or seen.goes_unix_s - time.time() == pytest.approx(120.0, abs=30.0)
 
     def test_logs_are_bounded(self, cloud: Cloud, provider: Provider) -> None:
         self.need(cloud, "logs")
