@@ -202,8 +202,10 @@ class Shim:
     def _spot_requests(self) -> Answer:
         items = "".join(
             f"<item><spotInstanceRequestId>sir-{instance[2:10]}</spotInstanceRequestId><state>active</state>"
-            f"<status><code>marked-for-termination</code></status><instanceId>{instance}</instanceId></item>"
-            for instance in self.state.marked
+            f"<status><code>marked-for-termination</code>"
+            f"<updateTime>{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(at - 120))}</updateTime></status>"
+            f"<instanceId>{instance}</instanceId></item>"
+            for instance, at in self.state.marked.items()
         )
         return _xml("DescribeSpotInstanceRequestsResponse", f"<spotInstanceRequestSet>{items}</spotInstanceRequestSet>")
 

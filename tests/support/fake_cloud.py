@@ -79,9 +79,9 @@ class FakeCloud:
         with self.lock:
             self._gone(self.machines[instance], Ending.FAILED)
 
-    def notice(self, instance: str, kind: NoticeKind = "interruption") -> None:
+    def notice(self, instance: str, kind: NoticeKind = "interruption", goes_unix_s: float | None = None) -> None:
         with self.lock:
-            self.machines[instance] = replace(self.machines[instance], notice=kind)
+            self.machines[instance] = replace(self.machines[instance], notice=kind, goes_unix_s=goes_unix_s)
 
     def forget(self) -> None:
         """Machines that are gone are told no more, as clouds do after an hour."""

@@ -230,12 +230,11 @@ class Keeper:
             if work is None:
                 return effects
             if status.notice is not None:
-                in_s = status.notice.in_s
-                at_ns = None if in_s is None else now_ns + round(in_s * S)
-                self._notice(work, Notice(status.notice.kind, at_ns), now_ns)
-            if status.phase in {"drained", "ended"} and work.who.state is State.DRAINING:
+                self._notice(work, Notice.of(status.notice.kind, status.notice.in_s, now_ns), now_ns)
+            state, is_doomed = work.who.state, work.who.is_doomed
+            if status.phase in {"drained", "ended"} and (state is State.DRAINING or (state in PROBED and is_doomed)):
                 self._apply(self.policy.on_drained(replica, now_ns), now_ns)
-            elif status.phase == "ended" and work.who.state in PROBED and not work.who.is_doomed:
+            elif status.phase == "ended" and state in PROBED:
                 work.row.why = status.message or f"ended with status {status.exit_status}"
                 self._apply(self.policy.on_failed(replica, State.FAILED, now_ns), now_ns)
         return effects
@@ -289,7 +288,8 @@ class Keeper:
         if work.who.state is State.SHUTTING_DOWN and not work.returning and instance.phase is not Phase.STOPPING:
             self._give_back(work, now_ns)
         if instance.notice is not None and work.who.notice is None:
-            self._notice(work, Notice(instance.notice), now_ns)
+            left_s = None if instance.goes_unix_s is None else instance.goes_unix_s - self._out.unix_s()
+            self._notice(work, Notice.of(instance.notice, left_s, now_ns), now_ns)
 
     def _gone(self, work: Work, ending: Ending, now_ns: int) -> None:
         replica, state = work.row.id, work.who.state

@@ -4,7 +4,8 @@
     POST /drain?within_s=S          drop the token, finish what is here; 202
     any other path                  passed on to the service's own HTTP port, e.g. /ready or a SkyServe probe's path
 
-A runner watches for the cloud's notices itself; on one it drains its service without being told.
+A runner watches for the cloud's notices itself. On one it drains its service without being told: at once, or, where
+ON_NOTICE is `serve`, DRAIN_S before the machine goes (policy/doomed.py), unless it is told to before.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ NOTICE_SOURCE = "SKYFOG_NOTICE_SOURCE"  # aws, gcp, azure, file or none
 METADATA_URL = "SKYFOG_METADATA_URL"  # of a look-alike; empty: the cloud's own address
 NOTICE_FILE = "SKYFOG_NOTICE_FILE"  # of source `file`
 NOTICE_POLL_S = "SKYFOG_NOTICE_POLL_S"
+ON_NOTICE = "SKYFOG_ON_NOTICE"  # drain or serve: replica_policy.on_notice
+DRAIN_S = "SKYFOG_DRAIN_S"  # replica_policy.drain_seconds
 COMMAND = "SKYFOG_RUN"  # the replica: a shell command
 SETUP = "SKYFOG_SETUP"
 GRACE_S = "SKYFOG_GRACE_S"  # between SIGTERM and SIGKILL of the replica at the end

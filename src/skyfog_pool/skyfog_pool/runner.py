@@ -7,6 +7,7 @@ The runner starts SETUP (once a machine) and then COMMAND, both in bash, asks th
 phase, and passes on every path that is not its own. On a `drain`, or when the cloud tells of an interruption, it sends
 the replica `POST /drain`, upon which our replica proxy drops its liveliness token at once and finishes what it has. A
 replica without that endpoint is sent SIGTERM instead, as every server stops in order, and is drained when it has ended.
+Where ON_NOTICE is `serve`, a replica that is up goes on until DRAIN_S before the machine goes, or until `/drain`.
 A rebalance recommendation is only reported: that machine may live on, and who decides has more to go by.
 
 SIGTERM to the runner: drain, SIGTERM to the replica, SIGKILL after GRACE_S to all that it ever started.
@@ -37,6 +38,7 @@ from skyfog_core.errors import ConfigError
 from skyfog_pool import children, report
 from skyfog_pool.notices import POLL_S as NOTICE_POLL_S
 from skyfog_pool.notices import NoticeSource, open_source, watch
+from skyfog_pool.policy.doomed import serves_for_s
 from skyfog_pool.report import RunnerNotice, RunnerPhase, Status
 from skyfog_pool.runner_http import make_app
 from skyfog_pool.serving import Server, bind
@@ -64,6 +66,8 @@ class Settings:
     grace_s: float
     notice_source: str
     notice_poll_s: float
+    serves_on: bool  # after an interruption notice
+    drain_s: float
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Settings:
@@ -81,6 +85,9 @@ class Settings:
         if not environment.get(report.COMMAND, "").strip():
             raise ConfigError(f"{report.COMMAND} is missing: nothing to run")
         source = environment.get(report.NOTICE_SOURCE) or "none"
+        on_notice = environment.get(report.ON_NOTICE) or "drain"
+        if on_notice not in {"drain", "serve"}:
+            raise ConfigError(f"{report.ON_NOTICE}={on_notice!r} is neither drain nor serve")
         return cls(
             host.strip("[]"),
             int(port),
@@ -90,6 +97,8 @@ class Settings:
             number(report.GRACE_S, 10.0),
             source,
             number(report.NOTICE_POLL_S, NOTICE_POLL_S.get(source, 1.0)),
+            on_notice == "serve",
+            number(report.DRAIN_S, 30.0),
         )
 
 
@@ -148,12 +157,21 @@ class Runner:
             self._start(self._drain(within_s))
 
     def on_notice(self, notice: RunnerNotice) -> None:
-        """The cloud's word; an interruption drains."""
+        """The cloud's word; an interruption drains, now or later, whether anybody hears of it or not."""
         log.info("notice", kind=notice.kind, in_s=notice.in_s)
         self._gone_s = None if notice.in_s is None else time.monotonic() + notice.in_s
         self._set(notice=notice)
         if notice.kind == "interruption":
-            self.drain(notice.in_s, "the cloud takes the machine")
+            is_up = self._status.phase in {"starting", "ready"}
+            serves_s = serves_for_s(notice.in_s, self._settings.drain_s) if self._settings.serves_on and is_up else 0.0
+            if serves_s > 0:
+                asyncio.get_running_loop().call_later(serves_s, self._drain_for_notice)
+            else:
+                self._drain_for_notice()
+
+    def _drain_for_notice(self) -> None:
+        left_s = None if self._gone_s is None else max(0.0, self._gone_s - time.monotonic())
+        self.drain(left_s, "the cloud takes the machine")
 
     # the replica
 

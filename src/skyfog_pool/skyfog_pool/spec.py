@@ -111,6 +111,8 @@ def order_environment(spec: ServiceSpec, pool: str, row: Row, price_per_hour: fl
         report.SERVICE: service_name(spec, pool),
         report.COMMAND: spec.run or DEFAULT_COMMAND,
         report.SETUP: spec.setup,
+        report.ON_NOTICE: spec.service.replica_policy.on_notice,
+        report.DRAIN_S: f"{spec.service.replica_policy.drain_seconds:g}",
         report.GRACE_S: f"{spec.service.replica_policy.drain_seconds:g}",
     }
     return {key: str(value) for key, value in spec.envs.items()} | own

@@ -42,7 +42,7 @@ def document(keeper: Keeper, store: Store, now_ns: int, unix_s: float) -> dict[s
         "revision": keeper.wishes.revision.revision,
         "source": keeper.wishes.revision.source,
         "target": policy.target,
-        "ready": sum(work.who.is_ready for work in works),
+        "ready": sum(work.who.takes_requests for work in works),
         "placer": spec.service.replica_policy.spot_placer,
         "holding": policy.holding,
         "trouble": keeper.trouble,

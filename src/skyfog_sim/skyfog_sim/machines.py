@@ -52,7 +52,6 @@ class MachineModel:
     victim: Literal["youngest", "oldest", "random"] = "random"  # which machines of a zone the market takes
     notice_ns: int = 120 * S  # an interruption is told so long ahead
     notice_share: float = 1.0  # of interruptions that are told at all
-    serves_on_ns: int = 0  # a replica goes on serving for so long after its notice; ours drops its token at once
     rebalance_ns: int = 600 * S  # a recommendation comes so long ahead of an interruption
     rebalance_share: float = 0.0  # of interruptions that have one
 
@@ -178,7 +177,7 @@ class Machines:
         self._tell(self.listener.on_started(machine.replica, self.kernel.now_ns))
 
     def _ready(self, machine: Machine) -> None:
-        if machine.over or machine.leaving or self._stopped(machine):
+        if machine.over or machine.leaving:
             return
         machine.ready_ns = self.kernel.now_ns
         self.ready[machine.market] += 1
@@ -236,19 +235,7 @@ class Machines:
                 machine.ends_ns = at_ns
                 self.count.noticed += 1
                 self.kernel.at(at_ns, functools.partial(self._take, machine))
-                self._later(Constant(self.model.serves_on_ns), functools.partial(self._stop_early, machine))
                 self._tell(self.listener.on_notice(machine.replica, Notice("interruption", at_ns), self.kernel.now_ns))
-
-    def _stop_early(self, machine: Machine) -> None:
-        if machine.is_ready:
-            self._stop(machine)
-            self.after_each()
-
-    def _stopped(self, machine: Machine) -> bool:
-        """It was told that it goes, and has stopped serving for that."""
-        if machine.ends_ns is None:
-            return False
-        return self.kernel.now_ns >= machine.ends_ns - self.model.notice_ns + self.model.serves_on_ns
 
     def _fall(self, zone: str, capacity: int) -> None:
         for machine in self._surplus(zone, capacity):

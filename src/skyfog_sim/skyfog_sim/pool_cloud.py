@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
+from skyfog_core.config.pool import ReplicaPolicyConfig
 from skyfog_core.units import MS, S
+from skyfog_pool.policy.doomed import serves_for_s
 from skyfog_pool.policy.market import LaunchFault, Notice, NoticeKind, Prices, Zone
 from skyfog_pool.provider.base import Ending, Instance, Order, Phase
 from skyfog_sim.durations import Duration, Uniform
@@ -73,7 +75,10 @@ class PoolCloud:
         zones: list[CloudZone],
         provision: Duration,
         note: Callable[[str, object, str], None],
+        config: ReplicaPolicyConfig,
     ) -> None:
+        """`config`: by what runners do on a notice; it is in their environment."""
+        self._config = config
         self._kernel, self._random, self._fleet, self._note = kernel, random, fleet, note
         self.zones = {each.zone.name: each for each in zones}
         self.ever = {each.zone.name: [each.prices] for each in zones}  # prices
@@ -144,9 +149,16 @@ class PoolCloud:
             self._kernel.after(notice_ns, partial(self.end, machine, Ending.PREEMPTED))
 
     def warn(self, machine: Machine, kind: NoticeKind, left_ns: int | None) -> None:
-        """The machine's runner hears it first, and drains by itself where the machine is to go."""
-        if machine.runner is not None and kind == "interruption":
-            machine.runner.drain(left_ns or 0, lambda: None)
+        """The machine's runner hears it first, and drains by itself, now or later, where the machine is to go."""
+        runner, config = machine.runner, self._config
+        if runner is not None and kind == "interruption":
+            left_s = None if left_ns is None or not runner.answers else left_ns / S
+            serves_s = serves_for_s(left_s, config.drain_seconds) if config.on_notice == "serve" else 0.0
+            drain_ns = (left_ns or 0) - round(serves_s * S)
+            if serves_s > 0:
+                self._kernel.after(round(serves_s * S), lambda: runner.drain(drain_ns, lambda: None))
+            else:
+                runner.drain(drain_ns, lambda: None)
         if machine.told.phase is Phase.RUNNING:
             machine.told = replace(machine.told, notice=kind)
             self.on_notice(machine, Notice(kind, None if left_ns is None else self._kernel.now_ns + left_ns))

@@ -14,7 +14,7 @@ from skyfog_sim.pool_draw import PoolFault, PoolFaultKind
 if TYPE_CHECKING:
     from skyfog_sim.pool_world import PoolWorld
 
-NOTICE_NS = 4 * S  # cold starts are short here, and so are notices
+NOTICE_NS = (4 * S, 16 * S)  # cold starts are short here, and so are notices; the longer leaves time to serve on
 DIES: dict[PoolFaultKind, DieAt] = {"crash_before": "before_commit", "crash_after": "after_commit"}
 
 Undo = Callable[[], None]
@@ -27,7 +27,7 @@ class PoolInjector:
         self._world, self._cloud = world, world.cloud
         self._of_kind: dict[PoolFaultKind, Callable[[PoolFault], Undo | None]] = {
             "preempt": lambda fault: self._cloud.take(fault.zone, round(fault.amount), 0),
-            "notice": lambda fault: self._cloud.take(fault.zone, round(fault.amount), NOTICE_NS),
+            "notice": lambda fault: self._cloud.take(fault.zone, round(fault.amount), NOTICE_NS[fault.for_ns % 2]),
             "rebalance": self._rebalance,
             "capacity": self._capacity,
             "partition": self._partition,
@@ -74,7 +74,7 @@ class PoolInjector:
             self._cloud.warn(machine, "rebalance", None)
 
     def _capacity(self, fault: PoolFault) -> Undo:
-        self._cloud.shrink(fault.zone, round(fault.amount), NOTICE_NS if fault.for_ns % 2 else 0)
+        self._cloud.shrink(fault.zone, round(fault.amount), (0, *NOTICE_NS)[fault.for_ns % 3])
         return partial(setattr, self._zone(fault), "capacity", self._drawn(fault).capacity)
 
     def _price(self, fault: PoolFault) -> Undo:

@@ -56,7 +56,7 @@ class PoolWorld:
         random = stream(drawn.seed, "pool world")
         self.fleet = PoolFleet(self.cluster, random, drawn.warm_up, drawn.replica, drawn.link)
         zones = [CloudZone(each.zone, each.capacity, each.prices) for each in drawn.zones]
-        self.cloud = PoolCloud(self.kernel, random, self.fleet, zones, drawn.provision, self.note)
+        self.cloud = PoolCloud(self.kernel, random, self.fleet, zones, drawn.provision, self.note, drawn.config)
         self.cloud.on_notice = self._notice
         self.check.cloud = self.cloud
         self.store = Store(drawn.config)

@@ -14,6 +14,7 @@ import pytest
 
 from skyfog_pool.folders import STATE_DIR
 from skyfog_pool.starting import spawn
+from skyfog_pool.store import Store
 from support.pools import Pools, pools_in, service
 from support.processes import wait_until
 
@@ -130,6 +131,24 @@ def test_a_replica_that_fails_is_replaced_and_said(pools: Pools) -> None:
     wait_until("another", lambda: machine.id not in {each.id for each in pools.alive()} and len(pools.alive()) == 2)
     pools.wait_ready(2)
     assert "FAILED" in {each["state"] for each in json.loads(pools.must("status", "--json", "--all", "web"))["ended"]}
+    pools.must("down")
+
+
+def test_with_serve_a_replica_that_is_told_of_serves_until_another_is_ready(pools: Pools) -> None:
+    pools.must("up", pools.write(service(policy={"on_notice": "serve"})))
+    told = pools.status()["replicas"][0]
+    pools.cloud.take(told["instance"], notice_s=40.0)
+    wait_until("the end of it", lambda: told["instance"] not in {machine.id for machine in pools.alive()}, 30.0)
+    pools.wait_ready(2)
+    store = Store(pools.pool().store)
+    events = store.events(200)
+    store.close()
+    told_unix = next(event.at_unix for event in events if (event.name, event.replica) == ("notice", told["id"]))
+    drained = next(event for event in events if (event.name, event.replica) == ("drain", told["id"]))
+    newest = max(each["id"] for each in pools.status()["replicas"])
+    ready = next(e for e in events if (e.name, e.replica, e.fields.get("state")) == ("state", newest, "READY"))
+    assert told_unix < ready.at_unix <= drained.at_unix + 1.0  # both in one turn
+    assert drained.fields["because"] == "the cloud takes its machine, and enough others are ready"
     pools.must("down")
 
 

@@ -20,6 +20,7 @@ import pytest
 from skyfog_core.ports import free_tcp_port
 from skyfog_pool import children, report
 from skyfog_pool.notices import Written
+from skyfog_pool.policy.doomed import SAFETY_S
 from skyfog_pool.report import Status
 from support.processes import LIMIT_S, wait_until
 
@@ -100,9 +101,9 @@ class Running:
             status = self.status(status.change, 1.0)
         return status
 
-    def notice(self, kind: Any, in_s: float) -> None:
+    def notice(self, kind: Any, in_s: float | None) -> None:
         fresh = self.folder / "fresh"
-        fresh.write_bytes(msgspec.json.encode(Written(kind, time.time() + in_s)))
+        fresh.write_bytes(msgspec.json.encode(Written(kind, None if in_s is None else time.time() + in_s)))
         fresh.rename(self.folder / "notice")
 
     def below(self) -> list[psutil.Process]:
@@ -203,6 +204,51 @@ def test_an_interruption_drains_at_once_and_a_rebalance_does_not(run: Callable[.
     assert told.notice is not None
     assert told.notice.kind == "interruption"
     assert told.notice.in_s == pytest.approx(60.0, abs=20.0)
+
+
+SERVES_ON = {report.ON_NOTICE: "serve", report.DRAIN_S: "1"}  # it drains SAFETY_S before the end
+
+
+def test_with_serve_it_is_ready_after_its_notice_and_drains_before_the_end_by_itself(
+    run: Callable[..., Running], tmp_path: Path
+) -> None:
+    (tmp_path / "ready").touch()
+    runner = run(**SERVES_ON)
+    runner.until(lambda status: status.phase == "ready")
+    runner.notice("interruption", SAFETY_S + 2.0)
+    told = runner.until(lambda status: status.notice is not None)
+    assert (told.phase, told.exit_status) == ("ready", None)
+    assert runner.http.get("/x").status_code == 207
+    assert not (tmp_path / "drained_by").exists()
+    done = runner.until(lambda status: status.phase == "drained")  # nobody told it to
+    assert done.notice is not None
+    assert done.notice.in_s is not None
+    assert 0.0 < done.notice.in_s <= SAFETY_S
+    within_s = float((tmp_path / "drained_by").read_text().partition("within_s=")[2])
+    assert 0.0 < within_s <= SAFETY_S
+
+
+def test_with_serve_a_drain_is_one_at_once(run: Callable[..., Running], tmp_path: Path) -> None:
+    (tmp_path / "ready").touch()
+    runner = run(**SERVES_ON)
+    runner.until(lambda status: status.phase == "ready")
+    runner.notice("interruption", 600.0)
+    assert runner.until(lambda status: status.notice is not None).phase == "ready"
+    runner.http.post("/drain?within_s=7")
+    assert runner.until(lambda status: status.phase == "drained").notice is not None
+    assert (tmp_path / "drained_by").read_text() == "/drain?within_s=7.000"
+
+
+@pytest.mark.parametrize("in_s", [None, SAFETY_S - 1])
+def test_with_serve_and_no_time_for_it_a_notice_drains_at_once(
+    run: Callable[..., Running], tmp_path: Path, in_s: float | None
+) -> None:
+    (tmp_path / "ready").touch()
+    runner = run(**SERVES_ON)
+    runner.until(lambda status: status.phase == "ready")
+    runner.notice("interruption", in_s)
+    assert runner.until(lambda status: status.notice is not None).phase in {"draining", "drained"}
+    runner.until(lambda status: status.phase == "drained")
 
 
 def test_setup_runs_once_and_its_failure_ends_it(run: Callable[..., Running], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from skyfog_core.units import S
 from skyfog_pool.lifecycle import State
 from skyfog_pool.policy.actions import Action, Drain, Launch, Terminate
 from skyfog_pool.policy.demand import Demand
+from skyfog_pool.policy.doomed import last_moment_ns
 from skyfog_pool.policy.market import Notice, Prices, Zone
 from skyfog_pool.policy.place import PLACEMENTS
 from skyfog_pool.policy.pool import PoolPolicy
@@ -47,7 +48,7 @@ class Machine(RuleBasedStateMachine):
         self.told: Counter[tuple[type[Action], int]] = Counter()
         self.version = 1
         self.config = ReplicaPolicyConfig(
-            min_replicas=2, max_replicas=4, target_qps_per_replica=1.0, upscale_delay_seconds=10
+            min_replicas=2, max_replicas=4, target_qps_per_replica=1.0, upscale_delay_seconds=10, on_notice="serve"
         )
         self.pool = self.make()
 
@@ -92,6 +93,12 @@ class Machine(RuleBasedStateMachine):
         at_ns = None if left is None else self.now_ns + left * S
         self.take(self.pool.on_notice(replica, Notice(kind, at_ns), self.now_ns))  # type: ignore[arg-type]
 
+    @rule(data=st.data(), left=st.integers(0, 120))
+    @precondition(lambda self: self.pool.replicas)
+    def notice_of_one_known(self, data: st.DataObject, left: int) -> None:
+        replica = data.draw(st.sampled_from(sorted(self.pool.replicas)))
+        self.notice(replica=replica, kind="interruption", left=left)
+
     @rule(zone=st.sampled_from(("a", "b", "c", "elsewhere")), spot=st.sampled_from((0.1, 0.7, float("inf"))))
     def price(self, zone: str, spot: float) -> None:
         self.take(self.pool.on_prices({zone: Prices(spot, 1.0)}, self.now_ns))
@@ -105,10 +112,16 @@ class Machine(RuleBasedStateMachine):
         self.now_ns += seconds * S
         self.take(self.pool.on_timer(self.now_ns))
 
-    @rule(least=st.integers(0, 3), spot=st.booleans(), version=st.integers(1, 3), surge=st.integers(1, 2))
-    def spec(self, least: int, spot: bool, version: int, surge: int) -> None:
+    @rule(
+        least=st.integers(0, 3),
+        spot=st.booleans(),
+        version=st.integers(1, 3),
+        surge=st.integers(1, 2),
+        on_notice=st.sampled_from(("drain", "serve")),
+    )
+    def spec(self, least: int, spot: bool, version: int, surge: int, on_notice: str) -> None:
         self.version = version
-        self.config = self.config.model_copy(update={"min_replicas": least, "surge": surge})
+        self.config = self.config.model_copy(update={"min_replicas": least, "surge": surge, "on_notice": on_notice})
         self.take(self.pool.on_spec(self.config, spot, version, self.now_ns))
 
     @rule()
@@ -127,6 +140,15 @@ class Machine(RuleBasedStateMachine):
         assert self.pool.snapshot(self.now_ns) == state
         assert self.pool.replicas.keys() == before.replicas.keys()
         self.pool.resume(self.now_ns)
+
+    @invariant()
+    def who_is_told_to_go_serves_no_longer_than_it_may(self) -> None:
+        for who in self.pool.replicas.values():
+            if who.is_doomed and who.takes_requests and self.now_ns == self.pool.now_ns:
+                at_ns = last_moment_ns(who, self.config)
+                assert at_ns is not None
+                assert at_ns > self.now_ns
+                assert self.config.on_notice == "serve"
 
     @invariant()
     def books_balance(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from skyfog_bench.pool import bench
 from skyfog_bench.pool.markets import FOLDER, folder, generated, recorded
-from skyfog_bench.pool.play import CONTESTANTS, OURS, PUBLISHED, SKYPILOT, play
+from skyfog_bench.pool.play import CONTESTANTS, OURS, OURS_SERVES, PUBLISHED, PUBLISHED_SERVES, SKYPILOT, play
 from skyfog_bench.processes import Processes
 from skyfog_sim.machines import MachineModel
 
@@ -39,7 +39,8 @@ def test_the_report_has_every_policy_on_every_market_and_pictures(tmp_path: Path
     latencies = [row for row in report.rows if "begun_again" in row]
     assert len(latencies) == 2 * len(OWN) * 2
     assert all(0 < row["p50_s"] <= row["p90_s"] <= row["p99_s"] <= 100.0 for row in latencies)
-    assert [row["policy"] for row in report.rows if "autoscaled" in row] == ["on demand only", PUBLISHED, OURS]
+    scaled = [row["policy"] for row in report.rows if "autoscaled" in row]
+    assert scaled == ["on demand only", PUBLISHED, PUBLISHED_SERVES, OURS, OURS_SERVES]
     for suffix in (".png", ".strip.png"):
         assert out.with_suffix(suffix).stat().st_size > 10_000
 
@@ -49,9 +50,10 @@ def test_goals_without_data_or_peer_say_so() -> None:
         report = bench.run(processes, SMALL, 3, lambda _text: None)
     goals = {goal["name"]: goal for goal in report.as_json()["goals"]}
     unknown = [name for name, goal in goals.items() if goal["met"] is None]
-    assert len([name for name in unknown if name.startswith("recorded")]) == 8
+    assert len([name for name in unknown if name.startswith("recorded")]) == 2 * 8
     assert all("recorded markets are not here" in goals[name]["why"] for name in unknown if name.startswith("recorded"))
-    assert "skypilot" in goals["cost to SkyPilot 0.14's own classes, mean"]["why"]
+    for choice in bench.CHOICES:
+        assert "skypilot" in goals[f"cost to SkyPilot 0.14's own classes, {choice}, mean"]["why"]
     assert all(goal["met"] is not None for name, goal in goals.items() if name.startswith("generated"))
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -34,8 +35,13 @@ ROUGH = MachineModel(
 RECORDED = Path(os.environ.get("SKYFOG_SPOT_TRACES", Path(__file__).parents[4] / "shared" / "traces" / "spot"))
 
 
-def scenario(market: MarketTrace, placer: PlacerName = "spothedge", machines: MachineModel = ROUGH) -> PoolScenario:
-    config = ReplicaPolicyConfig(min_replicas=4, num_overprovision=1, spot_placer=placer)
+def scenario(
+    market: MarketTrace,
+    placer: PlacerName = "spothedge",
+    machines: MachineModel = ROUGH,
+    on_notice: Literal["drain", "serve"] = "drain",
+) -> PoolScenario:
+    config = ReplicaPolicyConfig(min_replicas=4, num_overprovision=1, spot_placer=placer, on_notice=on_notice)
     return PoolScenario(market, config, machines)
 
 
@@ -61,7 +67,7 @@ class Checked:
 @pytest.mark.parametrize("placer", sorted(PLACEMENTS))
 @pytest.mark.parametrize("seed", SEEDS)
 def test_books_balance_and_both_sides_have_the_same_bill(placer: PlacerName, seed: int) -> None:
-    played = scenario(generate(MODEL, seed), placer)
+    played = scenario(generate(MODEL, seed), placer, on_notice="serve" if seed % 2 else "drain")
     pool = pool_of(placer, played)
     run = PoolReplay(Checked(pool), played, seed)  # type: ignore[arg-type]
     result = run.run()
@@ -103,6 +109,19 @@ def test_notices_are_heard_by_the_policy_and_what_ran_is_not_lost() -> None:
     assert seen[0] is not None
     assert seen[1] is not None
     assert seen[0].retried < seen[1].retried
+
+
+def test_replicas_that_serve_on_are_missed_for_less_and_none_is_cut_off() -> None:
+    market = generate(MODEL, 2)
+    drain, serve = (
+        replay("spothedge", scenario(market, machines=MachineModel(), on_notice=choice))
+        for choice in ("drain", "serve")  # type: ignore[arg-type]
+    )
+    assert serve.at_target > drain.at_target
+    assert serve.count.noticed > 0
+    assert not any(one.abrupt for one in (*drain.served, *serve.served))
+    below = [1 - result.at_target for result in (serve, drain)]
+    assert below[0] < 0.75 * below[1]  # 93 s of 183 at best: 30 s to drain, and 63 s until the replacement is ready
 
 
 def test_the_target_follows_the_load_where_it_is_scaled() -> None:

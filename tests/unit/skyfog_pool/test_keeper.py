@@ -145,6 +145,48 @@ def test_a_notice_of_the_api_counts_as_one_of_the_machine(world: World) -> None:
     assert State.DRAINING in states(world)
 
 
+def test_with_serve_the_time_that_a_runner_or_the_api_tells_is_the_policys(world: World) -> None:
+    """Nor is it lost with the controller."""
+    world.ask_for(spec_of(policy={"on_notice": "serve", "drain_seconds": 10.0}))
+    world.steps(2)
+    keeper = world.keeper
+    assert keeper is not None
+    by_runner, by_api, _ = world.rows()
+    world.cloud.slow = True  # their replacements take long
+    notice = report.RunnerNotice("interruption", 120.0)
+    world.carry_out(keeper.on_runner(by_runner.id, report.Status(1, "ready", notice), world.now_ns))
+    world.cloud.notice(by_api.instance, goes_unix_s=world.now_ns / S + 120.0)
+    told_ns = world.now_ns
+    world.steps(1)
+    assert keeper.policy.view().ready() == 1
+    assert [work.who.takes_requests for work in keeper.work.values()][:3] == [True, True, True]
+    world.kill()
+    for row in (by_runner, by_api):
+        world.steps(1)
+        assert world.keeper is not None
+        who = world.keeper.policy.replicas[row.id]
+        assert who.state is State.READY
+        assert who.notice is not None
+        assert who.notice.at_ns == pytest.approx(told_ns + 120 * S, abs=3 * S)
+    assert world.steps(115, lambda: world.rows()[0].state is State.DRAINING)
+    assert 105 * S < world.now_ns - told_ns < 115 * S
+    world.cloud.slow = False
+    world.cloud.run()
+
+
+def test_one_that_says_that_it_has_drained_by_itself_is_given_back(world: World) -> None:
+    world.ask_for(spec_of(policy={"on_notice": "serve"}))
+    world.steps(2)
+    keeper = world.keeper
+    assert keeper is not None
+    row = world.rows()[0]
+    notice = report.RunnerNotice("interruption", 120.0)
+    world.carry_out(keeper.on_runner(row.id, report.Status(1, "ready", notice), world.now_ns))
+    assert keeper.work[row.id].who.state is State.READY
+    world.carry_out(keeper.on_runner(row.id, report.Status(2, "drained", notice), world.now_ns))
+    assert keeper.policy.replicas[row.id].state is State.SHUTTING_DOWN
+
+
 def test_costs_are_of_every_machine_second_and_go_on_over_restarts(world: World) -> None:
     world.steps(100)
     assert world.keeper is not None

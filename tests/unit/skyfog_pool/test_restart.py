@@ -51,6 +51,17 @@ def test_everything_is_as_before_though_time_begins_anew() -> None:
     assert sorted(cloud.states()) == [3, 4, 5]
 
 
+def test_a_replica_that_serves_on_after_its_notice_is_drained_in_time_by_the_successor() -> None:
+    cloud = KindCloud(target=2, drain_seconds=30, on_notice="serve")
+    cloud.ready(seconds=1_000)
+    cloud.do("on_notice", 1, Notice("interruption", cloud.now_ns + 120 * S))
+    policy = restarted(cloud, 7 * S, asleep_ns=50 * S)
+    assert cloud.states()[1] is State.READY
+    assert not [action for action in policy.resume(cloud.now_ns) if action.replica == 1]
+    assert not cloud.wait(39)
+    assert cloud.wait(2) == [Drain(1, 30 * S, "the cloud takes its machine")]
+
+
 def _of(policy: PoolPolicy, replica: int) -> tuple[str, str]:
     who = policy.replicas[replica]
     return who.zone, who.market

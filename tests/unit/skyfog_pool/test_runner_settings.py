@@ -15,6 +15,7 @@ def test_what_is_not_given_has_defaults() -> None:
     settings = Settings.read(LEAST)
     assert (settings.host, settings.port, settings.command) == ("10.0.0.7", 8080, "run")
     assert (settings.setup, settings.notice_source, settings.grace_s) == ("", "none", 10.0)
+    assert (settings.serves_on, settings.drain_s) == (False, 30.0)
 
 
 @pytest.mark.parametrize(("source", "poll_s"), [("aws", 5.0), ("gcp", 1.0), ("azure", 1.0), ("file", 0.02)])
@@ -34,6 +35,8 @@ def test_an_ipv6_address_stands_in_brackets() -> None:
         (report.RUNNER_LISTEN, "8080"),
         (report.RUNNER_LISTEN, "host:port"),
         (report.GRACE_S, "ten"),
+        (report.ON_NOTICE, "drian"),
+        (report.DRAIN_S, "ten"),
         (report.SERVICE_PORT, "http"),
         (report.NOTICE_POLL_S, "often"),
     ],

@@ -187,8 +187,8 @@ def test_a_notice_comes_ahead_names_the_time_and_holds_though_another_leaves() -
     assert world.ear.of("notice") == [(880, "notice", (2, Notice("interruption", 1_000 * S)))]
     assert world.ear.of("preempted") == [(1_000, "preempted", 2)]
     assert world.machines.count.noticed == world.machines.count.preemptions == 1
-    # It stopped serving at the notice, so nothing ran on it when it went.
-    assert Served(2, "za", "spot", 1 * S, 880 * S, abrupt=False) in world.machines.served
+    # Nobody drained it, so that it went with what ran on it.
+    assert Served(2, "za", "spot", 1 * S, 1_000 * S, abrupt=True) in world.machines.served
 
 
 def test_one_that_was_told_goes_before_one_that_came_later() -> None:
@@ -213,20 +213,13 @@ def test_one_that_was_told_goes_before_one_that_came_later() -> None:
     assert world.ear.of("preempted") == [(1_000, "preempted", 2)]
 
 
-def test_a_replica_may_serve_on_after_its_notice() -> None:
-    model = MachineModel(provision=Constant(0), warm_up=Constant(0), serves_on_ns=110 * S)
+def test_who_is_told_decides_how_long_a_replica_serves_on() -> None:
+    model = MachineModel(provision=Constant(0), warm_up=Constant(0))
     world = World(Steps((0, 1_000 * S), (1, 0)), model)
     world.launch(0, 1)
+    world.at(990, Drain(1, 10 * S, ""))
     world.run(2_000)
     assert world.machines.served == [Served(1, "za", "spot", 0, 990 * S, abrupt=False)]
-
-
-def test_one_that_was_told_before_it_was_ready_does_not_become_ready() -> None:
-    model = MachineModel(provision=Constant(0), warm_up=Constant(100 * S))
-    world = World(Steps((0, 150 * S), (1, 0)), model)
-    world.launch(0, 1)
-    world.run(300)
-    assert [what for _, what, _ in world.ear.of("notice", "ready", "preempted")] == ["notice", "preempted"]
 
 
 def test_a_share_of_notices_is_left_out() -> None:

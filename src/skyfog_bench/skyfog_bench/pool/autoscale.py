@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from skyfog_bench.pool.markets import Course
-from skyfog_bench.pool.play import CONTESTANTS, OURS, PUBLISHED
+from skyfog_bench.pool.play import CONTESTANTS, OURS, OURS_SERVES, PUBLISHED, PUBLISHED_SERVES
 from skyfog_core.config.pool import ReplicaPolicyConfig
 from skyfog_pool.policy.demand import Demand as DemandScaling
 from skyfog_sim.pool_replay import PoolResult, PoolScenario, replay
@@ -16,7 +16,7 @@ from skyfog_sim.requests import Demand, arrivals
 LEAST, MOST = 2, 12
 QPS_PER_REPLICA = 0.14  # a replica that runs four requests of 20 s at once is then busy to 0.7
 RATE = 0.8
-WHO = ("on demand only", PUBLISHED, OURS)
+WHO = ("on demand only", PUBLISHED, PUBLISHED_SERVES, OURS, OURS_SERVES)
 
 
 def autoscaling_rows(courses: Iterable[Course], seed: int, say: Callable[[str], None]) -> list[Mapping[str, Any]]:
@@ -34,6 +34,7 @@ def autoscaling_rows(courses: Iterable[Course], seed: int, say: Callable[[str], 
                 target_qps_per_replica=QPS_PER_REPLICA,
                 num_overprovision=who.over,
                 spot_placer=who.placer,
+                on_notice=who.on_notice,
             )
             result = replay(who.placer, replace(scenario, config=config), seed)
             say(f"{course.name}, autoscaling, {who.name}: {100 * result.at_target:.2f} % at target")

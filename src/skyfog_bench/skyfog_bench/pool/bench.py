@@ -15,7 +15,16 @@ from typing import Any
 from skyfog_bench.pool import plot
 from skyfog_bench.pool.autoscale import autoscaling_rows
 from skyfog_bench.pool.markets import Course, folder, generated, head, recorded
-from skyfog_bench.pool.play import OURS, PUBLISHED, SKYPILOT, Played, Table, play
+from skyfog_bench.pool.play import (
+    OURS,
+    OURS_SERVES,
+    PUBLISHED,
+    PUBLISHED_SERVES,
+    SKYPILOT,
+    Played,
+    Table,
+    play,
+)
 from skyfog_bench.processes import Processes
 from skyfog_bench.report import Goal, Report
 from skyfog_core import extras
@@ -26,6 +35,8 @@ from skyfog_sim.market_stats import stats, together
 from skyfog_sim.requests import Pattern
 
 PATTERNS: tuple[Pattern, ...] = ("poisson", "bursty", "diurnal")
+# What goals are judged for: ours, and what it stands beside.
+CHOICES = {"on_notice drain (default)": (OURS, PUBLISHED), "on_notice serve": (OURS_SERVES, PUBLISHED_SERVES)}
 NO_TRACES = "the recorded markets are not here (see SKYFOG_SPOT_TRACES)"
 
 # SkyServe, arXiv 2411.01438: of the replays of its section 5.
@@ -164,20 +175,24 @@ def latency_rows(table: Table) -> list[Mapping[str, Any]]:
 
 
 def goals(tables: Sequence[Table], has_skypilot: bool) -> list[Goal]:
-    """Of the issue: on the recorded markets where they are; the generated ones have goals of their own."""
+    """Of the issue: on the recorded markets where they are; the generated ones have goals of their own.
+
+    For each choice of `on_notice`; each stands beside SpotHedge with the same.
+    """
     known = [table for table in tables if table.course.recorded]
     made = [table for table in tables if not table.course.recorded]
-    found = _goals_of(known, "recorded", "" if known else NO_TRACES)
-    found += _goals_of(made, "generated", "")
-    found.append(_against_skypilot(known or made, has_skypilot))
-    slowest = max((_pair(table)[0].wall_s, table.course.name) for table in tables)
+    found: list[Goal] = []
+    for choice, pair in CHOICES.items():
+        found += _goals_of(known, pair, f"recorded, {choice}", "" if known else NO_TRACES)
+        found += _goals_of(made, pair, f"generated, {choice}", "")
+    found += [_against_skypilot(known or made, pair[0], choice, has_skypilot) for choice, pair in CHOICES.items()]
+    slowest = max((_need(table, OURS).wall_s, table.course.name) for table in tables)
     found.append(Goal(f"slowest replay of ours, with requests ({slowest[1]})", 10.0, slowest[0], "s"))
     return found
 
 
-def _goals_of(tables: Sequence[Table], which: str, why: str) -> list[Goal]:
-    ours = [_pair(table)[0] for table in tables]
-    theirs = [_pair(table)[1] for table in tables]
+def _goals_of(tables: Sequence[Table], pair: tuple[str, str], which: str, why: str) -> list[Goal]:
+    ours, theirs = ([_need(table, name) for table in tables] for name in pair)
     pairs = list(zip(ours, theirs, strict=True))
     optima = [table.optimum.usd for table in tables]
 
@@ -227,16 +242,11 @@ def _goals_of(tables: Sequence[Table], which: str, why: str) -> list[Goal]:
     ]
 
 
-def _against_skypilot(tables: Sequence[Table], is_there: bool) -> Goal:
-    name = "cost to SkyPilot 0.14's own classes, mean"
+def _against_skypilot(tables: Sequence[Table], ours: str, choice: str, is_there: bool) -> Goal:
+    name = f"cost to SkyPilot 0.14's own classes, {choice}, mean"
     if not is_there:
         return Goal(name, 1.0, None, why=f"not installed: {INSTALL_COMMAND} skypilot")
-    return Goal(name, 1.0, fmean(_pair(table)[0].usd / _need(table, SKYPILOT).usd for table in tables))
-
-
-def _pair(table: Table) -> tuple[Played, Played]:
-    """Ours and SpotHedge."""
-    return _need(table, OURS), _need(table, PUBLISHED)
+    return Goal(name, 1.0, fmean(_need(table, ours).usd / _need(table, SKYPILOT).usd for table in tables))
 
 
 def _need(table: Table, name: str) -> Played:

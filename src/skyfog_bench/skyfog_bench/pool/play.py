@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 from skyfog_bench.pool.markets import Course
 from skyfog_bench.pool.omniscient import Optimum, omniscient
@@ -17,6 +18,7 @@ from skyfog_sim.pool_replay import PoolReplay, PoolResult, PoolScenario, replay
 from skyfog_sim.requests import Arrivals, Demand, Latencies, Pattern, arrivals, flow
 
 OURS, PUBLISHED, SKYPILOT = "skyfog", "spothedge", "SkyPilot 0.14's own"
+OURS_SERVES, PUBLISHED_SERVES = f"{OURS}, serves on", f"{PUBLISHED}, serves on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +28,25 @@ class Contestant:
     name: str
     placer: PlacerName | None
     over: int | None = None  # num_overprovision
+    on_notice: Literal["drain", "serve"] = "drain"
 
 
 # One extra replica is what SkyPilot's documentation of SpotHedge shows (docs.skypilot.co, "Using Spot Instances for
-# Serving"); two, as a user who wants it safer would set. Ours chooses for itself.
+# Serving"); two, as a user who wants it safer would set. Ours chooses for itself. What a replica does on a notice is of
+# the pool and no placement's part (SpotHedge as published knows no notices): both are played with either choice, and
+# each is compared with its like.
 CONTESTANTS = (
     Contestant("on demand only", "on_demand", 0),
     Contestant("even spread", "even_spread", 0),
     Contestant("round robin", "round_robin", 0),
     Contestant("ASG-like mix", "asg", 0),
     Contestant(PUBLISHED, "spothedge", 1),
+    Contestant(PUBLISHED_SERVES, "spothedge", 1, "serve"),
     Contestant("spothedge, 2 extra", "spothedge", 2),
     Contestant("dynamic_fallback", "dynamic_fallback", 1),
     Contestant(SKYPILOT, None, 1),
     Contestant(OURS, "skyfog"),
+    Contestant(OURS_SERVES, "skyfog", on_notice="serve"),
 )
 
 
@@ -141,7 +148,12 @@ def _played(
 
 def _run(course: Course, who: Contestant, scenario: PoolScenario, seed: int, skypilot: Path | None) -> PoolResult:
     if who.placer is not None:
-        config = ReplicaPolicyConfig(min_replicas=course.target, num_overprovision=who.over, spot_placer=who.placer)
+        config = ReplicaPolicyConfig(
+            min_replicas=course.target,
+            num_overprovision=who.over,
+            spot_placer=who.placer,
+            on_notice=who.on_notice,
+        )
         return replay(who.placer, replace(scenario, config=config), seed)
     assert skypilot is not None
     # It hears no notices, and what serves there goes on to the end.

@@ -15,12 +15,20 @@ COLOURS = {
     "round robin": "tab:olive",
     "ASG-like mix": "tab:purple",
     "spothedge": "tab:red",
+    "spothedge, serves on": "tab:red",
     "spothedge, 2 extra": "tab:pink",
     "dynamic_fallback": "tab:orange",
     "SkyPilot 0.14's own": "tab:green",
     "skyfog": "tab:blue",
+    "skyfog, serves on": "tab:blue",
 }
-MARKERS = {"skyfog": ("*", 14), "spothedge": ("D", 10), "dynamic_fallback": ("o", 5)}  # often in one place
+MARKERS = {  # often in one place; a cross where replicas serve on
+    "skyfog": ("*", 14),
+    "skyfog, serves on": ("P", 11),
+    "spothedge": ("D", 10),
+    "spothedge, serves on": ("X", 9),
+    "dynamic_fallback": ("o", 5),
+}
 LEAST_MISSED = 0.01  # %: the axis is logarithmic
 COLUMNS = 4
 DAY_NS = 86_400e9

@@ -80,6 +80,10 @@ class ReplicaPolicyConfig(Strict):
         int, Field(ge=1, le=100, description="replicas beyond the target while a new version rolls out")
     ] = 1
     drain_seconds: Annotated[float, Field(ge=0, le=3_600, description="for a replica to finish what it has")] = 30.0
+    on_notice: Annotated[
+        Literal["drain", "serve"],
+        Field(description="at an interruption notice: drain at once, or serve until shortly before the machine goes"),
+    ] = "drain"
     max_launching: Annotated[int, Field(ge=1, le=1_000, description="launches under way at once")] = 16
 
     @model_validator(mode="after")

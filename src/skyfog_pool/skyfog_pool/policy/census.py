@@ -22,6 +22,7 @@ class Census:
     held: dict[str, int] = field(default_factory=dict)  # by zone: spot machines that run and are not told to go
     told: dict[str, int] = field(default_factory=dict)  # by zone: spot machines that run and are told to go
     placed: dict[str, int] = field(default_factory=dict)  # by zone: spot replicas of use, ordered ones too
+    serving_on: int = 0  # told to go, and taking requests until then
 
     latency_ms: dict[str, list[float]] = field(default_factory=dict)  # by zone, as robots see its replicas
 
@@ -55,6 +56,7 @@ def count(replicas: Iterable[Replica], moving: int | None) -> Census:
             of[replica.zone] = of.get(replica.zone, 0) + 1
         if replica.latency_ms is not None:
             census.latency_ms.setdefault(replica.zone, []).append(replica.latency_ms)
+        census.serving_on += replica.takes_requests and replica.is_doomed
         if not replica.counts:
             continue
         if spot:

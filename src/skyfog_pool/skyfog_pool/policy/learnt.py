@@ -66,7 +66,8 @@ class Learnt:
         self.contagion = Contagion()
         self.cold = Mean(COLD_S)
         self.allowance: Allowance | None = None  # from the first look on
-        self.is_short = False  # below a target that was reached before
+        self.is_short = False  # below a target that was reached before, or soon to be
+        self._is_below = False  # now
         self._level = 0  # the target, as far as it has been reached
         self._seen_ns: int | None = None
 
@@ -133,7 +134,7 @@ class Learnt:
             self.allowance = Allowance(availability)
         self.allowance.allowed = 1.0 - availability
         if self._seen_ns is not None and now_ns > self._seen_ns:
-            self.allowance.pass_time((now_ns - self._seen_ns) / S, self.is_short)
+            self.allowance.pass_time((now_ns - self._seen_ns) / S, self._is_below)
         self._seen_ns = now_ns
         for name, book in self.books.items():
             if book.held != census.held.get(name, 0) or book.aged_ns is None or now_ns - book.aged_ns >= AGE_NS:
@@ -147,7 +148,7 @@ class Learnt:
                 self.contagion.watch(book.zone.name, census.held)
         ready = census.takes_requests
         self._level = target if ready >= target else min(target, self._level)
-        self.is_short = ready < self._level
+        self.is_short, self._is_below = ready < self._level, ready + census.serving_on < self._level
 
     def snapshot(self, now_ns: int) -> dict[str, Any]:
         """Plain data for JSON; times as ages."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from skyfog_core.units import S
+
 Market = Literal["spot", "on_demand"]
 NoticeKind = Literal["interruption", "rebalance"]
 # capacity: none to be had now; quota: not more for this account; rejected: the order itself is wrong; error: the
@@ -38,6 +40,11 @@ class Notice:
 
     kind: NoticeKind
     at_ns: int | None = None  # when the machine goes, steady time; None: not told
+
+    @classmethod
+    def of(cls, kind: NoticeKind, left_s: float | None, now_ns: int) -> Notice:
+        """As it is told: with the time left."""
+        return cls(kind, None if left_s is None else now_ns + round(max(0.0, left_s) * S))
 
 
 # What a strategy is told, as it happens. A launch in a zone begins with Launched and ends in Started or LaunchFailed,

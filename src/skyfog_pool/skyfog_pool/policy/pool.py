@@ -18,7 +18,7 @@ from typing import Any
 from skyfog_core.config.pool import ReplicaPolicyConfig
 from skyfog_core.units import S
 from skyfog_pool.lifecycle import FAILURES, LAUNCHING, LEAVING, SERVING, State
-from skyfog_pool.policy import restart, rollout
+from skyfog_pool.policy import doomed, restart, rollout
 from skyfog_pool.policy.actions import Action, Drain, Launch, Terminate
 from skyfog_pool.policy.backoff import CLEANUP_S, Failing, Gates, pause_ns
 from skyfog_pool.policy.demand import Scaling
@@ -188,16 +188,15 @@ class PoolPolicy:
         return self._decide(now_ns)
 
     def on_notice(self, replica: int, notice: Notice, now_ns: int) -> list[Action]:
-        """The cloud says that a machine is about to go (it drains, and is replaced at once), or is at risk."""
+        """The cloud says that a machine is at risk, or is about to go: it is replaced at once, see also doomed.py."""
         who = self.ledger.find(replica)
         if who is None or (who.notice is not None and notice.kind in {who.notice.kind, "rebalance"}):
             return []
         who.notice = notice
         self._observe(Noticed(who.zone, notice.kind), now_ns)
         actions: list[Action] = []
-        if notice.kind == "interruption" and who.state in SERVING | {State.UNKNOWN}:
-            left_ns = None if notice.at_ns is None else max(0, notice.at_ns - now_ns)
-            actions = self._retire(who, "the cloud takes its machine", now_ns, left_ns)
+        if notice.kind == "interruption" and who.state in LAUNCHING | {State.UNKNOWN}:  # it would hardly serve
+            actions = self._retire(who, "the cloud takes its machine", now_ns)
         return actions + self._decide(now_ns)
 
     def on_preempted(self, replica: int, now_ns: int) -> list[Action]:
@@ -224,7 +223,7 @@ class PoolPolicy:
         who = self.ledger.find(replica, SERVING | {State.DRAINING, State.UNKNOWN})
         if who is None:
             return []
-        if who.state is not State.DRAINING:
+        if who.state is not State.DRAINING and not who.is_doomed:
             who.ending = state
             if who.version == self.version:
                 others = (each for each in self.replicas.values() if each is not who and each.version == who.version)
@@ -232,8 +231,10 @@ class PoolPolicy:
         return [*self._give_back(who, f"the service on it failed: {state}", now_ns), *self._decide(now_ns)]
 
     def on_drained(self, replica: int, now_ns: int) -> list[Action]:
-        """Nothing is left to do on it."""
-        who = self.ledger.find(replica, {State.DRAINING})
+        """Nothing is left to do on it. One that the cloud takes may have drained by itself."""
+        known = self.replicas.get(replica)
+        by_itself = {State.READY, State.NOT_READY} if known is not None and known.is_doomed else set()
+        who = self.ledger.find(replica, {State.DRAINING} | by_itself)
         if who is None:
             return []
         return [*self._give_back(who, "drained", now_ns), *self._decide(now_ns)]
@@ -257,6 +258,7 @@ class PoolPolicy:
         if not self.is_going_down:
             times += [self._again_ns, self.scaling.next_timer_ns(), self.gates.next_ns(self.now_ns)]
             times += [self.failing.until_ns if self.failing.until_ns > self.now_ns else None]
+            times += [doomed.last_moment_ns(who, self.config) for who in replicas]
         return min((time for time in times if time is not None), default=None)
 
     def view(self) -> View:
@@ -310,9 +312,9 @@ class PoolPolicy:
             return [action for who in of_use for action in self._retire(who, "the pool goes down", now_ns)]
         if not self.prices:
             self.holding = "no prices yet"
-            return []
+            return self._relieve(now_ns)
         self.target = self.scaling.target(self._load, list(self.replicas.values()), now_ns)
-        actions: list[Action] = []
+        actions = self._relieve(now_ns)
         rolls_out = rollout.is_on(self.replicas, self.version)
         if rolls_out:
             rollout.dissolve(self.replicas)
@@ -334,6 +336,10 @@ class PoolPolicy:
         held, machines = self._older
         self._older = (min(held, self.ledger.held()), min(machines, len(self.replicas)))
         return actions
+
+    def _relieve(self, now_ns: int) -> list[Action]:
+        going = doomed.relieved(self.replicas.values(), self.config, self.target, now_ns)
+        return [action for who, because in going for action in self._retire(who, because, now_ns)]
 
     def _retire_surplus(self, plan: Plan, now_ns: int) -> list[Action]:
         ready = sum(who.is_ready for who in self.replicas.values())
@@ -404,10 +410,11 @@ class PoolPolicy:
 
     # inside: one replica
 
-    def _retire(self, who: Replica, because: str, now_ns: int, left_ns: int | None = None) -> list[Action]:
+    def _retire(self, who: Replica, because: str, now_ns: int) -> list[Action]:
         """Drain it where it may have work, for no longer than its machine is there."""
         within_ns = round(self.config.drain_seconds * S)
-        within_ns = within_ns if left_ns is None else min(within_ns, left_ns)
+        if who.notice is not None and who.is_doomed and who.notice.at_ns is not None:
+            within_ns = min(within_ns, max(0, who.notice.at_ns - now_ns))
         if who.state not in {State.READY, State.NOT_READY} or within_ns <= 0:
             return self._give_back(who, because, now_ns)
         self.ledger.move(who, State.DRAINING, now_ns)

@@ -41,7 +41,12 @@ class Replica:
     @property
     def is_ready(self) -> bool:
         """Takes requests, and no notice says that it is about to go."""
-        return self.state is State.READY and (self.notice is None or not self.is_doomed)
+        return self.takes_requests and (self.notice is None or not self.is_doomed)
+
+    @property
+    def takes_requests(self) -> bool:
+        """Also one that is about to go, and serves until then."""
+        return self.state is State.READY
 
     @property
     def is_launching(self) -> bool:

@@ -9,6 +9,8 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -39,6 +41,7 @@ _LOOK_EVERY_S = 0.5
 PRICE_RETRY_S = 60.0
 _UNKNOWN_MACHINE = {"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"}
 _GOING = ("marked-for-termination", "marked-for-stop", "marked-for-hibernation")
+_TOLD_S = 120.0  # a machine goes so long after it was marked
 
 _PHASES = {
     "pending": Phase.PENDING,
@@ -195,14 +198,14 @@ class AwsProvider:
     def _in_region(self, pool: str, region: str) -> list[Instance]:
         with told(f"machines in {region}"):
             machines = self._describe(region, [{"Name": f"tag:{TAG}pool", "Values": [pool]}])
-            going: set[str] = set()
+            going: dict[str, float | None] = {}
             if any(machine.get("InstanceLifecycle") == "spot" for machine in machines):
                 marked = [{"Name": "status-code", "Values": list(_GOING)}]
                 requests = pages(
                     self._aws.ec2(region), "describe_spot_instance_requests", "SpotInstanceRequests", Filters=marked
                 )
-                going = {request.get("InstanceId", "") for request in requests}
-        return [self._read(machine, region, machine["InstanceId"] in going) for machine in machines]
+                going = {request.get("InstanceId", ""): _goes_unix_s(request) for request in requests}
+        return [self._read(machine, region, going) for machine in machines]
 
     def _by_token(self, order: Order, region: str) -> Instance | None:
         with told(f"machines in {region}"):
@@ -243,7 +246,10 @@ class AwsProvider:
             price_per_hour=self._price(place.region, order.zone, kind, order.market),
         )
 
-    def _read(self, machine: dict[str, Any], region: str, going: bool = False) -> Instance:
+    def _read(
+        self, machine: dict[str, Any], region: str, going: Mapping[str, float | None] = MappingProxyType({})
+    ) -> Instance:
+        """`going`: when machines go that are marked, where that is known."""
         tags = {tag["Key"]: tag["Value"] for tag in machine.get("Tags", [])}
         zone = machine["Placement"]["AvailabilityZone"]
         market: Market = "spot" if machine.get("InstanceLifecycle") == "spot" else "on_demand"
@@ -265,7 +271,8 @@ class AwsProvider:
             endpoint=f"http://{address}:{self._options.runner_port}" if address and phase is Phase.RUNNING else "",
             launched_unix_s=machine["LaunchTime"].timestamp(),
             price_per_hour=self._price(region, zone, machine["InstanceType"], market),
-            notice="interruption" if going and phase is Phase.RUNNING else None,
+            notice="interruption" if machine["InstanceId"] in going and phase is Phase.RUNNING else None,
+            goes_unix_s=going.get(machine["InstanceId"]),
         )
 
     # -- prices -------------------------------------------------------------------------------------------------------
@@ -305,6 +312,11 @@ class AwsProvider:
             self._ask_again_s[key] = time.monotonic() + PRICE_RETRY_S
             log.warning("price_unknown", zone=zone, type=kind, why=str(error))
             return 0.0
+
+
+def _goes_unix_s(request: Mapping[str, Any]) -> float | None:
+    marked = request.get("Status", {}).get("UpdateTime")
+    return marked.timestamp() + _TOLD_S if isinstance(marked, datetime) else None
 
 
 def _number(text: str | None) -> int:

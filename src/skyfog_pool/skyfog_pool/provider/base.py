@@ -90,6 +90,7 @@ class Instance:
     launched_unix_s: float = 0.0
     price_per_hour: float = 0.0
     notice: NoticeKind | None = None  # where the provider itself tells of one
+    goes_unix_s: float | None = None  # when the machine goes then, where it tells that too
 
 
 class Provider(Protocol):

@@ -84,7 +84,8 @@ class Machine:
             self._endpoint,
             self.launched_unix_s,
             self.price_per_hour,
-            notice.kind if notice is not None else None,
+            None if notice is None else notice.kind,
+            None if notice is None else notice.unix_s,
         )
 
     @property
