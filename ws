@@ -174,9 +174,22 @@ verb_test() {
     say "Checks:"
     run_checks || lint_status=1
   fi
-  python -m pytest "$@" || test_status=$?
+  if [ $# -gt 0 ]; then
+    python -m pytest "$@" || test_status=$?
+  else
+    all_tests || test_status=$?
+  fi
   [ $test_status -ne 0 ] || test_status=$lint_status
   return $test_status
+}
+
+# What computes runs on both cores, what mostly waits three at a time, and what is held to times by itself.
+all_tests() {
+  local status=0 waits=tests/integration/skyfog_pool
+  python -m pytest -n 2 tests/unit tests/property tests/sim || status=$?
+  python -m pytest -n 3 "$waits" || status=$?
+  python -m pytest --ignore tests/unit --ignore tests/property --ignore tests/sim --ignore "$waits" || status=$?
+  return $status
 }
 
 verb_extra() {

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from skyfog_sim.pool_draw import KINDS
 from skyfog_sim.pool_seeds import replay, run
+from support.fresh import fresh_seed
 
 FIXED = 1_000
 FRESH = 50
 CHUNK = 50  # seeds a test
-BASE = 1_000_000 + int.from_bytes(os.urandom(4), "big")  # another one in each run
+BASE = 1_000_000 + fresh_seed()
 
 
 def assert_all_hold(first: int) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from skyfog_sim.replay import run
+from support.fresh import fresh_seed
 
 FIXED = 2_000
 FRESH = 100
 CHUNK = 50  # seeds a test
-BASE = 1_000_000 + int.from_bytes(os.urandom(4), "big")  # another one in each run
+BASE = 1_000_000 + fresh_seed()
 
 
 def assert_all_hold(first: int) -> None:
