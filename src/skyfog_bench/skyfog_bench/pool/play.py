@@ -18,6 +18,7 @@ from skyfog_sim.pool_replay import PoolReplay, PoolResult, PoolScenario, replay
 from skyfog_sim.requests import Arrivals, Demand, Latencies, Pattern, arrivals, flow
 
 OURS, PUBLISHED, SKYPILOT = "skyfog", "spothedge", "SkyPilot 0.14's own"
+DRAIN_S = 10.0  # what is not finished by then is handed back and asked elsewhere: it counts in the latencies
 OURS_SERVES, PUBLISHED_SERVES = f"{OURS}, serves on", f"{PUBLISHED}, serves on"
 
 
@@ -153,6 +154,7 @@ def _run(course: Course, who: Contestant, scenario: PoolScenario, seed: int, sky
             num_overprovision=who.over,
             spot_placer=who.placer,
             on_notice=who.on_notice,
+            drain_seconds=DRAIN_S,
         )
         return replay(who.placer, replace(scenario, config=config), seed)
     assert skypilot is not None

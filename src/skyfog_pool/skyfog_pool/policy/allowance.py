@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 # The worth is in units of a fair one, at which what an hour may be below target costs as much as a spare for the hour.
+AIM = 0.9  # of what is allowed: it errs to either side, and is to stay inside
 FIRST = 1.2  # before anything was seen: on the careful side
 LEAST, MOST = 0.25, 3.0  # so that one bad day ends neither in on-demand machines for ever, nor a good one in no care
 ADAPT_S = 3 * 86_400.0  # three days with twice the time below target that is allowed raise it by e
@@ -18,8 +19,12 @@ class Allowance:
     """
 
     def __init__(self, availability: float) -> None:
-        self.allowed = 1.0 - availability
+        self.allow(availability)
         self._log = math.log(FIRST)
+
+    def allow(self, availability: float) -> None:
+        """From now on."""
+        self.allowed = AIM * (1.0 - availability)
 
     @property
     def care(self) -> float:

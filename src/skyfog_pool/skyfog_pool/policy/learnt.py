@@ -13,6 +13,7 @@ from skyfog_pool.policy.lifetime import AT_ONCE_S, WINDOW_S, Contagion, Lifetime
 from skyfog_pool.policy.market import BecameReady, LaunchFailed, Lost, Market, MarketEvent, Noticed, Started, Zone
 from skyfog_pool.policy.room import Room
 
+GAP_LEAST = 0.1  # of the cold start: whatever was told before, a start may be slow
 COLD_S = 183.0  # cold start before one was seen: SkyServe's (arXiv 2411.01438, section 5)
 
 LATENCY_NS = 86_400 * S  # a zone's latency is remembered for so long after its last replica
@@ -65,11 +66,17 @@ class Learnt:
         self.books = {zone.name: ZoneBook(zone) for zone in zones}
         self.contagion = Contagion()
         self.cold = Mean(COLD_S)
+        self.serves = Mean(0.0)  # on after the notice that its machine is lost; none: 0
         self.allowance: Allowance | None = None  # from the first look on
         self.is_short = False  # below a target that was reached before, or soon to be
         self._is_below = False  # now
         self._level = 0  # the target, as far as it has been reached
         self._seen_ns: int | None = None
+
+    @property
+    def gap_s(self) -> float:
+        """From when a lost replica stops to when its replacement is ready."""
+        return max(GAP_LEAST * self.cold.value, self.cold.value - self.serves.value)
 
     def know(self, zones: Iterable[Zone]) -> None:
         """Zones may come with a new spec."""
@@ -83,8 +90,9 @@ class Learnt:
         if book is None:
             return False
         match event:
-            case Noticed(kind="interruption"):
+            case Noticed(kind="interruption", serves_ns=serves_ns):
                 book.told += 1
+                self.serves.add(serves_ns / S)
                 self._lose(book, now_ns)
             case Lost(lived_ns=0):
                 self._refuse(book, "spot", now_ns)
@@ -92,6 +100,7 @@ class Learnt:
                 if book.told > 0:
                     book.told -= 1  # counted when it was told
                 else:
+                    self.serves.add(0.0)
                     self._lose(book, now_ns)
             case LaunchFailed(market=market):
                 self._refuse(book, market, now_ns)
@@ -132,7 +141,7 @@ class Learnt:
         """Account for the time since the last look."""
         if self.allowance is None:
             self.allowance = Allowance(availability)
-        self.allowance.allowed = 1.0 - availability
+        self.allowance.allow(availability)
         if self._seen_ns is not None and now_ns > self._seen_ns:
             self.allowance.pass_time((now_ns - self._seen_ns) / S, self._is_below)
         self._seen_ns = now_ns
@@ -166,6 +175,7 @@ class Learnt:
             "zones": zones,
             "contagion": self.contagion.snapshot(),
             "cold": [self.cold.value, self.cold.seen],
+            "serves": [self.serves.value, self.serves.seen],
             "care": None if self.allowance is None else self.allowance.care,
             "level": self._level,
         }
@@ -183,6 +193,7 @@ class Learnt:
             book.lost_ns = None if of["lost_s"] is None else now_ns - round(of["lost_s"] * S)
         self.contagion.restore(state["contagion"])
         self.cold = Mean(*state["cold"])
+        self.serves = Mean(*state["serves"])
         if state["care"] is not None:
             self.allowance = Allowance(0.5)  # its share is set by the next look
             self.allowance.care = state["care"]

@@ -89,10 +89,11 @@ class LaunchFailed:
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """A machine is about to go, or is at risk."""
+    """A machine is about to go, or is at risk; `serves_ns`: how long its replica may go on taking requests."""
 
     zone: str
     kind: NoticeKind
+    serves_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

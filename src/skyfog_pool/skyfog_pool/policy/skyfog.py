@@ -186,7 +186,9 @@ class Round:
         cold_s = self.learnt.cold.value
         cold_h = cold_s / HOUR_S
         loss_usd = cold_h * (od_price if math.isfinite(od_price) else max(self.prices.values(), default=0.0))
-        return Risk(self.prices, od_price, hazards, second_usd * cold_s, loss_usd, cold_h, max(1, self.slots))
+        return Risk(
+            self.prices, od_price, hazards, second_usd * self.learnt.gap_s, loss_usd, cold_h, max(1, self.slots)
+        )
 
     def _strain(self) -> float:
         """From 1 on: a service that misses its SLO already can spare less."""
