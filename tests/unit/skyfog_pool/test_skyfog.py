@@ -8,7 +8,8 @@ import json
 import pytest
 
 from skyfog_core.units import S
-from skyfog_pool.policy.market import Notice, Prices
+from skyfog_pool.policy.learnt import Learnt
+from skyfog_pool.policy.market import Lost, Notice, Noticed, Prices
 from skyfog_pool.policy.skyfog import Skyfog
 from support.kind_cloud import PRICES, ZONES, KindCloud, ended, launches
 
@@ -187,3 +188,24 @@ def test_same_events_same_decisions() -> None:
         cloud.ready(60)
         histories.append(cloud.asked)
     assert histories[0] == histories[1]
+
+
+def test_what_is_believed_of_a_zone_is_told_and_a_loss_makes_it_worse() -> None:
+    cloud = settled(min_replicas=1)
+    before = skyfog(cloud).beliefs()
+    assert set(before) == set(PRICES)
+    assert "room for" not in before["a"]
+    cloud.do("on_preempted", spot_in(cloud, "a")[0])
+    after = skyfog(cloud).beliefs()
+    assert "room for 0" in after["a"]
+    assert after["a"].partition(",")[0] != before["a"]
+
+
+def test_a_loss_costs_less_where_replicas_serve_on_after_their_notice() -> None:
+    learnt = Learnt(ZONES)
+    full_s = learnt.gap_s
+    learnt.observe(Noticed("a", "interruption", serves_ns=110 * S), 0)
+    assert learnt.gap_s == pytest.approx(full_s - 110)
+    for _ in range(30):
+        learnt.observe(Lost("b", 3_600 * S, noticed=False), 0)
+    assert learnt.gap_s > full_s - 30, "losses that nobody told of count too"

@@ -52,6 +52,12 @@ class ZoneBook:
     def room(self, market: Market) -> Room:
         return self.spot if market == "spot" else self.on_demand
 
+    def belief(self) -> str:
+        """For people: what a spot machine there may hope for."""
+        hours = 1.0 / max(1e-3, self.lifetimes.hazards(1)[1])
+        life = f"a loss in {hours:.1f} h" if hours < 10.0 else f"a loss in {hours:.0f} h"
+        return life if self.spot.ceiling is None else f"{life}, room for {self.spot.ceiling}"
+
     def age(self, now_ns: int) -> None:
         """Let the time pass in which `held` machines ran."""
         if self.aged_ns is not None and now_ns > self.aged_ns:

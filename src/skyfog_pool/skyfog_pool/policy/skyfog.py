@@ -73,6 +73,10 @@ class Skyfog:
         this.fill_on_demand()
         return Plan(tuple(this.start), tuple(this.retire), min((self._judge_ns, *this.again_ns)))
 
+    def beliefs(self) -> dict[str, str]:
+        """Of each zone, for those who look."""
+        return {name: book.belief() for name, book in sorted(self.learnt.books.items())}
+
     def snapshot(self, now_ns: int) -> dict[str, Any]:
         """What it has learnt, as plain data for JSON; times as ages."""
         return self.learnt.snapshot(now_ns) | {"wanted": [self.wanted, self.over, self.od_spares]}
