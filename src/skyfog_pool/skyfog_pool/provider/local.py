@@ -88,7 +88,11 @@ class LocalProvider:
 
     def zones(self) -> list[Zone]:
         found = msgspec.json.decode(self._ask("GET", "/zones"), type=list[Zone])
-        return [zone for zone in found if self._allows(zone)]
+        allowed = [zone for zone in found if self._allows(zone)]
+        if not allowed:
+            known = ", ".join(f"local/{zone.region}/{zone.name}" for zone in found)
+            raise Misconfigured(f"local: resources allow none of the zones {known}")
+        return allowed
 
     def prices(self) -> Mapping[str, Prices]:
         found = msgspec.json.decode(self._ask("GET", "/prices"), type=dict[str, Prices])
