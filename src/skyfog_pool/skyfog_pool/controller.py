@@ -86,11 +86,13 @@ class Controller:
         with contextlib.closing(self._trace), contextlib.closing(Store(self.folder.store)) as store:
             self._store = store
             try:
-                spec = await self._begin()
+                spec = await self._unless_stopped(self._begin())
             except BaseException:
                 if self._fleet is not None:
                     self._fleet.close()  # its threads would keep the process from ending
                 raise
+            if spec is None:
+                return
             try:
                 self._spawn(self._wishes())
                 self._spawn(self._prices())
@@ -107,12 +109,28 @@ class Controller:
         outside = Outside(time.time, self._stamp, lambda: uuid.uuid4().hex, self._trace)
         spec = Wishes(self._store).spec
         self._fleet = self._watch_fleet(spec)
-        self._client = runners.make_client(2 * spec.service.replica_policy.most + 16)
+        self._client = runners.make_client()
         self.provider, zones = await self._reach_provider(spec)
         self.timing = self._timing or timing_of(spec)
         self.keeper = Keeper(self.pool, self._store, zones, outside, self._now(), watched=self._fleet is not None)
         self._meter = LoadMeter(self.pool, spec.service.replica_policy.slo_ms)
         return spec
+
+    async def _unless_stopped(self, begin: Coroutine[Any, Any, ServiceSpec]) -> ServiceSpec | None:
+        """None where we are to end before it is done: a provider may not answer for ever."""
+        beginning, stopped = asyncio.create_task(begin), asyncio.create_task(self._done.wait())
+        try:
+            await asyncio.wait((beginning, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if beginning.done():
+                return beginning.result()
+        finally:
+            beginning.cancel()
+            stopped.cancel()
+            await asyncio.gather(beginning, stopped, return_exceptions=True)
+        await self._client.aclose()
+        if self._fleet is not None:
+            self._fleet.close()
+        return None
 
     async def _end(self) -> None:
         for task in self._tasks:

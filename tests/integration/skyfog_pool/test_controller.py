@@ -217,6 +217,21 @@ def test_a_provider_that_cannot_be_made_is_said_and_tried_again(pool: Pool) -> N
     asyncio.run(play())
 
 
+def test_one_that_waits_for_its_provider_ends_when_it_is_told_to(pool: Pool) -> None:
+    pool.misconfigured = "fake: no credentials: set FAKE_KEY"
+
+    async def play() -> None:
+        controller = Controller(pool.folder, make=pool.make, timing=FAST)
+        task = asyncio.create_task(controller.run())
+        await until("it is said", pool.folder.status.exists)
+        controller.stop()
+        await asyncio.wait_for(task, LIMIT_S)
+
+    asyncio.run(play())
+    with Lock(pool.folder):
+        pass
+
+
 def test_prometheus_reads_states_costs_and_counts(pool: Pool) -> None:
     port = free_tcp_port()
 
