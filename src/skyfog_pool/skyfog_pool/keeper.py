@@ -48,7 +48,7 @@ class Keeper:
         self.journal = Journal(store, outside, now_ns)
         self.trouble = ""  # what the provider last failed with, until it does not
         self._store, self._out = store, outside
-        self._watched = watched
+        self.watched = watched
         self._tokens: set[int] = set()  # replicas that hold theirs
         self._leaks: set[str] = set()  # being given back now
         self._effects: list[Effect] = []
@@ -349,7 +349,7 @@ class Keeper:
 
     def _watch(self, work: Work, now_ns: int) -> None:
         """A machine that runs is probed."""
-        work.watch(self.wishes.spec.service.readiness_probe, now_ns, self._watched)
+        work.watch(self.wishes.spec.service.readiness_probe, now_ns, self.watched)
         assert work.readiness is not None
         work.readiness.on_token(work.row.id in self._tokens)
 
