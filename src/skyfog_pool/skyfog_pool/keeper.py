@@ -287,8 +287,7 @@ class Keeper:
                 self._watch(work, now_ns)
         if work.who.state is State.SHUTTING_DOWN and not work.returning and instance.phase is not Phase.STOPPING:
             self._give_back(work, now_ns)
-        known = work.who.notice
-        if instance.notice is not None and (known is None or known.kind == "rebalance"):  # that may become certain
+        if instance.notice is not None and (work.who.notice is None or work.who.notice.kind == "rebalance"):
             left_s = None if instance.goes_unix_s is None else instance.goes_unix_s - self._out.unix_s()
             self._notice(work, Notice.of(instance.notice, left_s, now_ns), now_ns)
 
