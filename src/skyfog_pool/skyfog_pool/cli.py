@@ -39,6 +39,7 @@ app = typer.Typer(
 File = Annotated[Path, typer.Argument(help="service file, in SkyServe's form", exists=False)]
 Name = Annotated[str | None, typer.Argument(help="of the pool; none: the only one there is")]
 GivenName = Annotated[str, typer.Option("--name", help="of the pool; none: the file's `name`, or the file's name")]
+GivenProvider = Annotated[str, typer.Option("--provider", help="local, aws, skypilot or ray; none: as the file says")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="ask nothing")]
 Limit = Annotated[float, typer.Option("--wait", min=0, max=86_400, help="seconds to wait for it")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="return as soon as the controller has it")]
@@ -49,9 +50,7 @@ Metrics = Annotated[str, typer.Option("--metrics", metavar="HOST:PORT", help="th
 def up(
     file: File,
     name: GivenName = "",
-    provider: Annotated[
-        str, typer.Option("--provider", help="local, aws, skypilot or ray; none: as the file says")
-    ] = "",
+    provider: GivenProvider = "",
     foreground: Annotated[bool, typer.Option("--foreground", help="be the controller, until Ctrl-C")] = False,
     yes: Yes = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be started, and start nothing")] = False,
@@ -87,6 +86,7 @@ def up(
 def update(
     file: File,
     name: GivenName = "",
+    provider: GivenProvider = "",
     force: Annotated[bool, typer.Option("--force", help="replace every replica though nothing has changed")] = False,
     yes: Yes = False,
     wait: Limit = 3_600.0,
@@ -94,7 +94,7 @@ def update(
 ) -> None:
     """Change a pool: another policy at once, another command or machine replica by replica, never below the target."""
     with _errors("update"):
-        plan = verbs.plan(file, name, "")
+        plan = verbs.plan(file, name, provider)
         before = verbs.current(plan.folder)
         if before is None:
             raise ConfigError(f"pool {plan.folder.name} is not up; begin it: skyfog pool up {file}")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from skyfog_core.clock import Clock, SteadyClock
-from skyfog_core.config.pool import ReadinessProbe, ServiceSpec
+from skyfog_core.config.pool import Fleet, ReadinessProbe, ServiceSpec
 from skyfog_core.errors import ConfigError
 from skyfog_core.trace import FileTrace
 from skyfog_core.units import S
@@ -47,6 +47,7 @@ WISH_S = 0.2
 TICK_S = 1.0
 MOST_CALLS = 32
 RELINK_NS = 3 * S  # for all tokens to be told anew when the fleet's network is in reach again
+MOST_WISH_PAUSE_S = 5.0  # between tries to take over a change: the next wish, e.g. down, must not wait long
 MOST_TRACE_BYTES = 64 << 20
 PAUSE_S, MOST_PAUSE_S = 0.5, 60.0  # after a provider call that failed, doubled with jitter
 MakeProvider = Callable[[ServiceSpec, str], Provider]
@@ -75,8 +76,10 @@ class Controller:
         self._done, self._wake = asyncio.Event(), asyncio.Event()
         self._mail = Mail()
         self._fleet: FleetWatch | None = None
+        self._watching: tuple[Fleet, str] | None = None  # where the fleet is watched, and for which service
         self._unlinked_ns = self._now()  # when the fleet's network was last out of our reach
         self._trace = FileTrace(begun_anew(folder.trace))
+        self._unadopted = ""  # why what was wished last is not taken over yet
         self._failure: BaseException | None = None
 
     # life
@@ -86,11 +89,13 @@ class Controller:
         with contextlib.closing(self._trace), contextlib.closing(Store(self.folder.store)) as store:
             self._store = store
             try:
-                spec = await self._begin()
+                spec = await self._unless_stopped(self._begin())
             except BaseException:
                 if self._fleet is not None:
                     self._fleet.close()  # its threads would keep the process from ending
                 raise
+            if spec is None:
+                return
             try:
                 self._spawn(self._wishes())
                 self._spawn(self._prices())
@@ -107,12 +112,28 @@ class Controller:
         outside = Outside(time.time, self._stamp, lambda: uuid.uuid4().hex, self._trace)
         spec = Wishes(self._store).spec
         self._fleet = self._watch_fleet(spec)
-        self._client = runners.make_client(2 * spec.service.replica_policy.most + 16)
-        self.provider, zones = await self._reach_provider(spec)
-        self.timing = self._timing or timing_of(spec)
+        self._client = runners.make_client()
+        self._spec, self.provider, zones = await self._reach_provider()
+        self.timing = self._timing or timing_of(self._spec)
         self.keeper = Keeper(self.pool, self._store, zones, outside, self._now(), watched=self._fleet is not None)
         self._meter = LoadMeter(self.pool, spec.service.replica_policy.slo_ms)
         return spec
+
+    async def _unless_stopped(self, begin: Coroutine[Any, Any, ServiceSpec]) -> ServiceSpec | None:
+        """None where we are to end before it is done: a provider may not answer for ever."""
+        beginning, stopped = asyncio.create_task(begin), asyncio.create_task(self._done.wait())
+        try:
+            await asyncio.wait((beginning, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if beginning.done():
+                return beginning.result()
+        finally:
+            beginning.cancel()
+            stopped.cancel()
+            await asyncio.gather(beginning, stopped, return_exceptions=True)
+        await self._client.aclose()
+        if self._fleet is not None:
+            self._fleet.close()
+        return None
 
     async def _end(self) -> None:
         for task in self._tasks:
@@ -132,20 +153,23 @@ class Controller:
         """End, and leave the machines as they are. From the loop's thread."""
         self._done.set()
 
-    async def _reach_provider(self, spec: ServiceSpec) -> tuple[Provider, list[Zone]]:
-        """The provider and its zones; where it does not answer, those that it once told."""
+    async def _reach_provider(self) -> tuple[ServiceSpec, Provider, list[Zone]]:
+        """The newest spec's provider and its zones, however long it takes: an update may mend what is wrong."""
         pauses = backoff()
         while True:
-            timing = self._timing or timing_of(spec)
             try:
-                provider = await self._calls(timing.launch_s, self._make, spec, self.pool)
-                zones = await self._calls(timing.call_s, provider.zones)
+                spec = Wishes(self._store).spec
+                return spec, *await self._try_provider(spec)
             except (ProviderError, ConfigError) as error:
                 log.warning("provider: %s", error)
                 self._show_trouble(f"the provider does not answer: {error}")
                 await asyncio.sleep(next(pauses))
-                continue
-            return provider, zones
+
+    async def _try_provider(self, spec: ServiceSpec) -> tuple[Provider, list[Zone]]:
+        """Raises ProviderError, ConfigError."""
+        timing = self._timing or timing_of(spec)
+        provider = await self._calls(timing.launch_s, self._make, spec, self.pool)
+        return provider, await self._calls(timing.call_s, provider.zones)
 
     # loops
 
@@ -173,7 +197,7 @@ class Controller:
                 await asyncio.sleep(next(pauses))
                 continue
             pauses = backoff()
-            self.keeper.trouble = ""
+            self.keeper.trouble = self._unadopted
             self._do(self.keeper.on_listing(machines, listed_ns, self._now(), round(self.timing.settle_s * S)))
             if not begun:
                 begun = True
@@ -202,24 +226,33 @@ class Controller:
 
     async def _wishes(self) -> None:
         await self._begun()
-        seen = -1
+        seen, pauses = -1, backoff()
         while True:
             changed = self._store.changed_by_others()
             if changed != seen:
-                seen = changed
-                await self._adopt()
+                try:
+                    await self._adopt()
+                except (ProviderError, ConfigError) as error:
+                    self._trouble("update", error)
+                    self._unadopted = self.keeper.trouble
+                    await asyncio.sleep(min(MOST_WISH_PAUSE_S, next(pauses)))
+                    continue
+                seen, pauses, self._unadopted = changed, backoff(), ""
             await asyncio.sleep(WISH_S)
 
     async def _adopt(self) -> None:
-        """Take over what the command line wrote."""
-        spec = Wishes(self._store).spec
+        """Take over what the command line wrote; to go down needs nothing new. Raises ProviderError, ConfigError."""
+        wishes = Wishes(self._store)
         zones: Sequence[Zone] = list(self.keeper.policy.zones.values())
-        if spec != self.keeper.wishes.spec:
-            old = self.provider
-            self.provider, zones = await self._reach_provider(spec)
-            self._meter.slo_ms = spec.service.replica_policy.slo_ms
-            with contextlib.suppress(ProviderError):
-                await self._calls(self.timing.call_s, old.close)
+        if wishes.wish == "up":
+            self._rewatch(wishes.spec)
+            if wishes.spec != self._spec:
+                old = self.provider
+                self.provider, zones = await self._try_provider(wishes.spec)
+                self._spec = wishes.spec
+                self._meter.slo_ms = wishes.spec.service.replica_policy.slo_ms
+                with contextlib.suppress(ProviderError):
+                    await self._calls(self.timing.call_s, old.close)
         self._do(self.keeper.on_wish(zones, self._now()))
 
     async def _timer(self) -> None:
@@ -333,15 +366,28 @@ class Controller:
         self._do(self.keeper.on_probe(replica, ok, why, self._now()))
 
     def _watch_fleet(self, spec: ServiceSpec) -> FleetWatch | None:
-        if self._open_fleet is None or not (spec.skyfog.connect or spec.skyfog.listen):
-            return None
-        loop = asyncio.get_running_loop()
-        self._mail.wake = lambda: loop.call_soon_threadsafe(self._wake.set)
-        return self._open_fleet(spec, service_name(spec, self.pool), self._mail)
+        fleet, service = None, service_name(spec, self.pool)
+        if self._open_fleet is not None and (spec.skyfog.connect or spec.skyfog.listen):
+            loop = asyncio.get_running_loop()
+            self._mail.wake = lambda: loop.call_soon_threadsafe(self._wake.set)
+            fleet = self._open_fleet(spec, service, self._mail)
+        self._watching = spec.skyfog, service
+        return fleet
+
+    def _rewatch(self, spec: ServiceSpec) -> None:
+        """Watch where a new spec's replicas are told of. Those of the old one, which roll out, keep their tokens."""
+        if self._watching == (spec.skyfog, service_name(spec, self.pool)):
+            return
+        if self._fleet is not None:
+            old, self._fleet = self._fleet, None
+            old.close()  # first: both may listen at one port
+        self._fleet = self._watch_fleet(spec)
+        self._unlinked_ns = self._now()
+        self.keeper.watched = self._fleet is not None
 
     # telling
 
-    def _trouble(self, call: str, error: ProviderError) -> None:
+    def _trouble(self, call: str, error: ProviderError | ConfigError) -> None:
         text = f"{call}: {error}"
         if self.keeper.trouble != text:
             log.warning("%s", text)

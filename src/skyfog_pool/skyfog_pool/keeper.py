@@ -48,7 +48,7 @@ class Keeper:
         self.journal = Journal(store, outside, now_ns)
         self.trouble = ""  # what the provider last failed with, until it does not
         self._store, self._out = store, outside
-        self._watched = watched
+        self.watched = watched
         self._tokens: set[int] = set()  # replicas that hold theirs
         self._leaks: set[str] = set()  # being given back now
         self._effects: list[Effect] = []
@@ -287,7 +287,7 @@ class Keeper:
                 self._watch(work, now_ns)
         if work.who.state is State.SHUTTING_DOWN and not work.returning and instance.phase is not Phase.STOPPING:
             self._give_back(work, now_ns)
-        if instance.notice is not None and work.who.notice is None:
+        if instance.notice is not None and (work.who.notice is None or work.who.notice.kind == "rebalance"):
             left_s = None if instance.goes_unix_s is None else instance.goes_unix_s - self._out.unix_s()
             self._notice(work, Notice.of(instance.notice, left_s, now_ns), now_ns)
 
@@ -348,7 +348,7 @@ class Keeper:
 
     def _watch(self, work: Work, now_ns: int) -> None:
         """A machine that runs is probed."""
-        work.watch(self.wishes.spec.service.readiness_probe, now_ns, self._watched)
+        work.watch(self.wishes.spec.service.readiness_probe, now_ns, self.watched)
         assert work.readiness is not None
         work.readiness.on_token(work.row.id in self._tokens)
 

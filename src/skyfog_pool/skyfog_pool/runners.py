@@ -31,9 +31,9 @@ class Listener(Protocol):
     def on_probe(self, replica: int, ok: bool, why: str) -> None: ...
 
 
-def make_client(most_replicas: int) -> httpx.AsyncClient:
-    """For the runners of so many replicas; two connections each."""
-    limits = httpx.Limits(max_connections=2 * most_replicas + 16, max_keepalive_connections=2 * most_replicas + 16)
+def make_client() -> httpx.AsyncClient:
+    """For all runners: two connections each, and a third for a drain, however many an update makes them."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     # Neither proxies of the environment nor redirects stand between us and a runner.
     return httpx.AsyncClient(limits=limits, trust_env=False, timeout=CONNECT_S)
 
@@ -90,13 +90,16 @@ class RunnerWatch:
     async def _ask(self, probe: ReadinessProbe) -> tuple[bool, str]:
         url = f"{self.endpoint}{probe.path}"
         headers = dict(probe.headers or {})
+        method, data = "GET", None
+        if probe.post_data is not None:
+            method, data = "POST", probe.post_data if isinstance(probe.post_data, str) else json.dumps(probe.post_data)
+            headers.setdefault("Content-Type", "application/json")
         try:
-            if probe.post_data is None:
-                answer = await self._client.get(url, headers=headers, timeout=probe.timeout_seconds)
-            else:
-                data = probe.post_data if isinstance(probe.post_data, str) else json.dumps(probe.post_data)
-                headers.setdefault("Content-Type", "application/json")
-                answer = await self._client.post(url, headers=headers, content=data, timeout=probe.timeout_seconds)
+            # The whole of it: httpx's own limit begins anew with each piece of an answer.
+            async with asyncio.timeout(probe.timeout_seconds):
+                answer = await self._client.request(method, url, headers=headers, content=data, timeout=None)
+        except TimeoutError:
+            return False, f"{probe.path}: no answer within {probe.timeout_seconds:g} s"
         except (httpx.HTTPError, ValueError) as error:
             return False, f"{probe.path}: {type(error).__name__}{f': {error}' if str(error) else ''}"
         return answer.status_code == 200, f"{probe.path}: HTTP {answer.status_code}"

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -178,7 +178,7 @@ class Store:
 
     def changed_by_others(self) -> int:
         """A number that changes when another process commits."""
-        (number,) = self._db.execute("PRAGMA data_version").fetchone()
+        ((number,),) = self._do("PRAGMA data_version")
         return int(number)
 
     # what is wished
@@ -188,7 +188,7 @@ class Store:
 
     def revisions(self) -> list[Revision]:
         """Oldest first."""
-        return [Revision(*row) for row in self._db.execute("SELECT * FROM revisions ORDER BY revision")]
+        return [Revision(*row) for row in self._do("SELECT * FROM revisions ORDER BY revision")]
 
     def add_revision(self, runs: str, spec: str, source: str, at_unix: float, *, anew: bool = False) -> Revision:
         """The newest revision from now on; what ran under the same hash before has its version again, unless `anew`.
@@ -201,7 +201,7 @@ class Store:
         added = Revision(
             1 + max((revision.revision for revision in known), default=0), version, runs, spec, source, at_unix
         )
-        self._db.execute("INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?)", astuple(added))
+        self._do("INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?)", astuple(added))
         return added
 
     # replicas
@@ -210,16 +210,16 @@ class Store:
         """By id; the live ones alone where wanted."""
         rows = [
             Row(**{**dict(zip(_NAMES, values, strict=True)), "state": State(values[5])})
-            for values in self._db.execute(f"SELECT {_COLUMNS} FROM replicas ORDER BY id")  # noqa: S608  # our own names
+            for values in self._do(f"SELECT {_COLUMNS} FROM replicas ORDER BY id")  # noqa: S608  # our own names
         ]
         return [row for row in rows if row.is_live] if live else rows
 
     def put(self, row: Row) -> None:
         """Add or replace one."""
-        self._db.execute(f"INSERT OR REPLACE INTO replicas VALUES ({_MARKS})", astuple(row))  # noqa: S608  # only marks
+        self._do(f"INSERT OR REPLACE INTO replicas VALUES ({_MARKS})", astuple(row))  # noqa: S608  # only marks
 
     def costs(self) -> Costs:
-        seconds, usd = self._db.execute("SELECT total(seconds), total(usd) FROM replicas").fetchone()
+        ((seconds, usd),) = self._do("SELECT total(seconds), total(usd) FROM replicas")
         dropped = self._dropped()
         return Costs(seconds + dropped.seconds, usd + dropped.usd)
 
@@ -227,7 +227,7 @@ class Store:
 
     def note(self, event: Event) -> None:
         """Keep an event, and let go of the oldest. To be called in a transaction."""
-        self._db.execute(
+        self._do(
             "INSERT INTO events (at_unix, name, replica, fields) VALUES (?, ?, ?, ?)",
             (event.at_unix, event.name, event.replica, json.dumps(event.fields)),
         )
@@ -237,24 +237,29 @@ class Store:
 
     def events(self, limit: int) -> list[Event]:
         """The newest, oldest first."""
-        rows = self._db.execute(
-            "SELECT at_unix, name, replica, fields FROM events ORDER BY id DESC LIMIT ?", (limit,)
-        ).fetchall()
+        rows = self._do("SELECT at_unix, name, replica, fields FROM events ORDER BY id DESC LIMIT ?", (limit,))
         return [Event(at_unix, name, replica, json.loads(found)) for at_unix, name, replica, found in reversed(rows)]
 
     def meta(self, key: str) -> str | None:
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
+        rows = self._do("SELECT value FROM meta WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else None
 
     def set_meta(self, key: str, value: str) -> None:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        self._do("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def _do(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows found. Raises StoreError."""
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: {error}") from None
 
     def _dropped(self) -> Costs:
         text = self.meta("dropped_costs")
         return Costs() if text is None else Costs(**json.loads(text))
 
     def _trim(self) -> None:
-        self._db.execute("DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?", (KEPT_EVENTS,))
+        self._do("DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?", (KEPT_EVENTS,))
         ended = [row for row in self.replicas() if not row.is_live]
         surplus = ended[: max(0, len(ended) - KEPT_ENDED)]
         if surplus:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -66,7 +67,8 @@ class Plan:
     @property
     def on_demand_usd_per_hour(self) -> float:
         target = self.spec.service.replica_policy.min_replicas
-        return target * min((price.on_demand for price in self.prices.values()), default=0.0)
+        prices = [price.on_demand for price in self.prices.values() if isfinite(price.on_demand)]
+        return target * min(prices, default=0.0)
 
 
 # up and update
@@ -76,6 +78,7 @@ def plan(path: Path, name: str, provider: str) -> Plan:
     """Check a service file against what its provider has. Raises ConfigError, ProviderError: nothing is begun then."""
     spec = specs.load(path, name, provider)
     folder = folder_of(spec.name or "")
+    _check_stays(path, spec, folder)
     with contextlib.closing(make_provider(spec, folder.name)) as cloud:
         zones = cloud.zones()
         specs.check_zones(path, spec, zones)
@@ -92,6 +95,20 @@ def plan(path: Path, name: str, provider: str) -> Plan:
     policy = make_policy(spec, zones, 1)
     starts = [action for action in policy.on_prices(prices, 0) if isinstance(action, Launch)]
     return Plan(spec, folder, zones, prices, starts, strays)
+
+
+def _check_stays(path: Path, spec: ServiceSpec, folder: Folder) -> None:
+    """That the pool's machines are where the file has them: a controller asks one provider. Raises ConfigError."""
+    with _store(folder) as store:
+        if store is None or not store.replicas(live=True):
+            return
+        has = provider_name(specs.parse_stored(store.revisions()[-1].spec))
+    wants = provider_name(spec)
+    if has != wants:
+        raise ConfigError(
+            f"{path}: provider {wants}: pool {folder.name} has its machines from {has}, and nobody would give them "
+            f"back: name {has} (--provider {has}), or take the pool down first: skyfog pool down {folder.name}"
+        )
 
 
 def current(folder: Folder) -> Revision | None:

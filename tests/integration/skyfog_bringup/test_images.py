@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib
 import importlib.util
 import json
 import re
@@ -14,11 +15,12 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCKER = ROOT / "docker"
 FILES = sorted(DOCKER.glob("*.Dockerfile"))
-ROLES = {"robot", "replica", "gpu"}
+ROLES = {"robot", "replica", "gpu", "console"}
 LIMIT_S = 60.0
 
 
@@ -100,7 +102,28 @@ def test_nobody_is_root_and_every_role_says_whether_it_is_well(file: Path) -> No
     assert bases in (["skyfog-base"], ["skyfog-replica"])
     lines = file if bases == ["skyfog-base"] else DOCKER / "replica.Dockerfile"
     (check,) = of(lines, "HEALTHCHECK")
-    compile(json.loads(check[check.index("[") :])[2], "HEALTHCHECK", "exec")
+    words = json.loads(check[check.index("[") :])
+    if words[:2] == ["python3", "-c"]:
+        compile(words[2], "HEALTHCHECK", "exec")
+    else:
+        assert words[:3] == ["/opt/skyfog/ws", "run", "skyfog"]
+        assert_is_a_verb(words[3:])
+
+
+def assert_is_a_verb(words: list[str]) -> None:
+    """Of the `skyfog` command: it has its help."""
+    package = "skyfog_pool" if words[0] == "pool" else "skyfog_bringup"
+    app = importlib.import_module(f"{package}.cli").app
+    done = CliRunner().invoke(app, [*words[package == "skyfog_pool" :], "--help"])
+    assert done.exit_code == 0, done.output
+
+
+def test_a_console_is_the_skyfog_command() -> None:
+    file = DOCKER / "console.Dockerfile"
+    (entry,), (command,) = of(file, "ENTRYPOINT"), of(file, "CMD")
+    (folder,) = of(DOCKER / "base.Dockerfile", "WORKDIR")
+    assert json.loads(entry) == [f"{folder}/ws", "run", "skyfog"]
+    assert_is_a_verb([word for word in json.loads(command) if word != "--help"])
 
 
 def launched(words: str) -> tuple[str, list[str]]:

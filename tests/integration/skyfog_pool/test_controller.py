@@ -16,8 +16,10 @@ import pytest
 
 from skyfog_core.config.pool import ServiceSpec
 from skyfog_core.ports import free_tcp_port
+from skyfog_core.wire.keys import ReplicaKey
 from skyfog_pool.calls import Calls
 from skyfog_pool.controller import Controller
+from skyfog_pool.fleet import FleetListener, OpenFleet
 from skyfog_pool.folders import Folder, Held, Lock
 from skyfog_pool.metrics import serve
 from skyfog_pool.policy.market import Prices
@@ -100,13 +102,13 @@ class Pool:
                 store.add_revision(runs_hash(spec), to_store(spec), "test", 0.0)
 
     def make(self, spec: ServiceSpec, pool: str) -> FakeProvider:
-        if self.misconfigured:
-            raise Misconfigured(self.misconfigured)
+        if self.misconfigured or spec.envs.get("BROKEN"):
+            raise Misconfigured(self.misconfigured or "fake: broken")
         return Hanging(self)
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Controller]:
-        controller = Controller(self.folder, make=self.make, timing=FAST)
+    async def running(self, open_fleet: OpenFleet | None = None) -> AsyncIterator[Controller]:
+        controller = Controller(self.folder, open_fleet, make=self.make, timing=FAST)
         task = asyncio.create_task(controller.run())
         try:
             yield controller
@@ -215,6 +217,92 @@ def test_a_provider_that_cannot_be_made_is_said_and_tried_again(pool: Pool) -> N
         await asyncio.wait_for(task, LIMIT_S)
 
     asyncio.run(play())
+
+
+def test_one_that_waits_for_its_provider_ends_when_it_is_told_to(pool: Pool) -> None:
+    pool.misconfigured = "fake: no credentials: set FAKE_KEY"
+
+    async def play() -> None:
+        controller = Controller(pool.folder, make=pool.make, timing=FAST)
+        task = asyncio.create_task(controller.run())
+        await until("it is said", pool.folder.status.exists)
+        controller.stop()
+        await asyncio.wait_for(task, LIMIT_S)
+
+    asyncio.run(play())
+    with Lock(pool.folder):
+        pass
+
+
+def test_an_update_whose_provider_cannot_be_made_keeps_nobody_from_the_next(pool: Pool) -> None:
+    async def play() -> None:
+        async with pool.running() as controller:
+            await until("3 ready", lambda: ready(controller) == 3)
+            pool.give(spec_of(envs={"BROKEN": "1"}))
+            await until("the trouble", lambda: "fake: broken" in controller.document["trouble"])
+            assert ready(controller) == 3
+            pool.give(spec_of(policy={"min_replicas": 4}))
+            await until("4 ready", lambda: ready(controller) == 4)
+            pool.give(spec_of(envs={"BROKEN": "2"}))
+            await until("the trouble again", lambda: "fake: broken" in controller.document["trouble"])
+            Runner.drained = True
+            pool.give(spec_of(envs={"BROKEN": "2"}), "down")
+            await until("down", lambda: not pool.cloud.alive and controller.keeper.is_down)
+
+    asyncio.run(play())
+
+
+def test_a_wrong_file_at_the_start_is_mended_by_the_next(pool: Pool) -> None:
+    pool.give(spec_of(envs={"BROKEN": "1"}))
+
+    async def play() -> None:
+        async with pool.running() as controller:
+            await until("it is said", pool.folder.status.exists)
+            pool.give(spec_of())
+            await until("3 ready", lambda: ready(controller) == 3)
+
+    asyncio.run(play())
+
+
+def test_an_update_of_the_service_is_watched_where_it_is(pool: Pool) -> None:
+    """The fleet's network tells of tokens by service: replicas of the new one are never ready by the old one's."""
+    opened: list[tuple[str, str]] = []
+
+    class Watch:
+        def __init__(self, spec: ServiceSpec, service: str, listener: FleetListener) -> None:
+            opened.append(("open", service))
+            self._service = service
+            for replica in range(1, 20):
+                newer = replica > 3  # the first three are of the first version
+                if newer == (service == "/newer"):
+                    listener.on_token(ReplicaKey("zone-a", f"detect-{replica}"), True)
+
+        def links(self) -> int:
+            return 1
+
+        def close(self) -> None:
+            opened.append(("close", self._service))
+
+    def give(service: str) -> None:
+        pool.give(spec_of(skyfog={"service": service, "connect": ["tcp/127.0.0.1:1"]}))
+
+    async def play() -> None:
+        async with pool.running(Watch) as controller:
+            await until("3 ready", lambda: ready(controller) == 3)
+            Runner.drained = True  # what is told to drain has
+            give("/newer")
+            await until(
+                "3 of the newer version",
+                lambda: (
+                    [each["version"] for each in controller.document["replicas"] if each["state"] == "READY"]
+                    == [controller.keeper.wishes.revision.version] * 3
+                    and controller.keeper.wishes.spec.skyfog.service == "/newer"
+                ),
+            )
+
+    give("/older")
+    asyncio.run(play())
+    assert opened == [("open", "/older"), ("close", "/older"), ("open", "/newer"), ("close", "/newer")]
 
 
 def test_prometheus_reads_states_costs_and_counts(pool: Pool) -> None:

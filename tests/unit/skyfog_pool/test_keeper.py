@@ -145,6 +145,20 @@ def test_a_notice_of_the_api_counts_as_one_of_the_machine(world: World) -> None:
     assert State.DRAINING in states(world)
 
 
+def test_an_interruption_told_by_the_api_after_a_rebalance_is_heard(world: World) -> None:
+    keeper = world.keeper
+    assert keeper is not None
+    row = world.rows()[0]
+    maybe = report.RunnerNotice("rebalance")
+    world.carry_out(keeper.on_runner(row.id, report.Status(1, "ready", maybe), world.now_ns))
+    world.cloud.notice(row.instance)
+    world.steps(1)
+    who = keeper.policy.replicas.get(row.id)
+    assert who is None or (who.notice is not None and who.notice.kind == "interruption")
+    # the runner, which still says the same, takes nothing back
+    assert keeper.on_runner(row.id, report.Status(2, "ready", maybe), world.now_ns) == []
+
+
 def test_with_serve_the_time_that_a_runner_or_the_api_tells_is_the_policys(world: World) -> None:
     """Nor is it lost with the controller."""
     world.ask_for(spec_of(policy={"on_notice": "serve", "drain_seconds": 10.0}))

@@ -37,6 +37,23 @@ def test_what_is_put_is_there_after_a_restart(store: Store) -> None:
     again.close()
 
 
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    whole = Store(tmp_path / "pool.sqlite")
+    with whole.transaction():
+        for number in range(500):
+            whole.put(row(number))
+    whole.close()
+    with (tmp_path / "pool.sqlite").open("r+b") as file:
+        file.seek(4_096)  # behind the first page, which says what the file is
+        file.write(b"\xff" * 65_536)
+    damaged = Store(tmp_path / "pool.sqlite")
+    with pytest.raises(StoreError, match=r"pool\.sqlite: "):
+        damaged.replicas()
+    with pytest.raises(StoreError, match=r"pool\.sqlite: "):
+        damaged.meta("wish")
+    damaged.close()
+
+
 def test_a_transaction_that_fails_leaves_nothing(store: Store) -> None:
     def fail() -> None:
         with store.transaction():
