@@ -41,6 +41,21 @@ def test_spothedge_forgives_all_zones_when_fewer_than_two_are_left() -> None:
     assert hedge.snapshot(0) == {"preempting": []}
 
 
+@pytest.mark.parametrize("placement", ["spothedge", "dynamic_fallback"])
+def test_the_back_off_after_refusals_delays_the_next_zone_and_does_not_change_it(placement: str) -> None:
+    cloud = KindCloud(placement, 1)
+    assert launches(cloud.do("on_launch_failed", 1, "capacity")) == [("b", "spot")]
+    assert not launches(cloud.do("on_launch_failed", 2, "capacity")), "all are forgiven: it is the cheapest again"
+    assert "a (spot)" in cloud.policy.holding
+    assert launches(cloud.wait(20)) == [("a", "spot")]
+
+
+def test_a_zone_that_refuses_for_another_reason_is_passed_over() -> None:
+    cloud = KindCloud("dynamic_fallback", 1)
+    assert launches(cloud.do("on_launch_failed", 1, "rejected")) == [("b", "spot")]
+    assert launches(cloud.do("on_launch_failed", 2, "rejected")) == [("c", "spot")]
+
+
 @pytest.mark.parametrize(("placement", "marked"), [(SpotHedge, []), (DynamicFallback, ["a"])])
 def test_only_skypilot_takes_any_failure_to_launch_for_a_preemption(
     placement: type[SpotHedge], marked: list[str]

@@ -86,6 +86,14 @@ class Gates:
             for zone, price in prices.items()
         }
 
+    def waits(self, prices: Mapping[str, Prices], now_ns: int) -> dict[str, float]:
+        """Spot prices of zones where nothing is launched for now, only because none was to be had."""
+        return {
+            zone: prices[zone].spot
+            for (zone, market), gate in self.shut(now_ns).items()
+            if market == "spot" and gate.why == "capacity" and zone in prices and prices[zone].spot < inf
+        }
+
     def next_ns(self, now_ns: int) -> int | None:
         """When the next one opens."""
         times = (gate.until_ns for gate in self._gates.values() if gate.is_shut(now_ns))

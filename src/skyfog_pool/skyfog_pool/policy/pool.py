@@ -267,7 +267,8 @@ class PoolPolicy:
         """What strategies see."""
         prices = self.gates.of(self.prices, self.now_ns)
         seen = rollout.visible(self.replicas)
-        return View(self.target, seen, self.zones, prices, self.config, self.use_spot, self._load)
+        waits = self.gates.waits(self.prices, self.now_ns)
+        return View(self.target, seen, self.zones, prices, self.config, self.use_spot, self._load, waits)
 
     def settle(self, now_ns: int) -> None:
         """Bring the books of costs up to now."""

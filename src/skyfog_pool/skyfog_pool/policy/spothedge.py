@@ -87,13 +87,14 @@ class SpotHedge:
 
     def _next_zone(self, view: View, held: Counter[str]) -> str | None:
         """SELECT-NEXT-ZONE."""
-        offered = view.offered("spot")
-        active = [zone for zone in offered if zone in self._active] or offered
+        # It knows no back-off: a zone that the pool waits for is chosen too, and the pool launches there when it opens.
+        known = [*view.offered("spot"), *view.waits]
+        active = [zone for zone in known if zone in self._active] or known
         fresh = [zone for zone in active if not held[zone]]
         return min(fresh or active, key=lambda zone: (self._cost(view, zone), zone), default=None)
 
     def _cost(self, view: View, zone: str) -> float:
-        return view.prices[zone].spot
+        return view.waits.get(zone, view.prices[zone].spot)
 
 
 class DynamicFallback(SpotHedge):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Protocol
 
@@ -93,6 +93,7 @@ class View:
     config: ReplicaPolicyConfig
     use_spot: bool
     load: Load | None = None
+    waits: Mapping[str, float] = field(default_factory=dict)  # spot price where orders wait after want of capacity
 
     def of(self, market: Market) -> list[Replica]:
         """Those of a market that count."""
