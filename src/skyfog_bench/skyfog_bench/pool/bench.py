@@ -61,7 +61,7 @@ class Size:
     autoscale_days: float
 
 
-FULL = Size(days=60, courses=20, generated=2, generated_days=30, seeds=2, patterns=PATTERNS, autoscale_days=7)
+FULL = Size(days=60, courses=20, generated=2, generated_days=30, seeds=1, patterns=PATTERNS, autoscale_days=7)
 QUICK = Size(days=2, courses=2, generated=1, generated_days=3, seeds=1, patterns=("bursty",), autoscale_days=1)
 
 
