@@ -170,8 +170,9 @@ def down(
         else:
             _say(f"pool {folder.name} is down already")
         if purge:
-            verbs.purge(folder)
-            _say(f"pool {folder.name} is forgotten")
+            left = verbs.purge(folder)
+            kept = f"; what its provider keeps of it stays: {left}" if left else ""
+            _say(f"pool {folder.name} is forgotten{kept}")
 
 
 @app.command()

@@ -42,7 +42,7 @@ class NotInTime(SkyfogError):
 
 @runtime_checkable
 class Purging(Protocol):
-    """A provider that keeps something beside machines: a bundle, templates, the cloud process of this machine."""
+    """A provider that keeps something beside machines: bundles, launch templates, security groups."""
 
     def purge(self, pool: str) -> None:
         """Let go of all that is kept for a pool without machines."""
@@ -226,19 +226,21 @@ def begin_down(folder: Folder) -> bool:
     return True
 
 
-def purge(folder: Folder) -> None:
-    """Forget a pool that is down: what its provider keeps, and its folder."""
+def purge(folder: Folder) -> str:
+    """Forget a pool that is down: what its provider keeps, and its folder. Returns why the former stays, or nothing."""
+    why = ""
     with contextlib.closing(Store(folder.store)) as store:
         revisions = store.revisions()
     if revisions:
         spec = specs.parse_stored(revisions[-1].spec)
-        with (
-            contextlib.suppress(ProviderError, ConfigError),
-            contextlib.closing(make_provider(spec, folder.name)) as cloud,
-        ):
-            if isinstance(cloud, Purging):
-                cloud.purge(folder.name)
+        try:
+            with contextlib.closing(make_provider(spec, folder.name)) as cloud:
+                if isinstance(cloud, Purging):
+                    cloud.purge(folder.name)
+        except (ProviderError, ConfigError) as error:
+            why = str(error)
     shutil.rmtree(folder.path)
+    return why
 
 
 # looking

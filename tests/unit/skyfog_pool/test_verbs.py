@@ -57,6 +57,11 @@ def test_a_pool_without_machines_may(has_machines: Path) -> None:
         verbs.plan(has_machines, "", "")
 
 
+def test_what_a_purge_could_not_remove_is_said(has_machines: Path) -> None:
+    assert verbs.purge(folders.folder_of("web")) == "the provider was asked"
+    assert folders.known() == []
+
+
 def test_a_market_that_is_not_offered_has_no_price(tmp_path: Path) -> None:
     def plan(*on_demand: float) -> verbs.Plan:
         prices = {str(zone): Prices(0.1, usd) for zone, usd in enumerate(on_demand)}
