@@ -32,6 +32,12 @@ def last_moment_ns(who: Replica, config: ReplicaPolicyConfig) -> int | None:
     return who.notice.at_ns - round(max(config.drain_seconds, SAFETY_S) * S)
 
 
+def serves_ns(who: Replica, config: ReplicaPolicyConfig, now_ns: int) -> int:
+    """For how long a doomed replica may go on taking requests; 0: not at all."""
+    last_ns = last_moment_ns(who, config)
+    return 0 if last_ns is None or not who.takes_requests else max(0, last_ns - now_ns)
+
+
 def relieved(
     replicas: Iterable[Replica], config: ReplicaPolicyConfig, target: int, now_ns: int
 ) -> list[tuple[Replica, str]]:

@@ -193,9 +193,7 @@ class PoolPolicy:
         if who is None or (who.notice is not None and notice.kind in {who.notice.kind, "rebalance"}):
             return []
         who.notice = notice
-        last_ns = doomed.last_moment_ns(who, self.config)
-        serves_ns = 0 if last_ns is None or not who.takes_requests else max(0, last_ns - now_ns)
-        self._observe(Noticed(who.zone, notice.kind, serves_ns), now_ns)
+        self._observe(Noticed(who.zone, notice.kind, doomed.serves_ns(who, self.config, now_ns)), now_ns)
         actions: list[Action] = []
         if notice.kind == "interruption" and who.state in LAUNCHING | {State.UNKNOWN}:  # it would hardly serve
             actions = self._retire(who, "the cloud takes its machine", now_ns)
