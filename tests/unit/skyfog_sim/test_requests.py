@@ -60,6 +60,11 @@ def test_a_request_is_cancelled_at_its_deadline_and_its_place_is_free_again() ->
     assert found.requests == 2  # 20 (cancelled), and 24 - 5
 
 
+def test_a_request_that_is_cancelled_has_failed_whenever_it_came() -> None:
+    at = [i * 1_000.1 for i in range(1, 100)]  # the sum of such a time and the deadline is rounded
+    assert took(at, [1_000.0] * 99, [served(1, 0, 2_000_000)]).failed == 99
+
+
 def test_with_no_replica_everything_fails() -> None:
     found = took([0.0, 50.0], [1.0, 1.0], [])
     assert (found.requests, found.failed, found.p50_s) == (2, 2, 100.0)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from skyfog_bench.pool.markets import Course
-from skyfog_bench.pool.play import CONTESTANTS, OURS, OURS_SERVES, PUBLISHED, PUBLISHED_SERVES
+from skyfog_bench.pool.play import CONTESTANTS, DRAIN_S, OURS, OURS_SERVES, PUBLISHED, PUBLISHED_SERVES
 from skyfog_core.config.pool import ReplicaPolicyConfig
 from skyfog_pool.policy.demand import Demand as DemandScaling
 from skyfog_sim.pool_replay import PoolResult, PoolScenario, replay
@@ -35,6 +35,7 @@ def autoscaling_rows(courses: Iterable[Course], seed: int, say: Callable[[str], 
                 num_overprovision=who.over,
                 spot_placer=who.placer,
                 on_notice=who.on_notice,
+                drain_seconds=DRAIN_S,
             )
             result = replay(who.placer, replace(scenario, config=config), seed)
             say(f"{course.name}, autoscaling, {who.name}: {100 * result.at_target:.2f} % at target")

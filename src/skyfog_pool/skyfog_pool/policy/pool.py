@@ -263,9 +263,8 @@ class PoolPolicy:
 
     def view(self) -> View:
         """What strategies see."""
-        prices = self.gates.of(self.prices, self.now_ns)
+        prices, waits = self.gates.of(self.prices, self.now_ns), self.gates.waits(self.prices, self.now_ns)
         seen = rollout.visible(self.replicas)
-        waits = self.gates.waits(self.prices, self.now_ns)
         return View(self.target, seen, self.zones, prices, self.config, self.use_spot, self._load, waits)
 
     def settle(self, now_ns: int) -> None:
