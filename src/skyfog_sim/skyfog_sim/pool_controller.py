@@ -287,7 +287,7 @@ class Controller:
         if told.phase is Phase.GONE:
             self._gone(replica, told.ending)
             return
-        if told.phase in {Phase.RUNNING, Phase.STOPPING} and who.started_ns is None:
+        if told.phase is Phase.RUNNING and who.started_ns is None:
             doing.readiness = self._readiness(State.STARTING)
             self.tell("on_started", replica)
         if told.notice is not None and who.notice is None and replica in self.rows:

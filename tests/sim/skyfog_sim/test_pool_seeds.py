@@ -46,3 +46,7 @@ def test_every_fault_and_every_end_is_met() -> None:
     met = tally.counts["pool"]
     for state in ("READY", "NOT_READY", "DRAINING", "SHUTTING_DOWN", "FAILED_CLEANUP", "leak given back"):
         assert met[state], state
+
+
+def test_a_machine_that_is_given_back_before_it_ran_costs_nothing() -> None:
+    assert replay(1021, "spothedge")[1] == ""
