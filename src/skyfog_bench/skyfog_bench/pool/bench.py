@@ -175,7 +175,7 @@ def latency_rows(table: Table) -> list[Mapping[str, Any]]:
 
 
 def goals(tables: Sequence[Table], has_skypilot: bool) -> list[Goal]:
-    """Of the issue: on the recorded markets where they are; the generated ones have goals of their own.
+    """On the recorded markets where they are; the generated ones have goals of their own.
 
     For each choice of `on_notice`; each stands beside SpotHedge with the same.
     """
