@@ -442,7 +442,8 @@ class PoolPolicy:
         if who.started_ns is None:
             who.started_ns = now_ns
             self.gates.started(who.zone, who.market)
-            self._observe(Started(who.zone, who.market, now_ns - who.launched_ns), now_ns)
+            if who.state not in LEAVING:
+                self._observe(Started(who.zone, who.market, now_ns - who.launched_ns), now_ns)
 
     def _observe(self, event: MarketEvent, now_ns: int) -> None:
         self.placement.observe(event, now_ns)

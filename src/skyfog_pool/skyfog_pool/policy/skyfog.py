@@ -22,12 +22,15 @@ from skyfog_core.units import S
 from skyfog_pool.policy.census import Census, count
 from skyfog_pool.policy.learnt import LATENCY_NS, Learnt
 from skyfog_pool.policy.lifetime import HOUR_S, WINDOW_S
-from skyfog_pool.policy.market import LaunchFailed, MarketEvent, Zone
+from skyfog_pool.policy.market import LaunchFailed, MarketEvent, Started, Zone
 from skyfog_pool.policy.risk import Risk
 from skyfog_pool.policy.view import Plan, Replica, Retire, Start, View
 
 # Risks fall with age, without any event: it judges again after a tenth of the time since something happened.
 JUDGE_MIN_NS, JUDGE_MAX_NS, JUDGE_SHARE = 60 * S, 600 * S, 0.1
+# A machine that comes is what was expected: no cause to judge anew at once, and again for each, which can go on for
+# ever where machines come within a second.
+CALM_NS = 10 * S
 KEEP = 0.9  # see Risk.spares
 MOST_SPARES = 4
 AHEAD_S = 4 * HOUR_S  # a machine is placed, and moved, for about so long
@@ -47,12 +50,15 @@ class Skyfog:
         self.moving: int | None = None  # the replica that is to move to a better zone
         self._event_ns = 0  # the last thing that happened
         self._judge_ns = 0  # when to judge again
+        self._judged_ns = 0  # the last time
         self._judged_for = -1  # the target of the last judgement
 
     def observe(self, event: MarketEvent, now_ns: int) -> None:
         """Learn from what happened."""
         if self.learnt.observe(event, now_ns):
-            self._event_ns = self._judge_ns = now_ns
+            self._event_ns = now_ns
+            calm_ns = self._judged_ns + CALM_NS if isinstance(event, Started) else now_ns
+            self._judge_ns = min(self._judge_ns, max(now_ns, calm_ns))
         if isinstance(event, LaunchFailed):
             self.moving = None
 
@@ -66,6 +72,7 @@ class Skyfog:
         this = Round(self, view, census, now_ns)
         if now_ns >= self._judge_ns or self._judged_for != view.target:
             this.judge()
+            self._judged_ns = now_ns
             pause_ns = round((now_ns - self._event_ns) * JUDGE_SHARE)
             self._judge_ns = now_ns + max(JUDGE_MIN_NS, min(JUDGE_MAX_NS, pause_ns))
             self._judged_for = view.target
