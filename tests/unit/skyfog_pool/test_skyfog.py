@@ -8,6 +8,7 @@ import json
 import pytest
 
 from skyfog_core.units import S
+from skyfog_pool.lifecycle import State
 from skyfog_pool.policy.learnt import Learnt
 from skyfog_pool.policy.market import Lost, Notice, Noticed, Prices
 from skyfog_pool.policy.skyfog import Skyfog
@@ -209,3 +210,14 @@ def test_a_loss_costs_less_where_replicas_serve_on_after_their_notice() -> None:
     for _ in range(30):
         learnt.observe(Lost("b", 3_600 * S, noticed=False), 0)
     assert learnt.gap_s > full_s - 30, "losses that nobody told of count too"
+
+
+def test_a_zone_that_fell_silent_as_a_whole_gets_no_replacements() -> None:
+    cloud = settled(min_replicas=2)
+    zone = next(name for name in "abc" if spot_in(cloud, name))
+    there = spot_in(cloud, zone)
+    for replica in there:
+        cloud.do("on_not_ready", replica)
+    asked = [place for replica in there for place in launches(cloud.do("on_failed", replica, State.FAILED_PROBING))]
+    assert asked
+    assert all(place != zone for place, _ in asked)

@@ -16,6 +16,7 @@ from skyfog_pool.policy.room import Room
 GAP_LEAST = 0.1  # of the cold start: whatever was told before, a start may be slow
 COLD_S = 183.0  # cold start before one was seen: SkyServe's (arXiv 2411.01438, section 5)
 
+SILENT_NS = 300 * S  # nothing is placed for so long in a zone that was silent as a whole
 LATENCY_NS = 86_400 * S  # a zone's latency is remembered for so long after its last replica
 AGE_NS = 60 * S  # lifetimes are brought up to date so often, and when something happens
 
@@ -48,6 +49,12 @@ class ZoneBook:
 
     latency_ms: float | None = None  # as robots saw its replicas, and when last
     latency_ns: int = 0
+
+    silent_ns: int | None = None  # when replicas there were last silent, and none answered
+
+    def is_silent(self, now_ns: int) -> bool:
+        """Its replicas fell silent together a moment ago: cut off, whatever its market offers."""
+        return self.silent_ns is not None and now_ns - self.silent_ns < SILENT_NS
 
     def room(self, market: Market) -> Room:
         return self.spot if market == "spot" else self.on_demand

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from skyfog_core.units import S
+from skyfog_pool.lifecycle import State
 from skyfog_pool.policy.census import Census, count
 from skyfog_pool.policy.learnt import LATENCY_NS, Learnt
 from skyfog_pool.policy.lifetime import HOUR_S, WINDOW_S
@@ -103,6 +104,7 @@ class Round:
         config = view.config
         self.base = min(config.base_ondemand_fallback_replicas, view.target) if view.use_spot else view.target
         self.slots = view.target - self.base  # of the target, for spot to fill
+        self._hear()
         self.start: list[Start] = []
         self.retire: list[Retire] = []
         self.again_ns: list[int] = []
@@ -116,10 +118,22 @@ class Round:
         self._risk: Risk | None = None
         self._ahead: Risk | None = None
 
+    def _hear(self) -> None:
+        """Zones whose replicas are silent, all that were ready."""
+        silent = {each.zone for each in self.view.replicas if each.state is State.NOT_READY}
+        for zone in silent - {each.zone for each in self.view.replicas if each.is_ready}:
+            if zone in self.learnt.books:
+                self.learnt.books[zone].silent_ns = self.now_ns
+
     def _on_demand_offer(self) -> tuple[float, str]:
         """The cheapest that was not refused just now; else the cheapest."""
         offers = [
-            (not self.learnt.books[zone].on_demand.admits(0, self.now_ns), price.on_demand, zone)
+            (
+                not self.learnt.books[zone].on_demand.admits(0, self.now_ns)
+                or self.learnt.books[zone].is_silent(self.now_ns),
+                price.on_demand,
+                zone,
+            )
             for zone, price in self.view.prices.items()
             if zone in self.learnt.books and math.isfinite(price.on_demand)
         ]
@@ -212,7 +226,8 @@ class Round:
         """Zones where a spot machine may be asked for now; not those from which a replica is to move away."""
         zones = [z for z in self.prices if self.learnt.books[z].spot.admits(placed.get(z, 0), self.now_ns)]
         risky = {replica.zone for replica in self.census.at_risk}
-        return [zone for zone in zones if zone not in risky]
+        zones = [zone for zone in zones if zone not in risky]
+        return [zone for zone in zones if not self.learnt.books[zone].is_silent(self.now_ns)] or zones
 
     def _better_elsewhere(self, held: dict[str, int]) -> int | None:
         """A replica whose move to another zone saves more than it costs: two machines for a cold start."""
