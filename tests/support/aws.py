@@ -14,6 +14,7 @@ import pytest
 
 from skyfog_core.config.pool import ServiceSpec
 from skyfog_core.ports import free_tcp_port
+from skyfog_pool.children import ENDS_WITH_US
 from skyfog_pool.policy.market import LaunchFault, Market
 from skyfog_pool.provider.aws import AwsProvider, make
 from skyfog_pool.provider.base import Order, Provider
@@ -34,7 +35,10 @@ class Shim:
         self.url = f"http://127.0.0.1:{port}"
         self._http = httpx.Client(base_url=self.url, timeout=10, trust_env=False)
         self._process = Process(
-            "aws shim", [sys.executable, "-m", "support.aws_shim", str(port)], log, {"PYTHONPATH": str(TESTS)}
+            "aws shim",
+            [*ENDS_WITH_US, sys.executable, "-m", "support.aws_shim", str(port)],
+            log,
+            {"PYTHONPATH": str(TESTS)},
         )
         wait_until("the shim", self._answers, limit_s=60)
 

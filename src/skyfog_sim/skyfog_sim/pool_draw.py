@@ -111,7 +111,12 @@ def draw(seed: int, placement: PlacerName | None = None) -> PoolDraw:
     )
     names = [each.zone.name for each in zones]
     faults = [fault for _ in range(random.randint(1, 8)) for fault in _faults(random, names, config)]
-    config = config.model_copy(update={"on_notice": stream(seed, "pool notices").choice(("drain", "serve"))})
+    config = config.model_copy(
+        update={
+            "on_notice": stream(seed, "pool notices").choice(("drain", "serve")),
+            "min_zones": stream(seed, "pool zones").choice((1, 2, 3)),
+        }
+    )
     return PoolDraw(
         seed,
         placement or chosen,

@@ -8,26 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skyfog_core.config.pool import PlacerName
-from skyfog_sim.check import Broken
 from skyfog_sim.pool_draw import draw
 from skyfog_sim.pool_world import MakePolicy, PoolWorld, production_policy
-
-
-@dataclass(frozen=True, slots=True)
-class PoolFailure:
-    """A seed that breaks an invariant, and how to see it again."""
-
-    seed: int
-    placement: PlacerName | None
-    why: str
-
-    @property
-    def command(self) -> str:
-        placement = f" --placement {self.placement}" if self.placement else ""
-        return f"./ws run skyfog sim pool --seed {self.seed}{placement}"
-
-    def __str__(self) -> str:
-        return f"{self.command}   # {self.why}"
+from skyfog_sim.verdict import Failure, as_json, verdict
 
 
 @dataclass(slots=True)
@@ -39,7 +22,7 @@ class PoolTally:
     counts: dict[str, Counter[str]] = field(
         default_factory=lambda: {name: Counter() for name in ("placements", "faults", "pool", "outcomes")}
     )
-    failures: list[PoolFailure] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
 
     def add(self, world: PoolWorld) -> None:
         self.seeds += 1
@@ -51,8 +34,7 @@ class PoolTally:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        failures = [{"seed": f.seed, "why": f.why, "replay": f.command} for f in self.failures]
-        return {"seeds": self.seeds, "events": self.events, **self.counts, "failures": failures}
+        return {"seeds": self.seeds, "events": self.events, **self.counts, "failures": as_json(self.failures)}
 
 
 def replay(
@@ -60,13 +42,7 @@ def replay(
 ) -> tuple[PoolWorld, str]:
     """Play one seed. Returns what broke, empty if nothing did, with the history up to there."""
     world = PoolWorld(draw(seed, placement), make_policy)
-    try:
-        world.run()
-    except Broken as broken:
-        return world, str(broken)
-    except Exception as error:  # noqa: BLE001  # a policy that raises is a finding like any other, at this seed
-        return world, f"raised: {type(error).__name__}: {error}"
-    return world, ""
+    return world, verdict(world.run)
 
 
 def run(seeds: Iterable[int], placement: PlacerName | None = None) -> PoolTally:
@@ -76,5 +52,9 @@ def run(seeds: Iterable[int], placement: PlacerName | None = None) -> PoolTally:
         world, why = replay(seed, placement)
         tally.add(world)
         if why:
-            tally.failures.append(PoolFailure(seed, placement, why))
+            tally.failures.append(Failure(seed, _command(seed, placement), why))
     return tally
+
+
+def _command(seed: int, placement: PlacerName | None) -> str:
+    return f"./ws run skyfog sim pool --seed {seed}" + (f" --placement {placement}" if placement else "")

@@ -8,26 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skyfog_core.config.router import PolicyName
-from skyfog_sim.check import Broken
 from skyfog_sim.cluster import Cluster
 from skyfog_sim.scenario import draw
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A seed that breaks an invariant, and how to see it again."""
-
-    seed: int
-    policy: PolicyName | None
-    why: str
-
-    @property
-    def command(self) -> str:
-        policy = f" --policy {self.policy}" if self.policy else ""
-        return f"./ws run skyfog sim replay {self.seed}{policy}"
-
-    def __str__(self) -> str:
-        return f"{self.command}   # {self.why}"
+from skyfog_sim.verdict import Failure, as_json, verdict
 
 
 @dataclass(slots=True)
@@ -44,9 +27,8 @@ class Tally:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        failures = [{"seed": f.seed, "why": f.why, "replay": f.command} for f in self.failures]
         counts = {"policies": self.policies, "outcomes": self.outcomes, "sends": self.sends, "faults": self.faults}
-        return {"seeds": self.seeds, "events": self.events, **counts, "failures": failures}
+        return {"seeds": self.seeds, "events": self.events, **counts, "failures": as_json(self.failures)}
 
     def add(self, cluster: Cluster) -> None:
         self.seeds += 1
@@ -60,13 +42,7 @@ class Tally:
 def replay(seed: int, policy: PolicyName | None = None) -> tuple[Cluster, str]:
     """Play one seed. Returns what broke, empty if nothing did, with the history up to there."""
     cluster = Cluster(draw(seed, policy))
-    try:
-        cluster.run()
-    except Broken as broken:
-        return cluster, str(broken)
-    except Exception as error:  # noqa: BLE001  # a policy that raises is a finding like any other, at this seed
-        return cluster, f"raised: {type(error).__name__}: {error}"
-    return cluster, ""
+    return cluster, verdict(cluster.run)
 
 
 def run(seeds: Iterable[int], policy: PolicyName | None = None) -> Tally:
@@ -76,5 +52,9 @@ def run(seeds: Iterable[int], policy: PolicyName | None = None) -> Tally:
         cluster, why = replay(seed, policy)
         tally.add(cluster)
         if why:
-            tally.failures.append(Failure(seed, policy, why))
+            tally.failures.append(Failure(seed, _command(seed, policy), why))
     return tally
+
+
+def _command(seed: int, policy: PolicyName | None) -> str:
+    return f"./ws run skyfog sim replay {seed}" + (f" --policy {policy}" if policy else "")

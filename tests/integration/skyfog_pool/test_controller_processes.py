@@ -120,7 +120,10 @@ def test_two_at_once_are_one(pools: Pools) -> None:
         thread.start()
     for thread in threads:
         thread.join(90)
+        assert not thread.is_alive()
     pools.wait_ready(2)
+    assert len(pools.alive()) == 2
+    assert [each["id"] for each in pools.status()["replicas"]] == [1, 2]
     pools.must("down")
 
 

@@ -118,10 +118,13 @@ class Machine(RuleBasedStateMachine):
         version=st.integers(1, 3),
         surge=st.integers(1, 2),
         on_notice=st.sampled_from(("drain", "serve")),
+        zones=st.integers(1, 3),
     )
-    def spec(self, least: int, spot: bool, version: int, surge: int, on_notice: str) -> None:
+    def spec(self, least: int, spot: bool, version: int, surge: int, on_notice: str, zones: int) -> None:
         self.version = version
-        self.config = self.config.model_copy(update={"min_replicas": least, "surge": surge, "on_notice": on_notice})
+        self.config = self.config.model_copy(
+            update={"min_replicas": least, "surge": surge, "on_notice": on_notice, "min_zones": zones}
+        )
         self.take(self.pool.on_spec(self.config, spot, version, self.now_ns))
 
     @rule()

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from skyfog_core.config.pool import ReplicaPolicyConfig
 from skyfog_core.units import S
 from skyfog_pool.lifecycle import State
 from skyfog_pool.policy.learnt import Learnt
@@ -221,3 +222,39 @@ def test_a_zone_that_fell_silent_as_a_whole_gets_no_replacements() -> None:
     asked = [place for replica in there for place in launches(cloud.do("on_failed", replica, State.FAILED_PROBING))]
     assert asked
     assert all(place != zone for place, _ in asked)
+
+
+def test_with_min_zones_a_pool_stands_in_so_many_and_says_so() -> None:
+    alone, spread = settled(min_replicas=3), settled(min_replicas=3, min_zones=2)
+    assert len(set(alone.where())) == 1
+    assert len(set(spread.where())) == 2
+    assert settled(min_replicas=1, min_zones=2).where() == ["a"], "one replica cannot stand in two"
+
+
+def test_with_min_zones_the_last_of_a_zone_stays_where_others_can_go() -> None:
+    cloud = settled(min_replicas=4, min_zones=3)
+    assert len(set(cloud.where())) == 3
+    cloud.do("on_spec", ReplicaPolicyConfig(min_replicas=3, num_overprovision=0, min_zones=3), True, 1)
+    cloud.ready()
+    cloud.wait(HOUR_S)
+    cloud.ready()
+    assert sorted(cloud.where()) == ["a", "b", "c"]
+
+
+def test_with_min_zones_a_pool_that_was_pushed_together_spreads_again() -> None:
+    cloud = settled(min_replicas=2, num_overprovision=0, min_zones=2)
+    (lost,) = spot_in(cloud, "b")
+    cloud.do("on_prices", {"b": Prices(9.0, 9.0), "c": Prices(9.0, 9.0)})
+    cloud.do("on_preempted", lost)
+    cloud.ready(183)
+    assert {zone.lower() for zone in cloud.where()} == {"a"}, "no other zone is worth it, or has any"
+    cloud.do("on_prices", PRICES)
+    for _ in range(6):
+        cloud.wait(HOUR_S)
+        cloud.ready()
+    assert len({zone.lower() for zone in cloud.where()}) == 2
+
+
+def test_with_min_zones_on_demand_replicas_are_spread_too() -> None:
+    cloud = KindCloud("skyfog", min_replicas=2, min_zones=2, use_spot=False)
+    assert sorted(zone for zone, _ in launches(cloud.asked)) == ["a", "b"]

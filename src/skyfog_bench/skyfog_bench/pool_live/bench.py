@@ -34,7 +34,7 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None],
     """One pool, one script."""
     make = script.full if size.seconds >= FULL.seconds else script.quick
     say(f"starting a cloud, a router, two robots and a pool of {size.target} …")
-    with living(processes, size, seed) as pool:
+    with living(processes, size) as pool:
         pool.start_controller()
         must_start(pool)
         client = pool.fleet.client()

@@ -95,11 +95,11 @@ class Seen:
 class LivePool:
     """All of it; made and ended by `living`."""
 
-    def __init__(self, processes: Processes, size: Size, seed: int) -> None:
+    def __init__(self, processes: Processes, size: Size) -> None:
         self.size = size
         self.processes = processes
         self.state = processes.folder / "state"
-        self.options = options(size, seed)
+        self.options = options(size)
         self.cloud = LocalCloud(self.state / "local")
         self.cloud.start(self.options)
         about = self.cloud.about()
@@ -219,13 +219,13 @@ class LivePool:
 
 
 @contextmanager
-def living(processes: Processes, size: Size, seed: int) -> Iterator[LivePool]:
+def living(processes: Processes, size: Size) -> Iterator[LivePool]:
     """A LivePool, whose state is found by every process that is started inside."""
     before = dict(os.environ)
     state = str(processes.folder / "state")
     os.environ.update({STATE_DIR: state})
     try:
-        pool = LivePool(processes, size, seed)
+        pool = LivePool(processes, size)
         try:
             yield pool
         finally:
@@ -235,7 +235,7 @@ def living(processes: Processes, size: Size, seed: int) -> Iterator[LivePool]:
         os.environ.update(before)
 
 
-def options(size: Size, seed: int) -> LocalOptions:
+def options(size: Size) -> LocalOptions:
     """Of the cloud: three zones in two regions at different distance and price."""
     zones = [
         {"name": ZONES[0], "region": "live-1", "spot_price": 0.30, "delay_ms": 1.0},
@@ -243,9 +243,7 @@ def options(size: Size, seed: int) -> LocalOptions:
         {"name": ZONES[2], "region": "live-2", "spot_price": 0.35, "delay_ms": 5.0, "jitter_ms": 0.3},
     ]
     values = {"zones": zones, "notice_s": size.notice_s, "stop_s": 1.0, "cold_start_s": 0.5}
-    made = parse(LocalOptions, values, "options of the live cloud")
-    assert seed >= 0
-    return made
+    return parse(LocalOptions, values, "options of the live cloud")
 
 
 def spec(size: Size, made: LocalOptions, endpoint: str, folder: Path) -> dict[str, Any]:
@@ -260,7 +258,7 @@ def spec(size: Size, made: LocalOptions, endpoint: str, folder: Path) -> dict[st
                 "endpoint_probe_interval_seconds": 1,
                 "consecutive_failure_threshold_timeout": 8,
             },
-            "replica_policy": {"min_replicas": size.target, "drain_seconds": DRAIN_S},
+            "replica_policy": {"min_replicas": size.target, "min_zones": 2, "drain_seconds": DRAIN_S},
         },
         "resources": {"use_spot": True},
         "envs": environment(),

@@ -76,6 +76,10 @@ class ReplicaPolicyConfig(Strict):
     availability: Annotated[
         float, Field(ge=0.5, le=0.99999, description="`skyfog`: share of time at target to reach at least cost")
     ] = 0.995
+    min_zones: Annotated[
+        int,
+        Field(ge=1, le=16, description="`skyfog`: zones in which replicas stand at least, where so many have machines"),
+    ] = 1
     surge: Annotated[
         int, Field(ge=1, le=100, description="replicas beyond the target while a new version rolls out")
     ] = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -37,6 +38,11 @@ class Census:
     @property
     def takes_requests(self) -> int:
         return len(self.ready) + len(self.od_ready) + sum(replica.is_ready for replica in self.at_risk)
+
+    def stood(self) -> Counter[str]:
+        """By zone: replicas of use on both markets that are to stay, ordered ones too."""
+        spot, on_demand = (self.ready, self.warm, self.ordered), (self.od_ready, self.od_warm, self.od_ordered)
+        return Counter(replica.zone for of in (*spot, *on_demand) for replica in of)
 
     def by_zone(self) -> dict[str, int]:
         """Spot replicas that are to stay."""

@@ -25,6 +25,7 @@ from skyfog_pool.policy.learnt import LATENCY_NS, Learnt
 from skyfog_pool.policy.lifetime import HOUR_S, WINDOW_S
 from skyfog_pool.policy.market import LaunchFailed, MarketEvent, Started, Zone
 from skyfog_pool.policy.risk import Risk
+from skyfog_pool.policy.spread import Spread
 from skyfog_pool.policy.view import Plan, Replica, Retire, Start, View
 
 # Risks fall with age, without any event: it judges again after a tenth of the time since something happened.
@@ -104,12 +105,13 @@ class Round:
         config = view.config
         self.base = min(config.base_ondemand_fallback_replicas, view.target) if view.use_spot else view.target
         self.slots = view.target - self.base  # of the target, for spot to fill
+        self.spread = Spread(census.stood(), min(config.min_zones, view.target))
         self._hear()
         self.start: list[Start] = []
         self.retire: list[Retire] = []
         self.again_ns: list[int] = []
         self.ready_left = census.takes_requests  # once what is retired is gone
-        self.od_price, self.od_zone = self._on_demand_offer()
+        self.od_price, self.od_zones = self._on_demand_offer()
         self.prices = {
             zone: price.spot * self._slowness(zone)
             for zone, price in view.prices.items()
@@ -125,8 +127,8 @@ class Round:
             if zone in self.learnt.books:
                 self.learnt.books[zone].silent_ns = self.now_ns
 
-    def _on_demand_offer(self) -> tuple[float, str]:
-        """The cheapest that was not refused just now; else the cheapest."""
+    def _on_demand_offer(self) -> tuple[float, list[str]]:
+        """The price of the first, and all zones: first those that nothing speaks against, by price."""
         offers = [
             (
                 not self.learnt.books[zone].on_demand.admits(0, self.now_ns)
@@ -137,7 +139,9 @@ class Round:
             for zone, price in self.view.prices.items()
             if zone in self.learnt.books and math.isfinite(price.on_demand)
         ]
-        return min(offers, default=(True, math.inf, ""))[1:]
+        offers.sort()
+        good = [offer for offer in offers if not offer[0]] or offers
+        return (good[0][1] if good else math.inf), [zone for _, _, zone in good]
 
     def _slowness(self, zone: str) -> float:
         """From 1 on: how much dearer the zone counts for its latency, as robots see it."""
@@ -170,7 +174,7 @@ class Round:
             if not self.risk.pays_to_move(here, zones):
                 me.wanted = self.census.spot + (me.od_spares == 0)  # one shows how the zone stands
         elif not self.learnt.is_short and me.moving is None and not (self.census.warm or self.census.ordered):
-            me.moving = self._better_elsewhere(here)
+            me.moving = self._elsewhere_for_safety() or self._better_elsewhere(here)
 
     def _room_in(self, zone: str) -> float:
         """Spot machines that the zone can hold, as far as we know."""
@@ -229,6 +233,14 @@ class Round:
         zones = [zone for zone in zones if zone not in risky]
         return [zone for zone in zones if not self.learnt.books[zone].is_silent(self.now_ns)] or zones
 
+    def _elsewhere_for_safety(self) -> int | None:
+        """A replica of the fullest zone, where the pool stands in too few and another has machines."""
+        stood = self.spread.stood
+        if not self.spread.lacks(1) or not set(self._admitted(self.census.placed)) - stood.keys():
+            return None
+        movable = [each for each in self.census.ready if stood[each.zone] > 1]
+        return max(movable, key=lambda each: (stood[each.zone], each.id)).id if movable else None
+
     def _better_elsewhere(self, held: dict[str, int]) -> int | None:
         """A replica whose move to another zone saves more than it costs: two machines for a cold start."""
         risk = self.ahead
@@ -239,6 +251,8 @@ class Round:
         left = {**held, zone: held[zone] - 1}
         to = risk.best(left, spares, [name for name in self._admitted(self.census.placed) if name != zone])
         if to is None or self.learnt.books[to].spot.ceiling is not None:
+            return None
+        if to in self.spread.stood and not self.spread.can_spare(zone):
             return None
         moved = {**left, to: left.get(to, 0) + 1}
         gain = self.prices[zone] + risk.usd(held, spares) - self.prices[to] - risk.usd(moved, spares)
@@ -254,7 +268,8 @@ class Round:
         total, wanted = self.census.spot, self.me.wanted
         while total < wanted:
             here = {name: number for name, number in held.items() if name in self.prices}
-            zone = self.ahead.best(here, max(0, wanted - self.slots), self._admitted(placed))
+            zones = self.spread.of(self._admitted(placed), wanted - total)
+            zone = self.ahead.best(here, max(0, wanted - self.slots), zones)
             if zone is None:
                 rooms = [self.learnt.books[name].spot.retry_ns for name in self.prices]
                 self.again_ns = [retry_ns for retry_ns in rooms if retry_ns > self.now_ns]
@@ -262,11 +277,14 @@ class Round:
             held[zone] = held.get(zone, 0) + 1
             placed[zone] = placed.get(zone, 0) + 1
             total += 1
+            self.spread.stood[zone] += 1
             self.start.append(Start(zone, "spot", self._why(zone, total)))
         surplus = total - wanted
-        for replica in reversed(self.census.ordered):
+        latest_first = list(reversed(self.census.ordered))
+        for replica in sorted(latest_first, key=lambda each: not self.spread.can_spare(each.zone)):
             if surplus > 0:
                 surplus -= 1
+                self.spread.leave(replica.zone)
                 self.retire.append(Retire(replica.id, "cancelled before it came: enough others did"))
         for replica in self._goers(surplus):
             self._let_go(replica, "more spot machines than the risk asks for")
@@ -290,6 +308,7 @@ class Round:
         left = [*self.census.warm, *self.census.ready]
         while left and len(goers) < number:
             first = [each for each in left if not each.is_ready] or left
+            first = [each for each in first if self.spread.can_spare(each.zone)] or first
             among = {each.zone for each in first}
             here = {name: number for name, number in held.items() if name in among}
             zone = self.ahead.worst(here, max(0, self.me.wanted - self.slots))
@@ -298,6 +317,7 @@ class Round:
                 key=lambda each: (each.launched_ns, each.id),
             )
             left.remove(goer)
+            self.spread.leave(goer.zone)
             goers.append(goer)
             if goer.zone in held:
                 held[goer.zone] -= 1
@@ -326,8 +346,12 @@ class Round:
         if self.view.config.dynamic_ondemand_fallback or not self.prices:
             wanted += max(0, self.slots - cover) + self.me.od_spares
         because = "always on demand, as the spec says" if wanted <= self.base else "stands in for spot"
-        if self.od_zone:
-            self.start += [Start(self.od_zone, "on_demand", because)] * max(0, wanted - census.on_demand)
+        missing = max(0, wanted - census.on_demand)
+        for left in range(missing, 0, -1):
+            zone = next(iter(self.spread.of(self.od_zones, left)), None)
+            if zone is not None:
+                self.spread.stood[zone] += 1
+                self.start.append(Start(zone, "on_demand", because))
         surplus = census.on_demand - wanted
         for replica in (*reversed(census.od_ordered), *reversed(census.od_warm), *reversed(census.od_ready)):
             if surplus > 0 and self._let_go(replica, "spot is there again"):
