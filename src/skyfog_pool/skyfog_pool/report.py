@@ -24,6 +24,7 @@ MARKET = "SKYFOG_MARKET"
 PRICE = "SKYFOG_PRICE_PER_HOUR"
 FLEET = "SKYFOG_FLEET"
 SERVICE = "SKYFOG_SERVICE"
+CONNECT = "SKYFOG_CONNECT"  # zenoh endpoints of the fleet's network, with commas between; may be empty
 RUNNER_LISTEN = "SKYFOG_RUNNER_LISTEN"  # HOST:PORT of the runner
 SERVICE_PORT = "SKYFOG_SERVICE_PORT"  # loopback port on which the service answers its probes, and the proxy /drain
 NOTICE_SOURCE = "SKYFOG_NOTICE_SOURCE"  # aws, gcp, azure, file or none

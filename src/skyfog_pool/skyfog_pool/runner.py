@@ -176,7 +176,14 @@ class Runner:
     # the replica
 
     async def run(self) -> None:
-        """Start what is to run, and follow it until it ends."""
+        """Start what is to run, and follow it until it ends. What the machine does not permit ends it, and is said."""
+        try:
+            await self._run_all()
+        except OSError as error:
+            log.error("not_run", why=str(error))  # noqa: TRY400  # the message says it
+            self._set(phase="ended", message=f"could not be run: {error}")
+
+    async def _run_all(self) -> None:
         if self._settings.setup and not self._is_set_up():
             status = await self._run(self._settings.setup)
             if status != 0 and self._status.phase == "setting_up":

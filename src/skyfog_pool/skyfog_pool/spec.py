@@ -27,6 +27,7 @@ DEFAULT_COMMAND = " ".join(
         f'service:="${report.SERVICE}"',
         f'price_per_hour:="${report.PRICE}"',
         f'metrics_listen:="127.0.0.1:${report.SERVICE_PORT}"',
+        f'connect:="${report.CONNECT}"',
     )
 )
 # What a live change may touch; a change of anything else is a new version, which rolls out.
@@ -109,6 +110,7 @@ def order_environment(spec: ServiceSpec, pool: str, row: Row, price_per_hour: fl
         report.PRICE: f"{price_per_hour:.6g}",
         report.FLEET: spec.skyfog.fleet,
         report.SERVICE: service_name(spec, pool),
+        report.CONNECT: ",".join(spec.skyfog.replicas_connect or spec.skyfog.connect),
         report.COMMAND: spec.run or DEFAULT_COMMAND,
         report.SETUP: spec.setup,
         report.ON_NOTICE: spec.service.replica_policy.on_notice,

@@ -25,7 +25,7 @@ from skyfog_pool.folders import Folder, folder_of
 from skyfog_pool.policy.actions import Launch
 from skyfog_pool.policy.make import make_policy
 from skyfog_pool.policy.market import Prices, Zone
-from skyfog_pool.provider.base import Misconfigured, Phase, Provider, ProviderError
+from skyfog_pool.provider.base import Misconfigured, Phase, ProviderError
 from skyfog_pool.provider.table import make_provider, provider_name
 from skyfog_pool.starting import spawn
 from skyfog_pool.status import ended, of_store
@@ -295,11 +295,7 @@ def replica_logs(folder: Folder, replica: int, lines: int) -> Iterator[str]:
     with contextlib.closing(Store(folder.store)) as store:
         spec = specs.parse_stored(store.revisions()[-1].spec)
     with contextlib.closing(make_provider(spec, folder.name)) as cloud:
-        yield from _logs(cloud, row.instance, lines)
-
-
-def _logs(cloud: Provider, instance: str, lines: int) -> Iterator[str]:
-    yield from cloud.logs(instance, lines)
+        yield from cloud.logs(row.instance, lines)
 
 
 def _rows(folder: Folder) -> list[Any]:

@@ -250,8 +250,11 @@ def test_a_cold_start_is_waited_for_and_can_be_called_off(start: Callable[..., R
 def test_a_zone_has_a_network_of_its_own_that_is_slow_and_can_be_cut(start: Callable[..., Running]) -> None:
     zones = [{"name": "far", "delay_ms": 80.0}, {"name": "near"}]
     running = start(zones=zones, namespaces=True)
-    far, near = running.launch("far"), running.launch("near")
-    assert running.environment(far)["SKYFOG_HOME"] == running.cloud.about()["home"]
+    far = running.launch("far", **{report.CONNECT: "tcp/127.0.0.1:7447,tcp/10.0.0.5:7447"})
+    near = running.launch("near")
+    home = running.cloud.about()["home"]
+    assert running.environment(far)["SKYFOG_HOME"] == home
+    assert running.environment(far)[report.CONNECT] == f"tcp/{home}:7447,tcp/10.0.0.5:7447"
     running.until_status(near, lambda status: status.phase == "starting")
     running.until_status(far, lambda status: status.phase == "starting")
     began = time.monotonic()

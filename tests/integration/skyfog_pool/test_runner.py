@@ -22,6 +22,7 @@ from skyfog_pool import children, report
 from skyfog_pool.notices import Written
 from skyfog_pool.policy.doomed import SAFETY_S
 from skyfog_pool.report import Status
+from skyfog_pool.runner import DONE
 from support.processes import LIMIT_S, wait_until
 
 # A replica whose state stands in files: `ready` while that is there, `busy` requests, and it notes what it is told.
@@ -249,6 +250,14 @@ def test_with_serve_and_no_time_for_it_a_notice_drains_at_once(
     runner.notice("interruption", in_s)
     assert runner.until(lambda status: status.notice is not None).phase in {"draining", "drained"}
     runner.until(lambda status: status.phase == "drained")
+
+
+def test_what_the_machine_does_not_permit_ends_it_and_is_said(run: Callable[..., Running], tmp_path: Path) -> None:
+    """A full disk, say: here the note that SETUP is done cannot be written."""
+    (tmp_path / DONE).mkdir()
+    status = run("exec sleep 600", **{report.SETUP: "true"}).until(lambda status: status.phase == "ended")
+    assert "could not be run" in status.message
+    assert DONE in status.message
 
 
 def test_setup_runs_once_and_its_failure_ends_it(run: Callable[..., Running], tmp_path: Path) -> None:

@@ -186,3 +186,19 @@ def test_a_machine_is_told_who_it_is(tmp_path: Path) -> None:
     assert told[report.SERVICE] == "/arm_detect"
     assert (told[report.ZONE], told[report.VERSION], told[report.PRICE]) == ("zone-a", "2", "0.25")
     assert told[report.COMMAND] == "serve"
+
+
+@pytest.mark.parametrize(
+    ("skyfog", "told"),
+    [
+        ({}, ""),
+        ({"connect": ["tcp/10.0.0.5:7447", "tcp/10.0.0.6:7447"]}, "tcp/10.0.0.5:7447,tcp/10.0.0.6:7447"),
+        ({"connect": ["tcp/127.0.0.1:7447"], "replicas_connect": ["tcp/203.0.113.7:7447"]}, "tcp/203.0.113.7:7447"),
+    ],
+)
+def test_a_machine_is_told_where_its_fleet_is(tmp_path: Path, skyfog: dict[str, object], told: str) -> None:
+    loaded = spec.load(write(tmp_path, {"skyfog": skyfog, "run": ""}))
+    row = Row(7, "t", 2, "zone-a", "spot", State.PENDING, "because", 0.0)
+    environment = spec.order_environment(loaded, "detect", row, 0.25)
+    assert environment[report.CONNECT] == told
+    assert f'connect:="${report.CONNECT}"' in environment[report.COMMAND]

@@ -235,6 +235,9 @@ class Fleet(Strict):
     ] = ""
     connect: Annotated[list[str], Field(description="zenoh endpoints for the controller, e.g. tcp/10.0.0.5:7447")] = []
     listen: Annotated[list[str], Field(description="zenoh endpoints on which the controller listens")] = []
+    replicas_connect: Annotated[
+        list[str], Field(description="zenoh endpoints for the replicas, as $SKYFOG_CONNECT; none: those of `connect`")
+    ] = []
     tls: TlsConfig = TlsConfig()  # the controller's certificate: role `pool`
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -33,6 +34,8 @@ from skyfog_pool.serving import Server
 
 RUNNER = "skyfog_pool.runner"
 MACHINE = "SKYFOG_LOCAL_MACHINE"  # its folder, in the environment of all that was started on it
+# In an endpoint: what controller and robots call themselves, and a machine in a zone of its own must not.
+LOOPBACK = re.compile(r"/(127\.0\.0\.1|localhost):")
 HOME = "SKYFOG_HOME"  # the address at which machines find robots and controller
 GRACE_S = 10.0  # where the order names none
 GRACE_MARGIN_S = 2.0  # for the runner to end what it started
@@ -140,6 +143,7 @@ class Machine:
             "PYTHONPATH": children.import_path(),
             MACHINE: str(self.folder),
             HOME: self._place.home,
+            report.CONNECT: LOOPBACK.sub(f"/{self._place.home}:", environment.get(report.CONNECT, "")),
             report.RUNNER_LISTEN: f"{self._place.address}:{port}",
             report.SERVICE_PORT: str(service_port),
             report.NOTICE_SOURCE: self._place.notice_source,
