@@ -1,0 +1,1 @@
+"""ROS shells: parameters in, callbacks out, no choices."""

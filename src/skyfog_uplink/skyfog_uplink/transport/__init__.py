@@ -1,0 +1,1 @@
+"""How bytes go between a car and its gateway."""
