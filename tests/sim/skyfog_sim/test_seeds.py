@@ -10,7 +10,7 @@ from support.fresh import fresh_seed
 FIXED = 2_000
 FRESH = 100
 CHUNK = 50  # seeds a test
-FOUND = (2_258_123_673,)  # fresh ones that broke something once
+FOUND = (2_258_123_673, 2_258_123_887)  # fresh ones that broke something once
 BASE = 1_000_000 + fresh_seed()
 
 

@@ -271,3 +271,9 @@ def test_who_is_ejected_is_asked_at_the_last_call_and_not_before() -> None:
     late = plan(fleet, 500, now_ms=950, copies={"a/0": 950}, unfit="c/0")
     assert "c/0" not in {name for name, _ in asked(early)}
     assert {name for name, _ in asked(late)} == {"b/0", "c/0"}
+
+
+def test_past_the_last_call_it_looks_again_while_an_answer_seems_near() -> None:
+    found = plan(known({"a/0": 10, "b/0": 10}, slo_ms=500), 500, now_ms=920, copies={"a/0": 1})
+    assert "b/0" not in {name for name, _ in asked(found)}
+    assert look_ms(found) <= 920 + 80 / 4

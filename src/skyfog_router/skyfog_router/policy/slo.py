@@ -36,6 +36,7 @@ LEARN_EVERY_NS = S
 LEARN_NEWS, LEAST_NEWS = 8, 32  # and only once so large a part of what is known is new, and so many observations
 LEAST_SHARE = 0.02  # of requests may have a further copy, whatever was spent on them before
 LAST_CALL, MOST_LAST_CALL = 0.25, 0.5  # of the deadline, kept for asking everybody; the more where answers take long
+AGAIN = 4  # looks in the time that is left
 MOST_KEPT = 64  # plans
 BUDGET_SHARE = 0.9  # the rest is for what replaces lost copies
 
@@ -78,8 +79,9 @@ class Slo:
         if at.now_ns >= last_ns and would_miss(fleet, at, at.deadline_ns - at.now_ns):
             return self._everybody(budget, at, [*at.fresh, *at.unfit])
         plan = self._on_schedule(fleet, budget, at)
-        if at.now_ns < last_ns:
-            plan.look_ns = last_ns if plan.look_ns is None else min(plan.look_ns, last_ns)
+        # Past the last call too, again and again: what seemed about to answer may stay silent.
+        again_ns = last_ns if at.now_ns < last_ns else at.now_ns + max(MS, (at.deadline_ns - at.now_ns) // AGAIN)
+        plan.look_ns = again_ns if plan.look_ns is None else min(plan.look_ns, again_ns)
         return plan
 
     def _on_schedule(self, fleet: Fleet, budget: LoadBudget, at: Situation) -> Plan:
