@@ -232,9 +232,7 @@ class _End:
 class ZenohCarLink:
     """The car's end (skyfog_uplink.transport.base.CarTransport)."""
 
-    def __init__(
-        self, join: Callable[[], zenoh.Session], fleet: str, car: str, clock: Clock, silent_ms: int
-    ) -> None:
+    def __init__(self, join: Callable[[], zenoh.Session], fleet: str, car: str, clock: Clock, silent_ms: int) -> None:
         """`join` opens a session, now and for each link that is made anew. Raises ConfigError as it does."""
         self.strange: Counter[str] = Counter()  # what came and was no message, by the kind of error
         self._join, self._keys, self._car = join, UplinkKeys(fleet), car
