@@ -86,7 +86,10 @@ def test_any_fields_give_an_image_of_that_size_or_a_typed_error(
         assert raw_to_rgb(height, width, encoding, step, False, data).shape == (height, width, 3)
 
 
-@given(start=st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x10\0\0\0WEBP"]), rest=st.binary(max_size=200))
+@given(
+    start=st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x10\0\0\0WEBP"]),
+    rest=st.binary(max_size=200),
+)
 def test_any_bytes_give_an_image_or_a_typed_error(start: bytes, rest: bytes) -> None:
     with suppress(InvalidRequest):
         assert compressed_to_rgb(start + rest).ndim == 3
