@@ -228,19 +228,22 @@ def _start(config: GatewayConfig, stack: contextlib.ExitStack) -> GatewayDriver:
     return driver
 
 
-def gateway(
-    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="YAML; see skyfog_uplink/doc/the_link.md")],
-) -> None:
-    """Take cars' frames, ask the fleet's replicas, send the answers back; until SIGTERM or SIGINT. Needs no ROS."""
+def run(file: Path) -> None:
+    """`skyfog uplink gateway`: one line on stdout when it serves. Raises typer.Exit where `file` is wrong."""
     configure_logs("gateway")
     try:
-        read = load_yaml(GatewayConfig, config)
-        where = ", ".join([*read.cars.listen, *read.cars.connect])
-        serve(read, lambda: print(f"ready: {read.name} at {where}", flush=True))  # noqa: T201
+        config = load_yaml(GatewayConfig, file)
+        where = ", ".join([*config.cars.listen, *config.cars.connect])
+        serve(config, lambda: print(f"ready: {config.name} at {where}", flush=True))  # noqa: T201
     except ConfigError as error:
         print(f"skyfog uplink gateway: {error}", file=sys.stderr)  # noqa: T201
         raise typer.Exit(EXIT_OPTIONS) from None
 
 
+def main(config: Annotated[Path, typer.Option("--config", metavar="FILE", help="YAML")]) -> None:
+    """`python -m skyfog_bringup.uplink_gateway --config FILE`, for images without the command."""
+    run(config)
+
+
 if __name__ == "__main__":
-    typer.run(gateway)
+    typer.run(main)
