@@ -26,13 +26,13 @@ from skyfog_core.config.base import load_yaml
 from skyfog_core.config.uplink import GatewayConfig
 from skyfog_core.errors import ConfigError, InvalidReply, Overloaded, RequestError, Status
 from skyfog_core.logs import configure_logs
+from skyfog_core.owner import SNAPSHOT_LIMIT_S, Owner
 from skyfog_core.trace import FileTrace, NoTrace
 from skyfog_core.units import MS, US
 from skyfog_core.wire.envelope import TYPE_HASH_BYTES
 from skyfog_core.wire.keys import ServiceKeys
 from skyfog_core.wire.uplink import Chunk, Ping, Upward, Withdraw
 from skyfog_router.acl import Member
-from skyfog_router.driver import SNAPSHOT_LIMIT_S, Owner
 from skyfog_router.load import LoadReports, of_robot
 from skyfog_router.metrics import RouterMetrics
 from skyfog_router.metrics_server import MetricsServer
@@ -172,8 +172,9 @@ def passed_on(response: bytes) -> bytes:
 class _Collector:
     """What the gateway did, at the time of a scrape."""
 
-    def __init__(self, driver: GatewayDriver) -> None:
-        self._driver = driver
+    def __init__(self, driver: GatewayDriver, strange: Counter[str]) -> None:
+        """`strange`: what came and was no message, by why."""
+        self._driver, self._strange = driver, strange
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: else the registry would ask the driver when this is registered."""
@@ -185,7 +186,7 @@ class _Collector:
         except Overloaded:
             return
         events = CounterMetricFamily("skyfog_gateway_events", "Messages and frames of cars.", labels=["event"])
-        for name, count in counts.items():
+        for name, count in {**counts, "strange": self._strange.total()}.items():
             events.add_metric([name], count)
         yield events
         yield GaugeMetricFamily("skyfog_gateway_open_frames", "In assembly or asked.", value=open_frames)
@@ -222,7 +223,7 @@ def _start(config: GatewayConfig, stack: contextlib.ExitStack) -> GatewayDriver:
     driver = GatewayDriver(config, link, router, SteadyClock())
     if config.metrics_listen:
         metrics.watch(router.snapshots)
-        metrics.registry.register(_Collector(driver))
+        metrics.registry.register(_Collector(driver, link.strange))
         stack.callback(MetricsServer(metrics.registry, config.metrics_listen).close)
     driver.start()
     return driver
