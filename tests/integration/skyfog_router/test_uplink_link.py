@@ -164,5 +164,3 @@ def test_a_stranger_is_not_let_in(net: Net, authority: Authority, tmp_path: Any)
         raw_session(where, authority.tls("car"), "cars", shows=False)
     with pytest.raises(zenoh.ZError):
         raw_session(where, other.tls("car"), "cars")
-
-

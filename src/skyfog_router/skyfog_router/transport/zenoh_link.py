@@ -10,9 +10,8 @@ What is sent must wait in the car's shaper, where it can still be replaced, and 
   there is refused, and what zenoh does not take in time is lost. Zenoh keeps its routing tables locked while a put
   waits: a put that may block for long (`BLOCK`) would hold up every other link of the process, new ones too.
   Nothing is batched: zenoh holds two messages of a priority at most.
-- After an outage TCP waits for as long again before it sends once more, and zenoh waits for TCP where it is in the
-  middle of a write. So the car joins the network anew, under another id, when nobody answers it any more (policy
-  gateways), and each attempt to connect is a short one. What was left behind ends when it can.
+- After an outage TCP waits for as long again before it sends once more. So a link that is silent for its lease is
+  given up at both ends, and each attempt to connect is a short one.
 
 `skyfog_uplink.transport.base` says what the ends promise. doc/the_link.md of skyfog_uplink says why these settings.
 """
@@ -38,7 +37,8 @@ from skyfog_core.wire import uplink
 from skyfog_core.wire.keys import UplinkKeys, last_chunk
 from skyfog_core.wire.uplink import Ack, Answer, Chunk, Downward, Ping, Upward
 from skyfog_router.acl import Member
-from skyfog_router.policy.gateways import Do, Gateways, Probe, Renew, Turn
+from skyfog_router.policy.gateways import Do, Gateways, Probe, Turn
+from skyfog_router.transport.settings import link_settings
 from skyfog_router.transport.zenoh import close_session, open_session, quietly
 
 log = structlog.get_logger()
@@ -54,9 +54,6 @@ CLOSE_LIMIT_S = 1.0
 MAX_CARS = 1_000  # with answers under way
 OWNER_LIMIT = 4_096
 PROBE_SEQ = 1 << 62  # of our own pings, whose acknowledgements are not the shaper's
-# A connection is tried anew before TCP and QUIC, which wait longer each time, would.
-OPEN_MS = 2_000
-RETRY = {"period_init_ms": 50, "period_max_ms": 200, "period_increase_factor": 2}
 
 
 class CarEvents(Protocol):
@@ -71,29 +68,6 @@ class GatewayEvents(Protocol):
     """As skyfog_uplink.transport.base has it."""
 
     def received(self, car: str, message: Upward, payload: bytes) -> None: ...
-
-
-def link_settings(config: LinkConfig, wait_us: int, large_us: int) -> dict[str, Any]:
-    """Zenoh's settings for one end of the uplink, beside those of any process.
-
-    A put waits for `wait_us` while the socket is full, one of more than 64 KB, in pieces, for `large_us`.
-    """
-    queue_of = "transport/link/tx/queue"
-    settings: dict[str, Any] = {
-        f"{queue_of}/batching/enabled": False,
-        f"{queue_of}/congestion_control/drop": {
-            "wait_before_drop": wait_us,
-            "max_wait_before_drop_fragments": large_us,
-        },
-        "open/return_conditions/connect_scouted": False,
-        "transport/unicast/open_timeout": OPEN_MS,
-        "transport/unicast/accept_timeout": OPEN_MS,
-        "connect/retry": RETRY,
-    }
-    if config.send_buffer_bytes:
-        settings["transport/link/tcp/so_sndbuf"] = config.send_buffer_bytes
-        settings["transport/link/tls/so_sndbuf"] = config.send_buffer_bytes
-    return settings
 
 
 class Outbox:
@@ -233,37 +207,41 @@ class _End:
 class ZenohCarLink:
     """The car's end (skyfog_uplink.transport.base.CarTransport)."""
 
-    def __init__(self, join: Callable[[], zenoh.Session], fleet: str, car: str, clock: Clock, silent_ms: int) -> None:
-        """`join` opens a session, now and for each link that is made anew. Raises ConfigError as it does."""
+    def __init__(self, session: zenoh.Session, fleet: str, car: str, clock: Clock, silent_ms: int) -> None:
+        """Takes the session over. Raises ConfigError for names that make no key."""
         self.strange: Counter[str] = Counter()  # what came and was no message, by the kind of error
-        self._join, self._keys, self._car = join, UplinkKeys(fleet), car
+        self._end, self._keys, self._car = _End(session), UplinkKeys(fleet), car
         self._own = self._keys.all_down(car)
         self._gateways = Gateways(silent_ms * MS)
         self._owner = Owner("car-link", clock, self._on_timer, OWNER_LIMIT)
+        self._control = Outbox("car-link-control", self._put_control)
+        self._data = Outbox("car-link-data", self._put_data)
         self._up = ""  # key of the current gateway; empty: there is none
-        self._leaving: list[threading.Thread] = []
-        self._end, self._control, self._data = self._new()
 
     def start(self, events: CarEvents) -> None:
         self._events = events
         self._owner.start()
-        self._owner.post(lambda _now_ns: self._enter())
+        self._end.listen(self._own, self._heard, self.strange)
+        self._end.watch(self._keys.all_live, self._on_token)
 
     def send(self, message: Upward, payload: bytes = b"") -> bool:
         key = self._up
         if not key:
             return False
-        header = uplink.encode(message)
-        taken = (self._data if isinstance(message, Chunk) else self._control).offer(key, header, payload)
+        outbox = self._data if isinstance(message, Chunk) else self._control
+        taken = outbox.offer(key, uplink.encode(message), payload)
         if isinstance(message, Chunk | Ping):
             self._post(self._gateways.on_sent)
         return taken
 
     def close(self) -> None:
+        """Drop what waits, and leave the network. Returns within seconds."""
         self._up = ""
-        self._owner.close(lambda _now_ns: self._leave())
-        for thread in self._leaving:
-            thread.join(CLOSE_LIMIT_S)
+        self._owner.close(lambda _now_ns: None)
+        for outbox in (self._control, self._data):
+            outbox.clear()
+            outbox.close()
+        self._end.leave()
 
     # from zenoh's threads
 
@@ -272,6 +250,9 @@ class ZenohCarLink:
         self._post(lambda now_ns: self._perform(self._gateways.on_heard(gateway, now_ns)))
         if not (isinstance(message, Ack) and message.seq == PROBE_SEQ):
             self._events.received(message, payload)
+
+    def _on_token(self, gateway: str, live: bool) -> None:
+        self._owner.post(lambda _now_ns: self._perform(self._gateways.on_token(gateway, live)))
 
     # in the owner's thread
 
@@ -291,10 +272,6 @@ class ZenohCarLink:
                     self._control.offer(key, uplink.encode(Ping(seq=PROBE_SEQ)), b"")
                 case Turn():
                     self._turn(action)
-                case Renew():
-                    self._leave()
-                    self._end, self._control, self._data = self._new()
-                    self._enter()
 
     def _turn(self, turn: Turn) -> None:
         log.info("gateway", gateway=turn.gateway, why=turn.why)
@@ -305,45 +282,14 @@ class ZenohCarLink:
         if turn.gateway:
             self._events.connected(turn.gateway)
 
-    def _new(self) -> tuple[_End, Outbox, Outbox]:
-        """A session, and what waits for it of control and of data."""
-        end = _End(self._join())
+    # in the outboxes' threads
 
-        def control(key: str, header: bytes, _payload: bytes) -> None:
-            end.control(key, header)
+    def _put_control(self, key: str, header: bytes, _payload: bytes) -> None:
+        self._end.control(key, header)
 
-        def data(key: str, header: bytes, payload: bytes) -> None:
-            if key == self._up:  # else it was for one that we have turned away from
-                end.data(key, header, payload)
-
-        return end, Outbox("car-link-control", control), Outbox("car-link-data", data)
-
-    def _enter(self) -> None:
-        end = self._end
-
-        def on_token(gateway: str, live: bool) -> None:
-            def tell(_now_ns: int) -> None:
-                if end is self._end:
-                    self._perform(self._gateways.on_token(gateway, live))
-
-            self._owner.post(tell)
-
-        end.listen(self._own, self._heard, self.strange)
-        end.watch(self._keys.all_live, on_token)
-
-    def _leave(self) -> None:
-        """Without waiting: a link that is cut may hold its session until TCP gives it up."""
-        end, outboxes = self._end, (self._control, self._data)
-
-        def leave() -> None:
-            for outbox in outboxes:
-                outbox.clear()
-                outbox.close()
-            end.leave()
-
-        self._leaving = [thread for thread in self._leaving if thread.is_alive()]
-        self._leaving.append(threading.Thread(target=leave, name="car-link-leaves", daemon=True))
-        self._leaving[-1].start()
+    def _put_data(self, key: str, header: bytes, payload: bytes) -> None:
+        if key == self._up:  # else it was for one that we have turned away from
+            self._end.data(key, header, payload)
 
 
 class ZenohGatewayLink:
@@ -402,8 +348,8 @@ class ZenohGatewayLink:
 
 def open_car_link(config: LinkConfig, fleet: str, car: str, clock: Clock) -> ZenohCarLink:
     """Join the network as a car. Raises ConfigError."""
-    member, settings = Member("car", fleet, ()), link_settings(config, CAR_WAIT_US, CAR_WAIT_US)
-    return ZenohCarLink(lambda: open_session(config, member, settings), fleet, car, clock, config.silent_ms)
+    session = open_session(config, Member("car", fleet, ()), link_settings(config, CAR_WAIT_US, CAR_WAIT_US))
+    return ZenohCarLink(session, fleet, car, clock, config.silent_ms)
 
 
 def open_gateway_link(config: LinkConfig, fleet: str, gateway: str) -> ZenohGatewayLink:
