@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from skyfog_core.units import MS
-from skyfog_router.policy.gateways import Do, Gateways, Probe, Turn
+from skyfog_router.policy.gateways import Do, Gateways, Probe, Renew, Turn
 
 SILENT = 100 * MS
 
@@ -81,10 +83,13 @@ def test_one_that_has_gone_is_not_taken_for_a_late_answer() -> None:
     assert gateways.on_heard("b", SILENT + 1) == []
 
 
-def test_where_nobody_answers_it_stays_and_asks_again_and_again() -> None:
-    gateways = made("a", "b")
+@pytest.mark.parametrize("others", [(), ("b", "c")])
+def test_where_nobody_answers_the_links_are_made_anew_once(others: tuple[str, ...]) -> None:
+    gateways = made("a", *others)
     gateways.on_sent(0)
-    done = until(gateways, 10 * SILENT)
-    assert {action for _, action in done} == {Probe("b")}
-    assert [due for due, _ in done] == list(range(SILENT, 10 * SILENT + 1, SILENT // 4))
-    assert gateways.on_heard("a", 10 * SILENT) == []
+    done = [(due, action) for due, action in until(gateways, 100 * SILENT) if not isinstance(action, Probe)]
+    assert [type(action) for _, action in done] == [Turn, Renew]
+    assert {due for due, _ in done} == {2 * SILENT}
+    gateways.on_sent(3 * SILENT)
+    assert gateways.next_timer_ns() is None, "nobody is there who could owe an answer"
+    assert turns(gateways.on_token("a", live=True)) == ["a"]

@@ -3,10 +3,11 @@
     nobody --token--------------------------------------> the lowest name
     one    --its token goes-----------------------------> the lowest name that is left, or nobody
     one    --silent, and another one answers a probe----> that one
+    one    --silent for longer, and nobody answers------> nobody, and the links are made anew
 
 A gateway may hold its token and be frozen, and a link may be cut for all of them alike. So nobody is left for being
-silent alone: the others are asked first, and whoever answers is taken. In an outage nobody does, and nothing changes
-until the network itself gives the link up, and the token with it.
+silent alone: the others are asked first, and whoever answers is taken. Where nobody does it is an outage, and what TCP
+has learnt in it is to wait longer and longer: a new link knows nothing of that.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 PROBES = 4  # in the time after which a gateway counts as silent
+RENEW = 2  # times that time, after which the links are made anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,12 @@ class Probe:
     gateway: str
 
 
-Do = Turn | Probe
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Leave the network and join it anew; no token that was seen counts any more."""
+
+
+Do = Turn | Probe | Renew
 
 
 class Gateways:
@@ -67,9 +74,12 @@ class Gateways:
         return []
 
     def on_timer(self, now_ns: int) -> list[Do]:
-        """Ask the others while the current one is silent."""
-        if self._due_ns is None or now_ns < self._due_ns:
+        """Ask the others while the current one is silent; make the links anew when all of them are."""
+        if self._waits_ns is None or self._due_ns is None or now_ns < self._due_ns:
             return []
+        if now_ns - self._waits_ns >= RENEW * self._silent_ns:
+            self._live.clear()
+            return [*self._turn(None, f"{self._current} is silent, and nobody else is there"), Renew()]
         self._due_ns = now_ns + self._silent_ns // PROBES
         return [Probe(gateway) for gateway in sorted(self._live) if gateway != self._current]
 

@@ -10,8 +10,10 @@ What is sent must wait in the car's shaper, where it can still be replaced, and 
   there is refused, and what zenoh does not take in time is lost. Zenoh keeps its routing tables locked while a put
   waits: a put that may block for long (`BLOCK`) would hold up every other link of the process, new ones too.
   Nothing is batched: zenoh holds two messages of a priority at most.
-- After an outage TCP waits for as long again before it sends once more. So a link that is silent for its lease is
-  given up at both ends, and each attempt to connect is a short one.
+- After an outage TCP waits for as long again before it sends once more, and zenoh waits for TCP where it is in the
+  middle of a write: always over tls, which says good-bye. So the car joins the network anew, under another id, when
+  nobody answers it any more (policy gateways), and each attempt to connect is a short one. What was left ends when it
+  can, in a thread of its own.
 
 `skyfog_uplink.transport.base` says what the ends promise. doc/the_link.md of skyfog_uplink says why these settings.
 """
@@ -30,14 +32,14 @@ import zenoh
 
 from skyfog_core.clock import Clock
 from skyfog_core.config.uplink import LinkConfig
-from skyfog_core.errors import Overloaded, WireError
+from skyfog_core.errors import ConfigError, Overloaded, WireError
 from skyfog_core.owner import Owner
 from skyfog_core.units import MS
 from skyfog_core.wire import uplink
 from skyfog_core.wire.keys import UplinkKeys, last_chunk
 from skyfog_core.wire.uplink import Ack, Answer, Chunk, Downward, Ping, Upward
 from skyfog_router.acl import Member
-from skyfog_router.policy.gateways import Do, Gateways, Probe, Turn
+from skyfog_router.policy.gateways import Do, Gateways, Probe, Renew, Turn
 from skyfog_router.transport.settings import link_settings
 from skyfog_router.transport.zenoh import close_session, open_session, quietly
 
@@ -145,6 +147,7 @@ class _End:
     def __init__(self, session: zenoh.Session) -> None:
         self._session = session
         self._declared: list[Any] = []
+        self._watching: Any = None
 
     def control(self, key: str, header: bytes) -> None:
         """Before all data. Waits where the socket is full, and then it is lost."""
@@ -166,10 +169,11 @@ class _End:
                 if strange.total() == 1:  # once: whoever sends junk sends much of it
                     log.warning("strange_message", key=str(sample.key_expr), why=str(error))
 
-        self._keep(self._session.declare_subscriber(key, zenoh.handlers.Callback(on_sample, indirect=False)))
+        callback = zenoh.handlers.Callback(on_sample, indirect=False)
+        self._declared.append(self._session.declare_subscriber(key, callback))
 
     def watch(self, key: str, on_token: Callable[[str, bool], None]) -> None:
-        """`on_token(who, live)` for each token that comes or goes, those already there included."""
+        """`on_token(who, live)` for each token that comes or goes, those there included; an earlier watch ends."""
 
         def on_sample(sample: zenoh.Sample) -> None:
             try:
@@ -180,7 +184,9 @@ class _End:
             on_token(who, sample.kind == zenoh.SampleKind.PUT)
 
         callback = zenoh.handlers.Callback(on_sample, indirect=False)
-        self._keep(self._session.liveliness().declare_subscriber(key, callback, history=True))
+        if self._watching is not None:
+            quietly(self._watching.undeclare)
+        self._watching = self._session.liveliness().declare_subscriber(key, callback, history=True)
 
     def announce(self, key: str) -> Any:
         """A token, held until it is undeclared."""
@@ -188,7 +194,7 @@ class _End:
 
     def leave(self) -> None:
         """Leave the network. Returns within seconds."""
-        for declared in self._declared:
+        for declared in [*self._declared, *([self._watching] if self._watching else [])]:
             quietly(declared.undeclare)
         close_session(self._session)
 
@@ -200,48 +206,41 @@ class _End:
             )
         )
 
-    def _keep(self, declared: Any) -> None:
-        self._declared.append(declared)
-
 
 class ZenohCarLink:
     """The car's end (skyfog_uplink.transport.base.CarTransport)."""
 
-    def __init__(self, session: zenoh.Session, fleet: str, car: str, clock: Clock, silent_ms: int) -> None:
-        """Takes the session over. Raises ConfigError for names that make no key."""
+    def __init__(self, join: Callable[[], zenoh.Session], fleet: str, car: str, clock: Clock, silent_ms: int) -> None:
+        """`join` opens a session, now and for each link that is made anew. Raises ConfigError as it does."""
         self.strange: Counter[str] = Counter()  # what came and was no message, by the kind of error
-        self._end, self._keys, self._car = _End(session), UplinkKeys(fleet), car
+        self._join, self._keys, self._car = join, UplinkKeys(fleet), car
         self._own = self._keys.all_down(car)
         self._gateways = Gateways(silent_ms * MS)
         self._owner = Owner("car-link", clock, self._on_timer, OWNER_LIMIT)
-        self._control = Outbox("car-link-control", self._put_control)
-        self._data = Outbox("car-link-data", self._put_data)
         self._up = ""  # key of the current gateway; empty: there is none
+        self._leaving: list[threading.Thread] = []
+        self._end, self._control, self._data = self._new()
 
     def start(self, events: CarEvents) -> None:
         self._events = events
         self._owner.start()
-        self._end.listen(self._own, self._heard, self.strange)
-        self._end.watch(self._keys.all_live, self._on_token)
+        self._owner.post(lambda _now_ns: self._enter())
 
     def send(self, message: Upward, payload: bytes = b"") -> bool:
         key = self._up
         if not key:
             return False
-        outbox = self._data if isinstance(message, Chunk) else self._control
-        taken = outbox.offer(key, uplink.encode(message), payload)
+        header = uplink.encode(message)
+        taken = (self._data if isinstance(message, Chunk) else self._control).offer(key, header, payload)
         if isinstance(message, Chunk | Ping):
             self._post(self._gateways.on_sent)
         return taken
 
     def close(self) -> None:
-        """Drop what waits, and leave the network. Returns within seconds."""
         self._up = ""
-        self._owner.close(lambda _now_ns: None)
-        for outbox in (self._control, self._data):
-            outbox.clear()
-            outbox.close()
-        self._end.leave()
+        self._owner.close(lambda _now_ns: self._leave())
+        for thread in self._leaving:
+            thread.join(CLOSE_LIMIT_S)
 
     # from zenoh's threads
 
@@ -250,9 +249,6 @@ class ZenohCarLink:
         self._post(lambda now_ns: self._perform(self._gateways.on_heard(gateway, now_ns)))
         if not (isinstance(message, Ack) and message.seq == PROBE_SEQ):
             self._events.received(message, payload)
-
-    def _on_token(self, gateway: str, live: bool) -> None:
-        self._owner.post(lambda _now_ns: self._perform(self._gateways.on_token(gateway, live)))
 
     # in the owner's thread
 
@@ -272,6 +268,19 @@ class ZenohCarLink:
                     self._control.offer(key, uplink.encode(Ping(seq=PROBE_SEQ)), b"")
                 case Turn():
                     self._turn(action)
+                case Renew():
+                    self._renew()
+
+    def _renew(self) -> None:
+        try:
+            fresh = self._new()
+        except ConfigError as error:  # a certificate has expired, or a car that listens has its port still
+            log.warning("not_joined_anew", why=str(error))
+            self._watch()  # what is there is told once more
+            return
+        self._leave()
+        self._end, self._control, self._data = fresh
+        self._enter()
 
     def _turn(self, turn: Turn) -> None:
         log.info("gateway", gateway=turn.gateway, why=turn.why)
@@ -282,14 +291,48 @@ class ZenohCarLink:
         if turn.gateway:
             self._events.connected(turn.gateway)
 
-    # in the outboxes' threads
+    def _new(self) -> tuple[_End, Outbox, Outbox]:
+        """A session, and what waits for it of control and of data."""
+        end = _End(self._join())
 
-    def _put_control(self, key: str, header: bytes, _payload: bytes) -> None:
-        self._end.control(key, header)
+        def control(key: str, header: bytes, _payload: bytes) -> None:
+            end.control(key, header)
 
-    def _put_data(self, key: str, header: bytes, payload: bytes) -> None:
-        if key == self._up:  # else it was for one that we have turned away from
-            self._end.data(key, header, payload)
+        def data(key: str, header: bytes, payload: bytes) -> None:
+            if key == self._up:  # else it was for one that we have turned away from
+                end.data(key, header, payload)
+
+        return end, Outbox("car-link-control", control), Outbox("car-link-data", data)
+
+    def _enter(self) -> None:
+        self._end.listen(self._own, self._heard, self.strange)
+        self._watch()
+
+    def _watch(self) -> None:
+        end = self._end
+
+        def on_token(gateway: str, live: bool) -> None:
+            def tell(_now_ns: int) -> None:
+                if end is self._end:
+                    self._perform(self._gateways.on_token(gateway, live))
+
+            self._owner.post(tell)
+
+        end.watch(self._keys.all_live, on_token)
+
+    def _leave(self) -> None:
+        """Without waiting: a link that is cut may hold its session until TCP gives it up."""
+        end, outboxes = self._end, (self._control, self._data)
+
+        def leave() -> None:
+            for outbox in outboxes:
+                outbox.clear()
+                outbox.close()
+            end.leave()
+
+        self._leaving = [thread for thread in self._leaving if thread.is_alive()]
+        self._leaving.append(threading.Thread(target=leave, name="car-link-leaves", daemon=True))
+        self._leaving[-1].start()
 
 
 class ZenohGatewayLink:
@@ -348,8 +391,8 @@ class ZenohGatewayLink:
 
 def open_car_link(config: LinkConfig, fleet: str, car: str, clock: Clock) -> ZenohCarLink:
     """Join the network as a car. Raises ConfigError."""
-    session = open_session(config, Member("car", fleet, ()), link_settings(config, CAR_WAIT_US, CAR_WAIT_US))
-    return ZenohCarLink(session, fleet, car, clock, config.silent_ms)
+    member, settings = Member("car", fleet, ()), link_settings(config, CAR_WAIT_US, CAR_WAIT_US)
+    return ZenohCarLink(lambda: open_session(config, member, settings), fleet, car, clock, config.silent_ms)
 
 
 def open_gateway_link(config: LinkConfig, fleet: str, gateway: str) -> ZenohGatewayLink:
