@@ -1,4 +1,4 @@
-"""Gateway processes between cars and replicas on 127.0.0.1: frames of all sizes, and gateways that die, freeze, leave."""
+"""Gateway processes between cars and replicas on 127.0.0.1: frames of all sizes; gateways that die, freeze, leave."""
 
 from __future__ import annotations
 
