@@ -29,7 +29,7 @@ from skyfog_core.ports import free_tcp_port
 from skyfog_core.wire.keys import UplinkKeys
 from skyfog_router import certs
 from support.processes import Process, Processes, wait_until
-from support.uplink_car import LIMIT_S, Car
+from support.uplink_end import LIMIT_S, Car
 
 KEYS = UplinkKeys("test")
 CDR = b"\x00\x01\x00\x00"

@@ -22,7 +22,7 @@ from skyfog_pool.children import import_path
 from skyfog_pool.provider.netem.network import CUT, Impairment, Network, why_not
 from skyfog_router import certs
 from support.processes import Processes
-from support.uplink_car import CHUNK, LIMIT_S, Car
+from support.uplink_end import CHUNK, LIMIT_S, Car
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"no emulated network: {why_not()}")
 

@@ -24,7 +24,7 @@ from skyfog_router.acl import Member
 from skyfog_router.transport.zenoh import open_session
 from skyfog_router.transport.zenoh_link import OUTBOX_BYTES, OUTBOX_MESSAGES, Outbox, open_gateway_link
 from support.processes import wait_until
-from support.uplink_car import Car
+from support.uplink_end import Car
 
 UPLINK = UplinkKeys("test")
 PING = uplink.encode(Ping(seq=7))
