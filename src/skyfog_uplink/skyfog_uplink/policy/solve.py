@@ -1,4 +1,4 @@
-"""The multiple-choice knapsack of TURBO (facts: section 6 of the paper's formulation), solved exactly on a grid.
+"""The multiple-choice knapsack of TURBO (NINeS 2026), solved exactly on a grid.
 
 Each service takes its floor, which costs nothing, or one of its options; the sum of the costs keeps to the budget and
 the sum of the values is the greatest there is. By dynamic programming over the services,
@@ -109,7 +109,10 @@ class Knapsack:
         """The least budget that buys more than this one; None where the grid ends before."""
         row = self._best[len(self._given)]
         at = int(np.searchsorted(row, row[self._cell(budget)], side="right"))
-        return at * self.grain if at <= self.cells else None
+        if at > self.cells:
+            return None
+        found = at * self.grain
+        return found if self._cell(found) == at else math.nextafter(found, math.inf)
 
     def _cell(self, budget: float) -> int:
         if not budget >= 0:
