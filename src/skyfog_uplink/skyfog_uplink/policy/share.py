@@ -133,9 +133,7 @@ class Sharer:
             for row, cost, service in zip(values.tolist(), costs.tolist(), self._table.services, strict=True)
         ]
 
-    def _candidate(
-        self, now: Now, needed: Floats, free: Floats, budget: float, options: tuple[int, ...]
-    ) -> _Candidate:
+    def _candidate(self, now: Now, needed: Floats, free: Floats, budget: float, options: tuple[int, ...]) -> _Candidate:
         chosen = np.array(options)
         offloaded = chosen != FLOOR
         own = np.where(offloaded, needed[self._services, np.where(offloaded, chosen, 0)], 0.0)
