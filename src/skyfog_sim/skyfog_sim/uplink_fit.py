@@ -63,10 +63,12 @@ def misfit(link: MarkovLink, course: Course, seed: int) -> float:
     return float(np.mean(errors))
 
 
-def with_levels(link: MarkovLink, wanted: np.ndarray, window_ms: int, seed: int) -> MarkovLink:
+def with_levels(
+    link: MarkovLink, wanted: np.ndarray, window_ms: int, seed: int, least_level: float = LEAST_LEVEL
+) -> MarkovLink:
     """Levels such that windows with any capacity have the quantiles `wanted` [n], at equal steps of share, Mbit/s."""
     at, shares = _middles(len(wanted)), _middles(LEVELS)
-    least = LEAST_LEVEL * float(wanted.mean())
+    least = least_level * float(wanted.mean())
     levels = np.maximum(np.interp(shares, at, wanted), least)
     for _ in range(ROUNDS):
         made = replace(link, levels_mbps=tuple(np.sort(levels))).draw(SECONDS, seed)
