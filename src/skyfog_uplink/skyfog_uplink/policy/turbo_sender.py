@@ -5,10 +5,10 @@ end whoever still waits; no rate is enforced in the send loop; a junk service of
 that BBR sees the link; the client waits 200 ms at an SLO of 150 ms; the plan's B is CWND/RTT, the RTT that of pings.
 
 Given the benefit of the doubt where the paper is silent: streams take turns chunk by chunk, junk goes only while no
-frame waits, a frame that nobody waits for any more is dropped before its first byte, the time-out grows with the SLO of
-other services, BBR never stops to see the round trip anew, no packet is lost to a full buffer, and a plan without a grant ends
-nothing that waits. `believes` says what is planned with: CWND/RTT as published, which is up to twice what BBR measured
-(its window gain), or BBR's bandwidth itself; a comparison takes the better.
+frame waits, a frame that nobody waits for any more is dropped before its first byte, the time-out grows with the SLO
+of other services, BBR never stops to see the round trip anew, no packet is lost to a full buffer, and a plan without a
+grant ends nothing that waits. `believes` says what is planned with: CWND/RTT as published, which is up to twice what
+BBR measured (its window gain), or BBR's bandwidth itself; a comparison takes the better.
 """
 
 from __future__ import annotations
@@ -129,7 +129,9 @@ class TurboSender:
             return down(now_ns)
         rtt_min_ms = (self._bbr.rtt_min_ns or 0) / MS
         bps = 8e3 * self._bbr.window / self._rtt_ms if self._believes == "window" else 8 * S * self._bbr.bandwidth
-        return LinkState(now_ns, True, (bps,) * len(LEVELS), (self._rtt_ms,) * len(RTT_LEVELS), self._rtt_ms, rtt_min_ms)
+        return LinkState(
+            now_ns, True, (bps,) * len(LEVELS), (self._rtt_ms,) * len(RTT_LEVELS), self._rtt_ms, rtt_min_ms
+        )
 
     def check(self) -> None:
         """Raise if a frame is lost."""
