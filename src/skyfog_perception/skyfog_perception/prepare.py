@@ -1,110 +1,34 @@
 """From the bytes of a message to the tensor of a model. Plain values in: nothing here knows ROS.
 
-Raw images follow sensor_msgs/Image: rows of `step` bytes, of which the first width * channels * bytes are pixels.
-Compressed ones are recognised by their first bytes, and their size is read from the header before anything is decoded,
-so that a few kilobytes cannot claim gigabytes. Pixels stay as stored: an orientation in EXIF data is not applied, as in
-image_transport, so that boxes fit the image that the robot has.
+Compressed images are recognised by their first bytes, and their size is read from the header before anything is
+decoded, so that a few kilobytes cannot claim gigabytes. Pixels stay as stored: an orientation in EXIF data is not
+applied, as in image_transport, so that boxes fit the image that the robot has.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from skyfog_core.config.base import nearest
 from skyfog_core.errors import InvalidRequest
+from skyfog_core.images import DEFAULT_MAX_PIXELS, Rgb, check_pixels
 from skyfog_perception.manifest import InputSpec
 from skyfog_perception.placement import Placement, place
-
-Rgb = npt.NDArray[np.uint8]  # [H, W, 3]
-
-DEFAULT_MAX_PIXELS = 4096 * 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """How one pixel lies in memory."""
-
-    channels: int
-    bytes_each: int
-    to_rgb: int | None  # cv2's colour conversion; None: is RGB already
-
-
-# 8UC3 says nothing of colours; OpenCV, whose name it is, means BGR. One channel is grey. 16 bits are scaled to 8.
-ENCODINGS = {
-    "rgb8": Encoding(3, 1, None),
-    "bgr8": Encoding(3, 1, cv2.COLOR_BGR2RGB),
-    "rgba8": Encoding(4, 1, cv2.COLOR_RGBA2RGB),
-    "bgra8": Encoding(4, 1, cv2.COLOR_BGRA2RGB),
-    "mono8": Encoding(1, 1, cv2.COLOR_GRAY2RGB),
-    "mono16": Encoding(1, 2, cv2.COLOR_GRAY2RGB),
-    "8UC1": Encoding(1, 1, cv2.COLOR_GRAY2RGB),
-    "8UC3": Encoding(3, 1, cv2.COLOR_BGR2RGB),
-    "16UC1": Encoding(1, 2, cv2.COLOR_GRAY2RGB),
-}
-
-
-def raw_to_rgb(
-    height: int,
-    width: int,
-    encoding: str,
-    step: int,
-    is_bigendian: bool,
-    data: Any,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
-) -> Rgb:
-    """The fields of a sensor_msgs/Image -> uint8 RGB [H, W, 3], which may share memory with `data`.
-
-    `data` is anything with a buffer of bytes. Raises InvalidRequest that names the field and what is allowed.
-    """
-    if height < 1 or width < 1:
-        raise InvalidRequest(f"image: is empty: height {height}, width {width}; each must be at least 1")
-    _check_pixels("image", height, width, max_pixels)
-    kind = ENCODINGS.get(encoding)
-    if kind is None:
-        known = list(ENCODINGS)
-        raise InvalidRequest(
-            f"image.encoding: unknown: {encoding!r}{nearest(encoding, known)} (known: {', '.join(known)})"
-        )
-    row = width * kind.channels * kind.bytes_each
-    if step < row:
-        raise InvalidRequest(f"image.step: {step} is too small: a row of {width} pixels of {encoding} has {row} bytes")
-    pixels_of = memoryview(data).cast("B") if len(data) else memoryview(b"")
-    if len(pixels_of) != height * step:
-        raise InvalidRequest(
-            f"image.data: has {len(pixels_of)} bytes, not height * step = {height} * {step} = {height * step}"
-        )
-    one_byte = kind.bytes_each == 1
-    pixels: npt.NDArray[Any] = np.ndarray(
-        (height, width, kind.channels),
-        np.dtype(np.uint8) if one_byte else np.dtype(">u2" if is_bigendian else "<u2"),
-        pixels_of,
-        strides=(step, kind.channels * kind.bytes_each, kind.bytes_each),
-    )
-    if not one_byte:
-        pixels = to_8_bits(pixels)
-    return pixels if kind.to_rgb is None else np.asarray(cv2.cvtColor(pixels, kind.to_rgb), np.uint8)
-
-
-def to_8_bits(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """0..65535 -> 0..255, rounded."""
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
 
 # Since OpenCV 4.11, which saves a pass over the image; None before.
 STRAIGHT_TO_RGB: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)
 JPEG_START = b"\xff\xd8\xff"
 PNG_START = b"\x89PNG\r\n\x1a\n"
+WEBP_START = re.compile(rb"RIFF....WEBP", re.DOTALL)
 
 
 def compressed_to_rgb(data: Any, max_pixels: int = DEFAULT_MAX_PIXELS) -> Rgb:
-    """A whole JPEG or PNG file -> uint8 RGB [H, W, 3]: grey repeated, transparency dropped, 16 bits cut to 8.
+    """A whole JPEG, PNG or WebP file -> uint8 RGB [H, W, 3]: grey repeated, transparency dropped, 16 bits cut to 8.
 
     Raises InvalidRequest for other formats, files cut short or damaged, and more than `max_pixels`.
     """
@@ -115,9 +39,11 @@ def compressed_to_rgb(data: Any, max_pixels: int = DEFAULT_MAX_PIXELS) -> Rgb:
         kind, size = "JPEG", jpeg_size(content)
     elif content.startswith(PNG_START):
         kind, size = "PNG", png_size(content)
+    elif WEBP_START.match(content):
+        kind, size = "WebP", webp_size(content)
     else:
-        raise InvalidRequest(f"compressed_image.data: starts with {content[:8].hex(' ')}: neither JPEG nor PNG")
-    _check_pixels("compressed_image", *size, max_pixels)
+        raise InvalidRequest(f"compressed_image.data: starts with {content[:8].hex(' ')}: neither JPEG, PNG nor WebP")
+    check_pixels("compressed_image", *size, max_pixels)
     try:
         flags = (cv2.IMREAD_COLOR if STRAIGHT_TO_RGB is None else STRAIGHT_TO_RGB) | cv2.IMREAD_IGNORE_ORIENTATION
         pixels: Any = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
@@ -128,15 +54,11 @@ def compressed_to_rgb(data: Any, max_pixels: int = DEFAULT_MAX_PIXELS) -> Rgb:
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB) if STRAIGHT_TO_RGB is None else pixels, np.uint8)
 
 
-def _check_pixels(field: str, height: int, width: int, max_pixels: int) -> None:
-    if height * width > max_pixels:
-        raise InvalidRequest(f"{field}: {width} x {height} pixels are too many; at most {max_pixels} are taken")
-
-
 # A byte FF in JPEG's coded data is followed by 00, by a restart (D0..D7) or by fill (FF); else a marker begins.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame, of any kind
 _END, _TEMPORARY = 0xD9, 0x01
+_MOVES = 0x02  # the flag of an animation in WebP's extended header
 
 
 def jpeg_size(content: bytes) -> tuple[int, int]:
@@ -179,6 +101,29 @@ def png_size(content: bytes) -> tuple[int, int]:
         if name == b"IEND" and at <= len(content):
             return size
     raise InvalidRequest(f"compressed_image.data: the PNG ends after {len(content)} bytes, before its last chunk")
+
+
+def webp_size(content: bytes) -> tuple[int, int]:
+    """(height, width) from the first chunk: of one picture, with loss or without, or of a canvas that holds one.
+
+    Raises InvalidRequest where the file is cut short, is none of these, or moves.
+    """
+    (length,) = struct.unpack_from("<I", content, 4)
+    if length + 8 > len(content):
+        raise InvalidRequest(f"compressed_image.data: the WebP ends after {len(content)} bytes, not {length + 8}")
+    chunk, body = content[12:16], content[20:30]
+    if chunk == b"VP8 " and len(body) == 10 and body[3:6] == b"\x9d\x01\x2a":
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", body, 6))
+    elif chunk == b"VP8L" and len(body) >= 5 and body[0] == 0x2F:
+        (bits,) = struct.unpack_from("<I", body, 1)
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif chunk == b"VP8X" and len(body) == 10 and not body[0] & _MOVES:
+        width, height = (int.from_bytes(body[at : at + 3], "little") + 1 for at in (4, 7))
+    else:
+        raise InvalidRequest("compressed_image.data: the WebP does not begin with a still picture's header")
+    if not (width and height):
+        raise InvalidRequest(f"compressed_image.data: the WebP says {width} x {height} pixels")
+    return height, width
 
 
 def to_tensor(rgb: Rgb, spec: InputSpec) -> tuple[npt.NDArray[Any], Placement]:

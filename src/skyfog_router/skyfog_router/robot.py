@@ -13,6 +13,7 @@ from skyfog_core.clock import Clock
 from skyfog_core.config.router import RoutingConfig
 from skyfog_core.errors import ERROR_OF_STATUS, InvalidReply, NotExecuted, RequestError, SkyfogError, Status, WireError
 from skyfog_core.ids import RequestId, RequestIds
+from skyfog_core.owner import SNAPSHOT_LIMIT_S, Owner
 from skyfog_core.trace import Trace
 from skyfog_core.units import MS, US, ns_to_ms
 from skyfog_core.wire import codec
@@ -20,7 +21,6 @@ from skyfog_core.wire.envelope import VERSION, Encoding, Header, ReplyHeader
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_core.wire.membership import Announcement
 from skyfog_core.wire.payload import pack, unpack
-from skyfog_router.driver import SNAPSHOT_LIMIT_S, Owner
 from skyfog_router.policy.actions import NO_LOAD, Action, Cancel, Deliver, Eject, Fail, Load, Readmit, Send
 from skyfog_router.policy.pacing import Pacer
 from skyfog_router.policy.router import Router
