@@ -2,8 +2,8 @@
 
 Two choices of options, of which each drive takes the better:
 
-    planned   every `interval_ms` the exact multiple-choice knapsack over services, with the true capacity of the interval
-              to come; an option costs its mean bytes times its rate
+    planned   every `interval_ms` the exact multiple-choice knapsack over services, with the true capacity of the
+              interval to come; an option costs its mean bytes times its rate
     priced    each frame takes what it gains most by at the prices of the upper bound (uplink_bound)
 
 Frames then go earliest deadline first, one at a time, and only where the answer will be in time; where the chosen
