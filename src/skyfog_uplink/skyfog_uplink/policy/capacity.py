@@ -23,8 +23,8 @@ from collections.abc import Sequence
 
 from skyfog_core.units import MS, S
 
-SCALES_NS = (60 * MS, 300 * MS, 5 * S)  # time constants, fastest first
-LEANS_S = (0.004, 0.010, 0.010)  # busy time that the next slower scale weighs in each
+SCALES_NS = (100 * MS, 500 * MS, 5 * S)  # time constants, fastest first
+LEANS_S = (0.015, 0.03, 0.03)  # busy time that the next slower scale weighs in each
 FIRST_BPS = 2e6  # before anything is known
 GRAIN_NS = 5 * MS  # of the record
 LEAST_BPS = 1e3  # no rate is called less, so that ratios stay finite
@@ -84,6 +84,11 @@ class Capacity:
         """Bits and busy seconds of a time within the record."""
         early, late = self._until(begin_ns), self._until(end_ns)
         return late[0] - early[0], late[1] - early[1]
+
+    def move(self, by_ns: int) -> None:
+        """The clock that times are taken by was set."""
+        self._at_ns += by_ns
+        self._ends_ns = [end_ns + by_ns for end_ns in self._ends_ns]
 
     def _until(self, at_ns: int) -> tuple[float, float]:
         ends, sums = self._ends_ns, self._sums
