@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from skyfog_core.config.router import RoutingConfig
 from skyfog_core.config.uplink import GatewayConfig
 from skyfog_core.errors import Status
 from skyfog_core.units import MS, S
@@ -324,4 +325,4 @@ class UplinkWorld:
 
 def make_gateway(table: Table) -> Gateway:
     """One that knows the services of the table."""
-    return Gateway(GatewayConfig(services={service.cloud: service.type for service in table.services}))
+    return Gateway(GatewayConfig(services={service.cloud: RoutingConfig() for service in table.services}))
