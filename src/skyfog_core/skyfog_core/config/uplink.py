@@ -173,3 +173,4 @@ class GatewayConfig(Strict):
     zenoh: ZenohConfig = ZenohConfig()
     max_open: Annotated[int, Field(ge=1, le=100_000, description="frames in assembly or in the cloud at once")] = 256
     max_frame_bytes: Annotated[int, Field(ge=1_000, le=2**30)] = 16 << 20
+    max_held_bytes: Annotated[int, Field(ge=1_000, le=2**40, description="of all frames in assembly")] = 256 << 20
