@@ -19,6 +19,7 @@ from skyfog_core.owner import SNAPSHOT_LIMIT_S, Owner
 from skyfog_core.trace import Trace
 from skyfog_core.units import MS, S, ms_to_ns, ns_to_ms
 from skyfog_core.wire.uplink import Ack, Answer, Chunk, Downward, Ping, Withdraw
+from skyfog_uplink.policy.books import Books
 from skyfog_uplink.policy.follow import PlanFollower
 from skyfog_uplink.policy.frames import Action, Ended, Frame, Outcome, SendChunk, SendPing, SendWithdraw
 from skyfog_uplink.policy.ledger import Ledger, ServiceReport
@@ -40,10 +41,13 @@ TELL_LEVELS = (LEVELS.index(0.05), LEVELS.index(0.5))
 class Shaping(Protocol):
     """The policy, see policy/shape.py."""
 
+    books: Books
+
     def on_plan(self, plan: Plan, now_ns: int) -> list[Action]: ...
     def on_frame(self, frame: Frame, now_ns: int) -> list[Action]: ...
     def on_ack(self, ack: Ack, now_ns: int) -> list[Action]: ...
     def on_answer(self, answer: Answer, now_ns: int) -> list[Action]: ...
+    def on_unsent(self, seq: int, now_ns: int) -> list[Action]: ...
     def on_connected(self, now_ns: int) -> list[Action]: ...
     def on_disconnected(self, now_ns: int) -> list[Action]: ...
     def on_timer(self, now_ns: int) -> list[Action]: ...
@@ -100,7 +104,7 @@ class CarDriver:
         limits: Limits,
         on_link: Callable[[LinkState], None],
     ) -> None:
-        """`hashes`: RIHS01 of each type in the table. `on_link` is called from the driver's thread."""
+        """`hashes`: RIHS01 of the types that are installed here. `on_link` is called from the driver's thread."""
         self._table, self._shaper, self._transport = table, shaper, transport
         self._clock, self._trace, self._hashes, self._limits, self._on_link = clock, trace, hashes, limits, on_link
         self._services = {service.name: service for service in table.services}
@@ -130,6 +134,8 @@ class CarDriver:
             raise InvalidRequest(f"no service {service!r} in the table {self._table.name}: {', '.join(self._services)}")
         if not 0 <= option < len(known.options):
             raise InvalidRequest(f"{service} has options 0 to {len(known.options) - 1}, not {option}")
+        if known.type not in self._hashes:
+            raise InvalidRequest(f"{service}: its type {known.type} is not installed here")
         if not 0 < len(payload) <= self._limits.max_frame_bytes:
             raise InvalidRequest(f"{len(payload)} bytes; 1 to {self._limits.max_frame_bytes} are taken")
         if age_ns < 0:
@@ -269,8 +275,10 @@ class CarDriver:
             type_hash=self._hashes[service.type] if first else b"",
         )
         payload = self._open[chunk.frame].payload[chunk.offset : chunk.offset + chunk.size]
-        self._transport.send(message, payload)  # what is not taken is never acknowledged: lost, for the estimator
-        self._ledger.on_sent(chunk.service, chunk.size, now_ns)
+        if self._transport.send(message, payload):
+            self._ledger.on_sent(chunk.service, chunk.size, now_ns)
+        else:  # told as an event, so that the actions of this one are over before it
+            self._owner.post(lambda now: self._perform(self._shaper.on_unsent(chunk.seq, now), now))
 
     def _end(self, ended: Ended, payload: bytes, now_ns: int) -> None:
         frame = ended.frame
@@ -301,7 +309,7 @@ class CarDriver:
             plan_age_s=math.nan if age_ns is None else age_ns / S,
             budget_bps=plan.budget_bps,
             sent_bps=self._ledger.sent_bps(now_ns),
-            services=self._ledger.reports(plan, now_ns),
+            services=self._ledger.reports(plan, self._shaper.books, now_ns),
         )
 
     def _on_close(self, now_ns: int) -> None:

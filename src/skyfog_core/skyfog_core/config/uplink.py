@@ -123,7 +123,8 @@ class UplinkConfig(Strict):
 
 
 PlanStale = Annotated[
-    int, Field(ge=200, le=60_000, description="without a word of the allocator for so long, all services are on the floor")
+    int,
+    Field(ge=200, le=60_000, description="without a word of the allocator for so long, all services are on the floor"),
 ]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from skyfog_core.errors import InvalidReply
 from skyfog_core.units import S
 from skyfog_interfaces.msg import UplinkGrant, UplinkLink, UplinkPlan, UplinkServiceState, UplinkState
 from skyfog_uplink.car import CarReport
@@ -18,8 +17,8 @@ from skyfog_uplink.policy.plan import Grant, Plan
 # Fields that have one name and one meaning in the state and in the message.
 _OF_LINK = ("up", "rtt_ms", "rtt_min_ms", "queue_ms", "queue_growth", "loss", "delivered_bps", "in_flight_bytes")
 _OF_GRANT = ("service", "option", "rate_bps", "on_time", "utility", "probe", "probe_bps", "why")
-_OF_SERVICE = ("service", "option", "option_name", "rate_bps", "sent_bps", "utility_planned", "utility", "on_floor_s")
-_OF_SERVICE += ("frames", "probes", "probes_on_time", "on_time_share", "why")
+_OF_SERVICE = ["service", "option", "option_name", "rate_bps", "sent_bps", "utility_planned", "utility", "on_floor_s"]
+_OF_SERVICE += ["frames", "probes", "probes_on_time", "on_time_share", "why"]
 _RATES = {f"rate_p{round(100 * level):02d}_bps": LEVELS.index(level) for level in (0.01, 0.05, 0.1, 0.5, 0.9)}
 _RTTS = {f"rtt_p{round(100 * level)}_ms": RTT_LEVELS.index(level) for level in (0.5, 0.9, 0.99)}
 
@@ -37,12 +36,9 @@ def link_message(link: LinkState, stamp: Any) -> UplinkLink:
 
 
 def link_of(message: UplinkLink, now_ns: int) -> LinkState:
-    """As of its arrival. Raises InvalidReply where it cannot be planned with."""
+    """As of its arrival. Whether it can be planned with, see LinkState.valid."""
     fields = {name: getattr(message, name) for name in _OF_LINK}
-    link = LinkState(now_ns, rates_bps=tuple(message.rates_bps), rtts_ms=tuple(message.rtts_ms), **fields)
-    if not link.valid():
-        raise InvalidReply(f"the link's figures are none that can be planned with: {link}")
-    return link
+    return LinkState(now_ns, rates_bps=tuple(message.rates_bps), rtts_ms=tuple(message.rtts_ms), **fields)
 
 
 def plan_message(plan: Plan, table: Table, stamp: Any) -> UplinkPlan:

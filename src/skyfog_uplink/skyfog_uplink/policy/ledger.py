@@ -1,12 +1,12 @@
-"""What a car's uplink did so far: of each service how its frames ended, what it sent, what it was worth."""
+"""What a car's uplink does right now, beside the shaper's books: what each service sends, what it is worth."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass, field
 
 from skyfog_core.units import MS, S
+from skyfog_uplink.policy.books import Books
 from skyfog_uplink.policy.frames import MISSES, Ended, Outcome
 from skyfog_uplink.policy.model import FLOOR, Service, Table
 from skyfog_uplink.policy.plan import Grant, Plan
@@ -39,11 +39,19 @@ class ServiceReport:
         return sum(self.outcomes.values())
 
     @property
+    def misses(self) -> int:
+        """Frames of which a byte was sent in vain."""
+        return sum(self.outcomes.get(outcome, 0) for outcome in MISSES)
+
+    @property
+    def offloaded(self) -> int:
+        """Frames of which a byte was sent."""
+        return self.outcomes.get(Outcome.ON_TIME, 0) + self.misses
+
+    @property
     def on_time_share(self) -> float:
         """Of frames of which a byte was sent; NaN where there is none."""
-        missed = sum(count for outcome, count in self.outcomes.items() if outcome in MISSES)
-        tried = missed + self.outcomes.get(Outcome.ON_TIME, 0)
-        return self.outcomes.get(Outcome.ON_TIME, 0) / tried if tried else math.nan
+        return self.outcomes.get(Outcome.ON_TIME, 0) / self.offloaded if self.offloaded else math.nan
 
 
 class LastSecond:
@@ -69,9 +77,6 @@ class LastSecond:
 @dataclass(slots=True)
 class _Account:
     answered_ns: int  # the last time in time, or the start
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    probes: int = 0
-    probes_on_time: int = 0
     sent_bits: LastSecond = field(default_factory=LastSecond)
     gained: LastSecond = field(default_factory=LastSecond)  # accuracy over the floor's, of images answered in time
     credited: dict[int, float] = field(default_factory=dict)  # of that, by the image's capture; the newest few
@@ -102,13 +107,7 @@ class Ledger:
         """A frame is over."""
         frame = ended.frame
         account = self._accounts[frame.service]
-        in_time = ended.outcome is Outcome.ON_TIME
-        if frame.probe:
-            account.probes += 1
-            account.probes_on_time += in_time
-        else:
-            account.outcomes[ended.outcome] += 1
-        if in_time:
+        if ended.outcome is Outcome.ON_TIME:
             service = self._table.services[self._table.index(frame.service)]
             account.answered_ns = now_ns
             gain = max(0.0, service.accuracy(frame.option) - service.floor.accuracy)
@@ -118,14 +117,15 @@ class Ledger:
         """All that was put on the link over the last second."""
         return self._sent_bits.total(now_ns)
 
-    def reports(self, plan: Plan, now_ns: int) -> tuple[ServiceReport, ...]:
+    def reports(self, plan: Plan, books: Books, now_ns: int) -> tuple[ServiceReport, ...]:
         """In the table's order."""
         pairs = zip(self._table.services, plan.grants, strict=True)
-        return tuple(self._report(service, grant, now_ns) for service, grant in pairs)
+        return tuple(self._report(service, grant, books, now_ns) for service, grant in pairs)
 
-    def _report(self, service: Service, grant: Grant, now_ns: int) -> ServiceReport:
+    def _report(self, service: Service, grant: Grant, books: Books, now_ns: int) -> ServiceReport:
         account = self._accounts[service.name]
         gained = account.gained.total(now_ns) / service.rate_hz
+        probes = books.of(service.name, probe=True)
         return ServiceReport(
             service=service.name,
             option=grant.option,
@@ -135,8 +135,8 @@ class Ledger:
             utility_planned=grant.utility,
             utility=service.weight * (service.floor.accuracy + gained),
             on_floor_s=(now_ns - account.answered_ns) / S,
-            outcomes=dict(account.outcomes),
-            probes=account.probes,
-            probes_on_time=account.probes_on_time,
+            outcomes=dict(books.of(service.name, probe=False).frames),
+            probes=probes.ended,
+            probes_on_time=probes.frames[Outcome.ON_TIME],
             why=grant.why,
         )
