@@ -9,13 +9,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from skyfog_bench import faults, overhead, perception, pick_place, planning, scale, soak, tail, world
+from skyfog_bench import faults, overhead, perception, pick_place, planning, scale, soak, tail, uplink_solve, world
 from skyfog_bench.fleet import environment
 from skyfog_bench.fogros2ft import bench as fogros2ft
 from skyfog_bench.pool import bench as pool
 from skyfog_bench.pool_live import bench as pool_live
 from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.report import Report
+from skyfog_bench.uplink import bench as uplink
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ BENCHES: dict[str, Bench] = {
     "scale": Bench(scale.run, scale.FULL, scale.QUICK),
     "pool": Bench(pool.run, pool.FULL, pool.QUICK, draws=True),
     "pool_live": Bench(pool_live.run, pool_live.FULL, pool_live.QUICK, draws=True),
+    "uplink": Bench(uplink.run, uplink.FULL, uplink.QUICK, draws=True),
+    "uplink_solve": Bench(uplink_solve.run, uplink_solve.FULL, uplink_solve.QUICK),
 }
 
 
