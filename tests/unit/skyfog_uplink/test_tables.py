@@ -67,8 +67,8 @@ def test_like_may_point_forward() -> None:
         ({"a": {"like": "b"}, "b": {"like": "a"}}, "services.a.like: goes in a circle: a -> b -> a"),
         ({"a": {"like": "a"}}, "services.a.like: goes in a circle: a -> a"),
         (
-            {"front": service(), "left": {"like": "fron"}},
-            "services.left.like: unknown service 'fron'; did you mean 'front'? (known: front, left)",
+            {"front": service(), "left": {"like": "fornt"}},
+            "services.left.like: unknown service 'fornt'; did you mean 'front'? (known: front, left)",
         ),
         ({"front": service(rate_hz=None)}, "services.front.rate_hz: is missing"),
         ({"front": service(options=None)}, "services.front.options: is missing"),
