@@ -8,7 +8,7 @@ from pydantic import Field
 
 from skyfog_core.config.base import Strict
 from skyfog_core.config.quantities import Amount
-from skyfog_core.config.router import RoutingConfig, ZenohConfig
+from skyfog_core.config.router import LoadReportMs, RoutingConfig, ZenohConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=60)]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]  # as `skyfog models` has it
@@ -185,6 +185,7 @@ class GatewayConfig(Strict):
 
     fleet: str = "skyfog"
     name: Annotated[str, Field(min_length=1, description="this gateway's name")] = "gateway"
+    zone: Annotated[str, Field(description="the gateway's own zone, for `rank: zone_aware`")] = ""
     services: Annotated[
         dict[str, RoutingConfig], Field(min_length=1, description="how each ROS service is asked, e.g. /detect: {}")
     ]
@@ -193,3 +194,8 @@ class GatewayConfig(Strict):
     max_open: Annotated[int, Field(ge=1, le=100_000, description="frames in assembly or in the cloud at once")] = 256
     max_frame_bytes: Annotated[int, Field(ge=1_000, le=2**30)] = 16 << 20
     max_held_bytes: Annotated[int, Field(ge=1_000, le=2**40, description="of all frames in assembly")] = 256 << 20
+    load_report_ms: LoadReportMs = 1_000
+    metrics_listen: Annotated[
+        str, Field(description="HOST:PORT for Prometheus, e.g. 127.0.0.1:9466; empty: no /metrics")
+    ] = ""
+    trace: Annotated[str, Field(description="JSON-lines file for what became of each call; empty: none")] = ""
