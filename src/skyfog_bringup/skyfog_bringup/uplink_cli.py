@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -16,6 +17,7 @@ from skyfog_core.config.uplink import Codec
 from skyfog_core.errors import ConfigError
 from skyfog_uplink.cli import EXIT_OPTIONS, app, complain, console
 from skyfog_uplink.cli_table import parse_rtts, show
+from skyfog_uplink.policy.model import Table
 from skyfog_uplink.policy.tables import doubts
 from skyfog_uplink.profile import candidates, measure, plain, table_values
 
@@ -59,6 +61,9 @@ def profile(
     score: Annotated[float, typer.Option("--score", min=0, max=1, help="threshold of the services")] = 0.35,
     frames: Annotated[int, typer.Option("--frames", min=1, max=100_000, help="images at most, over all sources")] = 60,
     most: Annotated[int, typer.Option("--most", min=1, max=100, help="options kept")] = 8,
+    cpu_time: Annotated[
+        bool, typer.Option("--cpu-time", help="count the CPU's time, not the clock's: on a machine that is busy")
+    ] = False,
     threads: Annotated[int, typer.Option("--threads", min=1, max=256, help="of each model")] = 1,
     models_dir: Annotated[
         str, typer.Option("--models-dir", metavar="DIR", help="the user's models, instead of $SKYFOG_MODELS")
@@ -83,8 +88,10 @@ def profile(
         shown = track(
             sample, "measuring", total=len(sample), console=Console(stderr=True), transient=True, disable=_quiet()
         )
-        measured = measure(shown, task, ways, on_car, SteadyClock().now_ns)
-        source = f"measured by skyfog uplink profile on {sample}; score {score:g}; {here.machine(threads)}"
+        now_ns = time.process_time_ns if cpu_time else SteadyClock().now_ns
+        measured = measure(shown, task, ways, on_car, now_ns)
+        taken = "ms of CPU time" if cpu_time else "ms"
+        source = f"measured by skyfog uplink profile on {sample}; score {score:g}; {taken} of {here.machine(threads)}"
         keys = {"rate_hz": rate, "slo_ms": slo, "target": target}
         values = table_values(measured, task, most, title, source, names, **keys)
         table = here.checked(values, f"what was measured for {out}")
@@ -95,11 +102,15 @@ def profile(
     except KeyboardInterrupt:
         complain("profile", "ended by Ctrl-C; nothing was written")
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    _tell(table)
+    console().print(f"{out}: {len(table.services[0].options)} options of {len(ways)} measured", markup=False)
+
+
+def _tell(table: Table) -> None:
     printed = console()
     printed.print(*show(table, parse_rtts("50")), sep="\n")
     for doubt in doubts(table):
         printed.print(f"warning: {doubt}", style="yellow", markup=False, soft_wrap=True)
-    printed.print(f"{out}: {len(table.services[0].options)} options of {len(ways)} measured", markup=False)
 
 
 @app.command()

@@ -14,7 +14,8 @@ from skyfog_core.config.uplink import UplinkTableSpec
 from skyfog_core.errors import ConfigError
 from skyfog_uplink.policy.tables import doubts, load_table, spread, table_of
 
-SHIPPED = sorted((Path(__file__).parents[3] / "config" / "uplink").glob("*.yaml"))
+ROOT = Path(__file__).parents[3]
+SHIPPED = sorted((ROOT / "config" / "uplink").glob("*.yaml"))
 FLOOR = {"model": "tiny", "accuracy": 0.3, "exec_ms": 40}
 BIG = {"name": "big", "model": "large", "accuracy": 0.6, "bytes": "0.8 Mbit", "exec_ms": 30, "pre_ms": 5}
 SMALL = {"name": "small", "model": "large", "accuracy": 0.5, "bytes": 20_000, "exec_ms": 30}
@@ -163,6 +164,14 @@ def test_tables_that_come_with_us_can_be_read(path: Path) -> None:
     table = load_table(path)
     assert table.name == path.stem
     assert all(service.options for service in table.services)
+
+
+def test_the_table_of_the_documentation_can_be_read() -> None:
+    text = (ROOT / "src" / "skyfog_uplink" / "doc" / "option_tables.md").read_text()
+    example = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    front, left = table_of(parse(UplinkTableSpec, example, "doc")).services
+    assert front.options[-1].bytes.values == (96_000.0,)
+    assert left.floor == front.floor
 
 
 def test_turbo_s_rows_are_the_published_ones() -> None:
