@@ -93,6 +93,7 @@ class LinkEstimator:
         self._loss = 0.0
         self._out = False
         self._slow_seq = -1  # told to be slow
+        self._slow_due = (-1, 0)  # which message will be slow when
         self.sent = self.acknowledged = self.lost = 0
         self.ignored: Counter[str] = Counter()
 
@@ -119,7 +120,7 @@ class LinkEstimator:
             return
         together = self._sent_ns is not None and now_ns - self._sent_ns < TOGETHER_NS
         self._last_seq, self._sent_ns = seq, now_ns
-        if size > SMALL_BYTES and self._capacity.known:
+        if size > SMALL_BYTES and self._capacity.known and self._rates.wants(now_ns):
             self._rates.on_asked(*self._moment(now_ns), now_ns)
         self._open[seq] = (now_ns, size, not self._open, together)
         self._in_flight += size
@@ -273,8 +274,11 @@ class LinkEstimator:
         begin_ns, size, seq = self._head()
         if size <= SMALL_BYTES or seq == self._slow_seq:
             return None
-        service_ns = 8 * size / self._capacity.rates(begin_ns, 0.0, 0.0)[0] * S
-        return begin_ns + int(self._round_trips_ms()[MOST] * MS + SLOW * service_ns) + 1
+        if self._slow_due[0] != seq:
+            service_ns = 8 * size / self._capacity.rates(begin_ns, 0.0, 0.0)[0] * S
+            late_ns = int(self._round_trips_ms()[MOST] * MS + SLOW * service_ns) + 1
+            self._slow_due = (seq, begin_ns + late_ns)
+        return self._slow_due[1]
 
     def _awaited_since_ns(self) -> int:
         sent_ns, _, _, _ = next(iter(self._open.values()))
