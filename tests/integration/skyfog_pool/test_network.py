@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from skyfog_core.opportunities import read
+from skyfog_core.units import MS
 from skyfog_pool.provider.netem.network import CLEAR, CUT, Impairment, Network, NetworkError, why_not
 from support.processes import wait_until
 
@@ -176,3 +179,62 @@ def test_where_it_is_not_permitted_it_says_why(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(NetworkError, match="need root"):
         Network(["robot"])
     assert time.monotonic() - began < LIMIT_S
+
+
+SINK = f"""
+import socket, sys, time
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as there:
+    there.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    there.bind(("0.0.0.0", {PORT}))
+    print("ready", flush=True)
+    there.settimeout(10.0)
+    came = []
+    while not came or came[-1][1]:
+        data = there.recv(2048)
+        came.append((time.monotonic_ns(), int(data[:8])))
+    print(came[:-1], flush=True)
+"""
+BLAST = f"""
+import socket, sys, time
+print("ready", flush=True)
+begins, gap, count = (int(word) for word in sys.stdin.readline().split())
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here:
+    for number in range(count, -1, -1):
+        time.sleep(max(0, begins + (count - number) * gap - time.monotonic_ns()) / 1e9)
+        here.sendto(b"%08d" % number + bytes(1464), (sys.argv[1], {PORT}))
+"""  # 1,472 bytes and 28 of headers: one opportunity each
+COUNT = 500
+LATE_MS = 20.0  # at most, for nine of ten packets: this machine may be busy
+
+
+def test_packets_leave_at_the_opportunities_of_a_trace(tmp_path: Path) -> None:
+    """A blast of 3 Mbit/s on a link of about 2 with a hole of 300 ms in it."""
+    path = tmp_path / "link.up"
+    path.write_text("".join(f"{ms}\n" for ms in range(6, 1_800, 6) if not 500 < ms < 800))
+    trace = read(path)
+    with (
+        Network(["robot", "a"]) as network,
+        _python(network.inside("a"), SINK) as sink,
+        _python(network.inside("robot"), BLAST, network.address("a")) as blast,
+    ):
+        begins_ns = time.monotonic_ns() + 200 * MS
+        how = Impairment(delay_ms=15, trace=str(path), trace_begins_ns=begins_ns, queue_ms=10_000)
+        network.shape("robot", "a", how, both=False)
+        blast.communicate(f"{begins_ns} {4 * MS} {COUNT}\n", timeout=LIMIT_S)
+        assert sink.stdout is not None
+        came = json.loads(sink.stdout.readline().replace("(", "[").replace(")", "]"))
+        carried, dropped, carried_bytes = network.counts()["robot>a"]
+    assert [number for _, number in came] == list(range(COUNT, 0, -1))
+    assert (carried, dropped, carried_bytes) == (COUNT + 1, 0, (COUNT + 1) * 1_500)
+    first = trace.first(0)
+    late_ms = sorted(
+        (at_ns - begins_ns - trace.time_ns(first + turn)) / MS - 15 for turn, (at_ns, _) in enumerate(came)
+    )
+    assert late_ms[0] >= 0
+    assert late_ms[COUNT * 9 // 10] < LATE_MS
+
+
+def test_a_trace_that_cannot_be_read_leaves_the_network_as_it_was(pair: Pair, tmp_path: Path) -> None:
+    with pytest.raises(NetworkError, match="gone"):
+        pair.network.shape("robot", "a", Impairment(trace=str(tmp_path / "gone.up")))
+    assert pair.trip_ms() is not None

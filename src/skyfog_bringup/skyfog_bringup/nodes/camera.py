@@ -1,4 +1,4 @@
-"""A camera that plays images and asks a detection service about each: an ordinary ROS 2 client.
+"""A camera that plays images and, if it is told to, asks a detection service about each: an ordinary ROS 2 client.
 
 Nothing here knows who answers. Calls are asynchronous, so that a slow answer does not hold up the next image.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.task import Future
@@ -51,13 +52,14 @@ class Camera(Node):
             Path(self._config.record).parent.mkdir(parents=True, exist_ok=True)
             self._record = Path(self._config.record).open("a", buffering=1)  # noqa: SIM115  # closed with the node
         self._publisher = self.create_publisher(Image, "~/image", qos_profile_sensor_data)
-        self._client = self.create_client(Detect, self._config.service)
+        self._client = self.create_client(Detect, self._config.service) if self._config.service else None
         self._calls: dict[int, Call] = {}
         self._index = 0
         self._since: Counter[str] = Counter()
         self.create_timer(1.0 / self._config.rate_hz, self._shoot)
-        self.create_timer(LOOK_FOR_LATE_S, self._give_up_late)
-        self.create_timer(TELL_S, self._tell)
+        if self._client is not None:
+            self.create_timer(LOOK_FOR_LATE_S, self._give_up_late)
+            self.create_timer(TELL_S, self._tell)
 
     def destroy_node(self) -> None:
         if self._record is not None:
@@ -65,18 +67,22 @@ class Camera(Node):
         super().destroy_node()
 
     def _shoot(self) -> None:
-        if not self._client.service_is_ready():
+        if self._client is not None and not self._client.service_is_ready():
             return
         index, self._index = self._index, self._index + 1
         image = self._images.get(index)
         stamp = self.get_clock().now().to_msg()
         self._publisher.publish(_message(image, stamp))
+        if self._client is not None:
+            self._ask(self._client, index, image, stamp)
+
+    def _ask(self, client: Client, index: int, image: Rgb, stamp: Any) -> None:
         request = Detect.Request(score_threshold=self._config.score_threshold)
         request.compressed_image = CompressedImage(format="jpeg", data=to_jpeg(image, self._config.jpeg_quality))
         request.compressed_image.header.stamp = stamp
         request.compressed_image.header.frame_id = "camera"
         sent_ns = time.monotonic_ns()
-        future = self._client.call_async(request)
+        future = client.call_async(request)
         self._calls[index] = Call(index, sent_ns, future)
         future.add_done_callback(lambda done: self._answered(index, done))
 
@@ -98,6 +104,7 @@ class Camera(Node):
         )
 
     def _give_up_late(self) -> None:
+        assert self._client is not None
         now_ns = time.monotonic_ns()
         limit_ns = ms_to_ns(self._config.limit_ms)
         for call in [call for call in self._calls.values() if now_ns - call.sent_ns > limit_ns]:
@@ -123,6 +130,7 @@ class Camera(Node):
             self._record.write(json.dumps(line | fields) + "\n")
 
     def _tell(self) -> None:
+        assert self._client is not None
         since, self._since = self._since, Counter()
         total = since["answered"] + since["failed"]
         if total:

@@ -36,11 +36,11 @@ class DemoConfig(Strict):
 
 
 class CameraConfig(Strict):
-    """A camera that plays images and asks a detection service about each."""
+    """A camera that plays images and, where there is a `service`, asks it about each."""
 
     rate_hz: Annotated[float, Field(gt=0, le=60, description="images per second")] = 5.0
     image: Annotated[str, Field(description="folder of photographs, or a video; empty: photographs from packages")] = ""
-    service: Annotated[str, Field(min_length=1, description="detection service to call")] = "/detect"
+    service: Annotated[str, Field(description="detection service to call; empty: images only")] = "/detect"
     limit_ms: Annotated[int, Field(ge=1, le=600_000, description="no answer by then is a failure")] = 4_000
     jpeg_quality: Annotated[int, Field(ge=1, le=100, description="quality of the images sent")] = 90
     score_threshold: Annotated[float, Field(ge=0, le=1, description="ask for detections at least this sure")] = 0.4

@@ -22,7 +22,6 @@ from types import TracebackType
 from typing import Any
 
 from skyfog_core.errors import SkyfogError
-from skyfog_core.units import MS, S
 from skyfog_pool.children import ENDS_WITH_US
 
 MODULE = "skyfog_pool.provider.netem.process"
@@ -31,7 +30,6 @@ PREFIX = "198.18."  # RFC 2544: for benchmarks of networks, never routed
 START_LIMIT_S = 20.0
 SET_LIMIT_S = 10.0
 END_LIMIT_S = 5.0
-QUEUE_NS = S // 2  # a packet that would wait longer for its turn on a slow link is dropped
 
 
 class NetworkError(SkyfogError):
@@ -40,53 +38,31 @@ class NetworkError(SkyfogError):
 
 @dataclass(frozen=True, slots=True)
 class Impairment:
-    """What a link does to packets in one direction. The default does nothing."""
+    """What a link does to packets in one direction. The default does nothing.
+
+    A link has one queue, in front of its rate or its trace; delay and jitter are what follows.
+    """
 
     delay_ms: float = 0.0
     jitter_ms: float = 0.0  # standard deviation of the delay; packets keep their order
     loss: float = 0.0  # share of packets that vanish
     rate_mbit: float = 0.0  # 0: no limit
+    trace: str = ""  # a mahimahi file instead: packets leave at its opportunities
+    trace_begins_ns: int = 0  # when on the machine's steady clock the trace begins; 0: now. It repeats both ways
+    queue_ms: float = 500.0  # a packet that would wait longer for its turn is dropped
+    queue_bytes: int = 0  # a packet that finds more waiting is dropped; 0: no limit
     up: bool = True  # False: everything vanishes, silently
 
     def __post_init__(self) -> None:
-        if min(self.delay_ms, self.jitter_ms, self.rate_mbit) < 0 or not 0 <= self.loss <= 1:
+        amounts = (self.delay_ms, self.jitter_ms, self.rate_mbit, self.queue_ms, self.queue_bytes)
+        if min(amounts) < 0 or not 0 <= self.loss <= 1:
             raise ValueError(f"{self}: out of range")
+        if self.trace and self.rate_mbit:
+            raise ValueError(f"{self}: either a rate or a trace")
 
 
 CLEAR = Impairment()
 CUT = Impairment(up=False)
-
-
-class Link:
-    """One direction between two zones. Pure: times and draws are given."""
-
-    def __init__(self) -> None:
-        self.impairment = CLEAR
-        self._free_ns = 0  # when the last packet has left a link of limited rate
-        self._last_ns = 0  # when the last packet arrives
-        self.carried = 0
-        self.dropped = 0
-
-    def admit(self, size: int, now_ns: int, chance: float, deviation: float) -> int | None:
-        """When a packet of `size` bytes arrives; None where it is lost.
-
-        `chance` is uniform in [0, 1), `deviation` standard normal; both are drawn for each packet.
-        """
-        how = self.impairment
-        if not how.up or chance < how.loss:
-            self.dropped += 1
-            return None
-        left_ns = now_ns
-        if how.rate_mbit:
-            begins_ns = max(now_ns, self._free_ns)
-            if begins_ns - now_ns > QUEUE_NS:
-                self.dropped += 1
-                return None
-            left_ns = self._free_ns = begins_ns + round(size * 8 * 1_000 / how.rate_mbit)
-        delay_ns = max(0, round((how.delay_ms + deviation * how.jitter_ms) * MS))
-        self._last_ns = max(self._last_ns, left_ns + delay_ns)
-        self.carried += 1
-        return self._last_ns
 
 
 class Network:
@@ -158,12 +134,15 @@ class Network:
         return ["nsenter", f"--net={self.namespace(zone)}", "--"]
 
     def shape(self, a: str, b: str, how: Impairment, *, both: bool = True) -> None:
-        """From now on packets from `a` to `b`, and with `both` those back too, meet `how`. Raises NetworkError."""
+        """From now on packets from `a` to `b`, and with `both` those back too, meet `how`.
+
+        Raises NetworkError, also where the trace cannot be read: the link is as before then.
+        """
         fields = {name: getattr(how, name) for name in Impairment.__slots__}
         self._ask(do="shape", a=a, b=b, both=both, how=fields)
 
     def counts(self) -> dict[str, Any]:
-        """Packets carried and dropped, by `from>to`. Raises NetworkError."""
+        """Packets carried, packets dropped and bytes carried, by `from>to`. Raises NetworkError."""
         return self._ask(do="counts")
 
     def _ask(self, **command: Any) -> dict[str, Any]:

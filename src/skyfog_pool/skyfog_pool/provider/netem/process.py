@@ -20,11 +20,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from skyfog_core.errors import ConfigError
+from skyfog_core.opportunities import read
 from skyfog_core.rng import stream
 from skyfog_core.units import S
-from skyfog_pool.provider.netem.network import PREFIX, TUN, Impairment, Link, address
+from skyfog_pool.provider.netem.link import Link
+from skyfog_pool.provider.netem.network import PREFIX, TUN, Impairment, address
 
 CLONE_NEWNET = 0x40000000  # <sched.h>
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x1, 0x1000  # <linux/if_tun.h>
@@ -136,14 +140,15 @@ class Switch:
         return None
 
     def shape(self, a: str, b: str, both: bool, how: dict[str, Any]) -> dict[str, Any]:
+        """Raises ConfigError where the trace cannot be read."""
         impairment = Impairment(**how)
-        self.links[a, b].impairment = impairment
-        if both:
-            self.links[b, a].impairment = impairment
+        trace = read(Path(impairment.trace)) if impairment.trace else None
+        for link in (self.links[a, b], self.links[b, a])[: 2 if both else 1]:
+            link.shape(impairment, trace, time.monotonic_ns())
         return {}
 
     def counts(self) -> dict[str, Any]:
-        return {f"{a}>{b}": [link.carried, link.dropped] for (a, b), link in self.links.items()}
+        return {f"{a}>{b}": [link.carried, link.dropped, link.carried_bytes] for (a, b), link in self.links.items()}
 
 
 def _packed(dotted: str) -> bytes:
@@ -163,7 +168,10 @@ class Commands:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             command = json.loads(line)
-            _say(self._does[command.pop("do")](**command))
+            try:
+                _say(self._does[command.pop("do")](**command))
+            except ConfigError as error:
+                _say({"error": str(error)})
         return bool(data)
 
 

@@ -1,0 +1,35 @@
+"""The camera that plays images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+
+from support.processes import Processes, wait_until
+from support.ros import free_domain, ros_node
+
+
+def test_without_a_service_a_camera_only_publishes_its_images_in_their_order(tmp_path: Path) -> None:
+    film = tmp_path / "drive.avi"
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for shade in (10, 120, 240):
+        writer.write(np.full((48, 64, 3), shade, np.uint8))
+    writer.release()
+    domain = free_domain()
+    shades: list[int] = []
+    with Processes(tmp_path) as processes, ros_node(domain) as node:
+        node.create_subscription(
+            Image, "/front/image", lambda image: shades.append(image.data[0]), qos_profile_sensor_data
+        )
+        words = ("-r", "__node:=front", "-p", f"image:={film}", "-p", "service:=''", "-p", "rate_hz:=20.0")
+        processes.python(
+            "camera", "-m", "skyfog_bringup.nodes.camera", "--ros-args", *words, env={"ROS_DOMAIN_ID": str(domain)}
+        )
+        wait_until("eight images", lambda: len(shades) >= 8)
+    rounded = [min((10, 120, 240), key=lambda known, shade=shade: abs(known - shade)) for shade in shades]
+    first = rounded.index(10)
+    assert rounded[first : first + 5] == [10, 120, 240, 10, 120]
