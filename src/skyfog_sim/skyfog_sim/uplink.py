@@ -149,6 +149,11 @@ class UplinkWorld:
         self.disconnect()
         self.connect()
 
+    def woken(self) -> None:
+        """The car's clock has jumped: timers are looked at again."""
+        self._on_sender_timer()
+        self._on_plan_timer()
+
     def scene(self, name: str, speed_mps: float) -> None:
         self._planned(self.allocation.on_scene(name, speed_mps, self.now_ns))
 

@@ -45,6 +45,7 @@ DELIVERED_NS = 500 * MS  # time constant of the rate delivered
 OUTAGE_PING_NS = 250 * MS  # in an outage pings pile up before the bottleneck
 BACK_NS = S  # a clock that goes back by less is taken to stand still
 SLOW = 3.0  # a chunk that takes so many times what it should is told at once
+SAME_RTT_MS, SAME_RTT = 1.5, 0.05  # a smaller change is not told: plans are made anew for it
 USUAL, MOST = 0, RTT_LEVELS.index(0.9)
 
 
@@ -77,6 +78,7 @@ class LinkEstimator:
         self._trips = RttForecast()
         self._ways = Ways()
         self._rtts_ms: tuple[float, ...] | None = None  # made when asked for
+        self._told_ms = (-FIRST_RTT_MS,) * len(RTT_LEVELS)  # none yet
         self._smoothed_ms: float | None = None
         self._tripped_ns = 0  # when the last round trip was learnt
         self._open: dict[int, tuple[int, int, bool, bool]] = {}  # by seq: sent, bytes, alone, together with the last
@@ -300,7 +302,9 @@ class LinkEstimator:
     def _round_trips_ms(self) -> tuple[float, ...]:
         if self._rtts_ms is None:
             least_ms = self._clocks.least_trip_ns / MS if self._clocks.known else FIRST_RTT_MS
-            self._rtts_ms = tuple([least_ms + above for above in self._trips.above_ms()])
+            found = [least_ms + above for above in self._trips.above_ms()]
+            near = all(abs(a - b) <= max(SAME_RTT_MS, SAME_RTT * b) for a, b in zip(found, self._told_ms, strict=True))
+            self._rtts_ms = self._told_ms = self._told_ms if near else tuple(found)
         return self._rtts_ms
 
     def _queue_ms(self, now_ns: int) -> float:
