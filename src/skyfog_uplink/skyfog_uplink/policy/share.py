@@ -44,7 +44,7 @@ Floats = NDArray[np.float64]
 
 CELLS = 1_000  # of the grid at least, over the rates that are planned with
 PROBE_CELLS = 256
-SPARES = 12  # tried at most
+SPARES = 6  # tried at most
 ROOM = 1.25  # the grid ends at this much more than what is asked of it now, so that it need not grow at every step
 LEAST_BPS = 1e3  # what a grid reaches at least
 TAIL = 0.5  # the slowest LEVELS[0] of links are taken as half as fast as the quantile that bounds them
