@@ -197,8 +197,8 @@ class Sharer:
         """For each service the option that is worth most beside the plan within what is left over, and its rate.
 
         A probe that comes late does no harm, so it need not keep the target: an option may be had at several rates,
-        the better the surer. Where nothing at all seems to fit, the least is tried: the shaper sends the first chunks of
-        it now and then, or nobody would ever know that the link is faster than thought.
+        the better the surer. Where nothing at all seems to fit, the least is tried: of that the shaper sends the first
+        chunks now and then, or nobody would ever know that the link is faster than thought.
         """
         left = self._config.probe_share * (expected_bps - float(plan.loads.sum()))
         chosen, rates = np.array(plan.options), np.zeros(len(plan.options))
