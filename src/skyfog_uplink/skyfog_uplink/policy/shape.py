@@ -36,6 +36,7 @@ whole may still be answered: it ends at its deadline, or by GRACE_NS after it.
 from __future__ import annotations
 
 import heapq
+from operator import itemgetter
 
 from skyfog_core.config.uplink import ShaperConfig
 from skyfog_core.errors import Status
@@ -374,7 +375,7 @@ class Shaper:
                 if sending is not None:
                     waiting.append((sending.frame.deadline_ns, at, sending))
             if len(waiting) > 1:
-                waiting.sort(key=_deadline_then_lane)
+                waiting.sort(key=itemgetter(0, 1))
             for _, at, sending in waiting:
                 lane = lanes[at]
                 size = min(self._chunk, sending.to_go)
@@ -390,8 +391,6 @@ class Shaper:
 
     def _doubt(self, lane: Lane, sending: Sending, link: LinkState, now_ns: int) -> str:
         """Why the frame should not be sent, or not go on."""
-        if lane.probe and sending.sent <= self._chunk and self._in_flight <= self._chunk:
-            return ""  # two chunks of a probe on an idle link: it may be faster than is known
         odds = self._in_time(lane, sending, link, now_ns)
         least = HOPELESS if lane.probe else self._config.certainty
         if sending.sent:
@@ -446,7 +445,3 @@ class Shaper:
         self.books.sent_bytes += size
         if not sending.to_go:
             lane.running = None
-
-
-def _deadline_then_lane(waiting: tuple[int, int, Sending]) -> tuple[int, int]:
-    return waiting[:2]
