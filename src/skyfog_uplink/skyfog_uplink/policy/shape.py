@@ -22,7 +22,8 @@ waits for the link. So a bucket is as deep as a frame of the planned option (or 
 
 Admission. A frame begins only if it is in time with probability `certainty` as the link is now (odds.py), and does not
 take from those that have begun what they need: what has begun and misses is lost twice, what never began costs nothing.
-A frame that has begun is cut once its odds are below 1 - certainty: its bytes are spent, so a fair chance is used.
+The certainty follows what became of the frames before (doubt.py), so that the share of `misses` is kept. A frame that
+has begun is cut only once it is UNLIKELY: its bytes are spent, so a fair chance is used.
 
 Probes come last: only while no planned frame waits, and with less in flight, so that they build no queue. They are also
 how a link that was thought slow is found to be faster: so they are sent unless they are hopeless, the first chunks
@@ -43,7 +44,8 @@ from skyfog_core.units import MS, S
 from skyfog_core.wire.uplink import Ack, Answer
 from skyfog_uplink.policy.books import Books, empty
 from skyfog_uplink.policy.bucket import TokenBucket
-from skyfog_uplink.policy.frames import Action, Ended, Frame, Outcome, SendChunk, SendPing, SendWithdraw
+from skyfog_uplink.policy.doubt import Doubt
+from skyfog_uplink.policy.frames import MISSES, Action, Ended, Frame, Outcome, SendChunk, SendPing, SendWithdraw
 from skyfog_uplink.policy.lane import Lane, Sending
 from skyfog_uplink.policy.link import Estimation, LinkState
 from skyfog_uplink.policy.model import FLOOR, Table
@@ -60,6 +62,7 @@ JUMP_NS = 1 * S  # a clock that goes back by more has jumped
 MAX_OPEN = 4_096
 MEDIAN = 6  # in LEVELS
 CAUTIOUS = 3  # the rate that probes are sent by
+UNLIKELY = 0.1  # odds below which a frame that has begun is cut
 HOPELESS = 0.05  # odds below which not even a probe is sent, but for its first chunks after a silence:
 EXPLORE_CHUNKS = 6
 EXPLORE_NS = 500 * MS
@@ -71,6 +74,7 @@ class Shaper:
     def __init__(self, table: Table, config: ShaperConfig, estimator: Estimation) -> None:
         self._config, self._estimator = config, estimator
         self._odds = Odds(table)
+        self._doubt_allowed = Doubt(1.0 - config.certainty, config.misses)
         self._lanes = {
             (service.name, probe): Lane(service, probe, TokenBucket(0, config.chunk_bytes, 0))
             for service in table.services
@@ -270,6 +274,8 @@ class Shaper:
         tally = self.books.of(frame.service, frame.probe)
         tally.frames[outcome] += 1
         tally.bytes[outcome] += sending.sent
+        if sending.sent and not frame.probe and outcome is not Outcome.REFUSED:
+            self._doubt_allowed.on_end(outcome in MISSES)
         out.append(
             Ended(
                 frame,
@@ -385,9 +391,8 @@ class Shaper:
     def _doubt(self, lane: Lane, sending: Sending, link: LinkState, now_ns: int) -> str:
         """Why the frame should not be sent, or not go on."""
         odds = self._in_time(lane, sending, link, now_ns)
-        least = HOPELESS if lane.probe else self._config.certainty
-        if sending.sent:
-            least = min(least, 1.0 - least)
+        certainty = 1.0 - self._doubt_allowed.allowed
+        least = HOPELESS if lane.probe else UNLIKELY if sending.sent else certainty
         if odds < least and not (lane.probe and self._explores(sending, now_ns)):
             return f"in time with {odds:.2f} only"
         if sending.sent or lane.probe:
@@ -398,7 +403,7 @@ class Shaper:
                 continue
             before = self._in_time(other, running, link, now_ns)
             after = self._in_time(other, running, link, now_ns, sending.to_go)
-            if after < min(before, self._config.certainty):
+            if after < min(before, certainty):
                 return f"{other.service.name} has begun and needs the link"
         return ""
 
