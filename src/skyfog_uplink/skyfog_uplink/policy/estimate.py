@@ -9,9 +9,9 @@ What is not yet acknowledged tells as much: the link has worked on the oldest su
 through. Where that is longer than the rate explains, the rate is less, at once (`_overdue`). Where it lasts longer than
 `outage_rtts` round trips and `outage_ms`, the link counts as gone until the next acknowledgement.
 
-A message counts for the capacity where it surely stood behind the one before it: sent with it or, by the usual delay of
-its way, arrived before that one was through. Jitter is no queue: else a sender that waits for its own pace would take
-that for the link's. Of a message that met an idle link, its way's delay and its service cannot be told apart: it counts
+A message counts for the capacity where it surely stood behind the one before it: sent with it, or arrived before that
+one was through however long its way was. Jitter is no queue: else a sender that waits for its own pace would take that
+for the link's. Of a message that met an idle link, its way's delay and its service cannot be told apart: it counts
 for what should be the greater part.
 
 Garbage (unknown or repeated numbers, times that no clock explains) is counted in `ignored` and changes nothing else.
@@ -221,7 +221,8 @@ class LinkEstimator:
         before_ns = None if self._through_ns is None else self._through_ns - self._clocks.upper_ns
         self._through_ns = received_ns if self._through_ns is None else max(self._through_ns, received_ns)
         self._waited_ns = 0
-        if before_ns is not None and (together or sent_ns + self._ways.usual_ns < before_ns):
+        doubt_ns = max(self._ways.most_ns, self._trips.late_ns)
+        if before_ns is not None and (together or sent_ns + doubt_ns < before_ns):
             self._waited_ns = max(before_ns - sent_ns - self._ways.usual_ns, 0)
             self._capacity.add(before_ns, max(end_ns, before_ns), size)
             if now_ns - self._tripped_ns >= LONE_NS:

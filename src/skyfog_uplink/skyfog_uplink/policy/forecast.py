@@ -89,6 +89,11 @@ class RttForecast:
         self._at_ns = 0
         self._past: deque[tuple[int, float]] = deque(maxlen=64)  # when, lateness
 
+    @property
+    def late_ns(self) -> int:
+        """How late acknowledgements are lately."""
+        return int(self._late_ms * MS)
+
     def on_ack(self, late_ns: int, now_ns: int) -> None:
         """An acknowledgement was so much later than the least."""
         keep = math.exp(-max(now_ns - self._at_ns, 0) / LATENESS_NS)

@@ -25,8 +25,8 @@ take from those that have begun what they need: what has begun and misses is los
 A frame that has begun is cut once its odds are below 1 - certainty: its bytes are spent, so a fair chance is used.
 
 Probes come last: only while no planned frame waits, and with less in flight, so that they build no queue. They are also
-how a link that was thought slow is found to be faster: so they are sent unless they are hopeless, and two chunks may
-always be in flight, since one alone says nothing of the rate.
+how a link that was thought slow is found to be faster: so they are sent unless they are hopeless, the first chunks
+even then if no other was for EXPLORE_NS; and two chunks may always be in flight: one alone says nothing of the rate.
 
 An outage (the estimator's word) stops everything but pings. Frames under way keep their place until they are hopeless.
 If the connection itself ends, the rest of a half-sent frame has nowhere to go and the frame ends; what was sent in
@@ -36,6 +36,7 @@ whole may still be answered: it ends at its deadline, or by GRACE_NS after it.
 from __future__ import annotations
 
 import heapq
+from operator import itemgetter
 
 from skyfog_core.config.uplink import ShaperConfig
 from skyfog_core.errors import Status
@@ -60,7 +61,9 @@ JUMP_NS = 1 * S  # a clock that goes back by more has jumped
 MAX_OPEN = 4_096
 MEDIAN = 6  # in LEVELS
 CAUTIOUS = 3  # the rate that probes are sent by
-HOPELESS = 0.05  # odds below which not even a probe is sent
+HOPELESS = 0.05  # odds below which not even a probe is sent, but for its first chunks after a silence:
+EXPLORE_CHUNKS = 6
+EXPLORE_NS = 500 * MS
 
 
 class Shaper:
@@ -86,6 +89,7 @@ class Shaper:
         self._state: LinkState | None = None
         self._chunk = config.chunk_bytes
         self._window = self._probe_window = 0.0
+        self._sent_ns: int | None = None  # the last chunk
         self._wake_ns: int | None = None  # when a bucket will have tokens
         self.books: Books = empty([service.name for service in table.services])
 
@@ -365,13 +369,19 @@ class Shaper:
     def _next(self, now_ns: int) -> Lane | None:
         """The lane with the earliest deadline of those that have tokens; probes only if no planned frame waits."""
         for lanes in (self._planned, self._probes):
-            waiting = [(lane.head.frame.deadline_ns, at) for at, lane in enumerate(lanes) if lane.head is not None]
-            for _, at in sorted(waiting):
+            waiting = []
+            for at, lane in enumerate(lanes):
+                sending = lane.running or lane.waiting
+                if sending is not None:
+                    waiting.append((sending.frame.deadline_ns, at, sending))
+            if len(waiting) > 1:
+                waiting.sort(key=itemgetter(0, 1))
+            for _, at, sending in waiting:
                 lane = lanes[at]
-                size = min(self._chunk, lane.head.to_go) if lane.head else 0
-                if lane.bucket.fits(size, now_ns):
-                    return lane
+                size = min(self._chunk, sending.to_go)
                 wait_ns = lane.bucket.wait_ns(size, now_ns)
+                if wait_ns == 0:
+                    return lane
                 if wait_ns is not None:
                     wake_ns = now_ns + wait_ns
                     self._wake_ns = wake_ns if self._wake_ns is None else min(self._wake_ns, wake_ns)
@@ -381,13 +391,11 @@ class Shaper:
 
     def _doubt(self, lane: Lane, sending: Sending, link: LinkState, now_ns: int) -> str:
         """Why the frame should not be sent, or not go on."""
-        if lane.probe and sending.sent <= self._chunk and self._in_flight <= self._chunk:
-            return ""  # two chunks of a probe on an idle link: it may be faster than is known
         odds = self._in_time(lane, sending, link, now_ns)
         least = HOPELESS if lane.probe else self._config.certainty
         if sending.sent:
             least = min(least, 1.0 - least)
-        if odds < least:
+        if odds < least and not (lane.probe and self._explores(sending, now_ns)):
             return f"in time with {odds:.2f} only"
         if sending.sent or lane.probe:
             return ""
@@ -400,6 +408,12 @@ class Shaper:
             if after < min(before, self._config.certainty):
                 return f"{other.service.name} has begun and needs the link"
         return ""
+
+    def _explores(self, probe: Sending, now_ns: int) -> bool:
+        """Whether the probe's next chunk goes for what it tells of the link alone."""
+        if probe.sent:
+            return probe.sent < EXPLORE_CHUNKS * self._chunk
+        return self._sent_ns is None or not 0 <= now_ns - self._sent_ns < EXPLORE_NS
 
     def _in_time(self, lane: Lane, sending: Sending, link: LinkState, now_ns: int, before: int = 0) -> float:
         wait_ns = lane.bucket.wait_ns(sending.to_go, now_ns)
@@ -426,6 +440,7 @@ class Shaper:
         self._estimator.on_sent(seq, size, now_ns)
         self._flying[seq] = (size, now_ns, sending)
         self._in_flight += size
+        self._sent_ns = now_ns
         sending.sent += size
         self.books.sent_bytes += size
         if not sending.to_go:
