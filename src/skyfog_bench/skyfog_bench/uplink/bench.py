@@ -33,7 +33,7 @@ class Size:
 
 
 FULL = Size(seconds=3_600, recorded_seconds=3_600, traces=6)
-QUICK = Size(seconds=15, recorded_seconds=15, traces=1)
+QUICK = Size(seconds=30, recorded_seconds=30, traces=1)
 
 
 def run(_processes: Processes, size: Size, seed: int, say: Callable[[str], None], out: Path | None = None) -> Report:
