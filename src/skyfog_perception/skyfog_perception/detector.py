@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from skyfog_core.images import Rgb
 from skyfog_perception.decode.boxes import Found, Ids
 from skyfog_perception.decode.deeplab import DeepLab
 from skyfog_perception.network import CPU, DEFAULT_MAX_BATCH, Network, Times, times_of
-from skyfog_perception.prepare import Rgb
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 
 from skyfog_core.errors import ConfigError
+from skyfog_core.images import Rgb
 from skyfog_perception.detector import Detector
 from skyfog_perception.manifest import MANIFEST, Manifest, read_labels, read_manifest
 from skyfog_perception.network import Network, Times
-from skyfog_perception.prepare import Rgb
 from skyfog_perception.segmenter import Segmenter
 from skyfog_perception.skeleton import write_skeleton
 

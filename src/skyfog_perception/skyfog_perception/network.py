@@ -14,13 +14,14 @@ from skyfog_core.cancel import Cancellation
 from skyfog_core.clock import SteadyClock
 from skyfog_core.config.base import nearest
 from skyfog_core.errors import ConfigError, InvalidRequest
+from skyfog_core.images import Rgb
 from skyfog_perception.batch import Batcher, Item, Outputs, Tensor
 from skyfog_perception.decode import make_decoder
 from skyfog_perception.decode.boxes import BoxDecoder, Ids
 from skyfog_perception.decode.deeplab import DeepLab
 from skyfog_perception.manifest import UNLABELLED, Task, load_model
 from skyfog_perception.placement import Placement
-from skyfog_perception.prepare import Rgb, to_tensor
+from skyfog_perception.prepare import to_tensor
 from skyfog_perception.session import Session
 
 CPU = ("CPUExecutionProvider",)

@@ -21,44 +21,11 @@ A replica:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import IntEnum
 
+from skyfog_core.diagnosis import Diagnosis, Finding, Level, worst
 from skyfog_router.policy.snapshot import AdmissionSnapshot, ServiceSnapshot
 
-
-class Level(IntEnum):
-    """As in diagnostic_msgs/DiagnosticStatus."""
-
-    OK = 0
-    WARN = 1
-    ERROR = 2
-    STALE = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """One DiagnosticStatus: what is wrong in words, worst first, and figures."""
-
-    level: Level
-    message: str
-    values: dict[str, str]
-
-
 NO_FAULT = frozenset({"withdrawn", "repeated"})  # refusals that say nothing against a replica
-NO_ANSWER = Diagnosis(Level.STALE, "its thread does not answer", {})
-
-
-@dataclass(frozen=True, slots=True)
-class _Finding:
-    level: Level
-    text: str
-
-
-def _worst(findings: Iterator[_Finding], well: str, values: dict[str, str]) -> Diagnosis:
-    ordered = sorted(findings, key=lambda finding: -finding.level)
-    level = ordered[0].level if ordered else Level.OK
-    return Diagnosis(level, "; ".join(finding.text for finding in ordered) or well, values)
 
 
 def _figure(value: float | None, unit: str = "") -> str:
@@ -67,28 +34,28 @@ def _figure(value: float | None, unit: str = "") -> str:
 
 def of_service(now: ServiceSnapshot, before: ServiceSnapshot | None) -> Diagnosis:
     """One service of a robot. `before` is what the last diagnosis was made of; None: this is the first."""
-    return _worst(_service_findings(now, before), f"{len(now.replicas)} replicas", _service_values(now))
+    return worst(_service_findings(now, before), f"{len(now.replicas)} replicas", _service_values(now))
 
 
-def _service_findings(now: ServiceSnapshot, before: ServiceSnapshot | None) -> Iterator[_Finding]:
+def _service_findings(now: ServiceSnapshot, before: ServiceSnapshot | None) -> Iterator[Finding]:
     failed = now.failed - (before.failed if before else 0)
     delivered = now.delivered - (before.delivered if before else 0)
     local = now.local - (before.local if before else 0)
     ejected = [replica for replica in now.replicas if replica.state == "ejected"]
     if not now.replicas:
-        yield _Finding(Level.ERROR, "no replica is there")
+        yield Finding(Level.ERROR, "no replica is there")
     elif all(replica.local for replica in now.replicas):
-        yield _Finding(Level.WARN, "only the fallback on the robot is there")
+        yield Finding(Level.WARN, "only the fallback on the robot is there")
     if failed:
         level = Level.WARN if delivered else Level.ERROR
-        yield _Finding(level, f"{failed} of the last {failed + delivered} requests failed ({_kinds(now, before)})")
+        yield Finding(level, f"{failed} of the last {failed + delivered} requests failed ({_kinds(now, before)})")
     if now.panic:
-        yield _Finding(Level.WARN, "panic: too few replicas are healthy, so all are asked")
+        yield Finding(Level.WARN, "panic: too few replicas are healthy, so all are asked")
     if local:
-        yield _Finding(Level.WARN, f"the fallback on the robot answered {local} of the last {failed + delivered}")
+        yield Finding(Level.WARN, f"the fallback on the robot answered {local} of the last {failed + delivered}")
     if ejected:
         names = ", ".join(f"{replica.zone}/{replica.replica}: {replica.why}" for replica in ejected)
-        yield _Finding(Level.WARN, f"{len(ejected)} of {len(now.replicas)} replicas ejected ({names})")
+        yield Finding(Level.WARN, f"{len(ejected)} of {len(now.replicas)} replicas ejected ({names})")
 
 
 def _kinds(now: ServiceSnapshot, before: ServiceSnapshot | None) -> str:
@@ -138,22 +105,22 @@ def of_replica(now: AdmissionSnapshot, before: AdmissionSnapshot | None, absent:
         "repeated": str(now.repeated),
         **{f"refused: {reason}": str(count) for reason, count in sorted(now.refused.items())},
     }
-    return _worst(_replica_findings(now, before, absent, links), "takes requests", values)
+    return worst(_replica_findings(now, before, absent, links), "takes requests", values)
 
 
 def _replica_findings(
     now: AdmissionSnapshot, before: AdmissionSnapshot | None, absent: str, links: int
-) -> Iterator[_Finding]:
+) -> Iterator[Finding]:
     if not links:
-        yield _Finding(Level.ERROR, "linked with nobody")
+        yield Finding(Level.ERROR, "linked with nobody")
     if absent:
-        yield _Finding(Level.WARN, absent)
+        yield Finding(Level.WARN, absent)
     failed = now.failed - (before.failed if before else 0)
     if failed:
         finished = now.finished - (before.finished if before else 0)
-        yield _Finding(Level.WARN, f"{failed} of the last {finished} runs failed")
+        yield Finding(Level.WARN, f"{failed} of the last {finished} runs failed")
     earlier = before.refused if before else {}
     refused = {reason: count - earlier.get(reason, 0) for reason, count in sorted(now.refused.items())}
     refused = {reason: count for reason, count in refused.items() if count and reason not in NO_FAULT}
     if refused:
-        yield _Finding(Level.WARN, "refused " + ", ".join(f"{count} ({reason})" for reason, count in refused.items()))
+        yield Finding(Level.WARN, "refused " + ", ".join(f"{count} ({reason})" for reason, count in refused.items()))

@@ -14,6 +14,7 @@ from skyfog_core import budget
 from skyfog_core.clock import Clock
 from skyfog_core.errors import Overloaded, Status, UnsupportedVersion, WireError
 from skyfog_core.ids import REQUEST_ID_BYTES, RequestId
+from skyfog_core.owner import SNAPSHOT_LIMIT_S, Owner
 from skyfog_core.trace import Trace
 from skyfog_core.units import MS, US, ms_to_ns
 from skyfog_core.wire import codec
@@ -21,7 +22,6 @@ from skyfog_core.wire.envelope import VERSION, Encoding, ReplyHeader, refusal
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_core.wire.membership import Announcement
 from skyfog_core.wire.payload import pack, unpack
-from skyfog_router.driver import SNAPSHOT_LIMIT_S, Owner
 from skyfog_router.kept import Kept
 from skyfog_router.policy.admission import Admission, AdmissionAction, Answer, Refuse, Start, Stop
 from skyfog_router.policy.snapshot import AdmissionSnapshot

@@ -13,6 +13,7 @@ from skyfog_core.clock import Clock
 from skyfog_core.config.router import RoutingConfig
 from skyfog_core.errors import ERROR_OF_STATUS, InvalidReply, NotExecuted, RequestError, SkyfogError, Status, WireError
 from skyfog_core.ids import RequestId, RequestIds
+from skyfog_core.owner import SNAPSHOT_LIMIT_S, Owner
 from skyfog_core.trace import Trace
 from skyfog_core.units import MS, US, ns_to_ms
 from skyfog_core.wire import codec
@@ -20,7 +21,6 @@ from skyfog_core.wire.envelope import VERSION, Encoding, Header, ReplyHeader
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
 from skyfog_core.wire.membership import Announcement
 from skyfog_core.wire.payload import pack, unpack
-from skyfog_router.driver import SNAPSHOT_LIMIT_S, Owner
 from skyfog_router.policy.actions import NO_LOAD, Action, Cancel, Deliver, Eject, Fail, Load, Readmit, Send
 from skyfog_router.policy.pacing import Pacer
 from skyfog_router.policy.router import Router
@@ -64,6 +64,8 @@ class _Call:
     encoding: Encoding
     caller: Caller
     affinity: bytes
+    budget_ms: int | None
+    type_hash: bytes
 
 
 class RouterDriver:
@@ -88,14 +90,25 @@ class RouterDriver:
         for endpoint in endpoints:
             self._transport.watch(endpoint.service, endpoint.keys, self)
 
-    def call(self, service: str, payload: bytes, caller: Caller, affinity: bytes = b"") -> None:
+    def call(
+        self,
+        service: str,
+        payload: bytes,
+        caller: Caller,
+        affinity: bytes = b"",
+        budget_ms: int | None = None,
+        type_hash: bytes = b"",
+    ) -> None:
         """Route one request (CDR). Any thread. `caller` hears exactly once, unless this raises Overloaded.
 
-        Under `rank: sticky` requests of one `affinity` go to one replica.
+        Under `rank: sticky` requests of one `affinity` go to one replica. `budget_ms`: the time there is, where it may
+        be less than the service's deadline. `type_hash`: of a payload that is only passed on, in place of the
+        endpoint's; the replicas compare it with theirs.
         """
         endpoint = self._endpoints[service]
         encoding, packed = pack(payload, endpoint.encoding)  # here, since it may take the driver's thread too long
-        self._owner.submit(lambda now_ns: self._on_call(endpoint, _Call(packed, encoding, caller, affinity), now_ns))
+        call = _Call(packed, encoding, caller, affinity, budget_ms, type_hash or endpoint.type_hash)
+        self._owner.submit(lambda now_ns: self._on_call(endpoint, call, now_ns))
 
     def reconfigure(self, configs: Mapping[str, RoutingConfig]) -> None:
         """Other rules for the services named, from their next requests on. Any thread."""
@@ -143,7 +156,7 @@ class RouterDriver:
     def _on_call(self, endpoint: Endpoint, call: _Call, now_ns: int) -> None:
         request_id = self._ids.next()
         self._calls[request_id] = call
-        self._perform(endpoint, endpoint.router.on_call(request_id, now_ns, call.affinity), now_ns)
+        self._perform(endpoint, endpoint.router.on_call(request_id, now_ns, call.affinity, call.budget_ms), now_ns)
 
     def _on_reply(
         self,
@@ -286,7 +299,7 @@ class RouterDriver:
             action.request_id,
             action.attempt,
             action.budget_ms,
-            endpoint.type_hash,
+            call.type_hash,
             endpoint.router.priority,
             self._robot,
             encoding=call.encoding,

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from skyfog_core.images import raw_to_rgb
 from skyfog_perception.detector import Detected, Detector
-from skyfog_perception.prepare import compressed_to_rgb, raw_to_rgb
+from skyfog_perception.prepare import compressed_to_rgb
 from support.boxes import Box, iou
 
 Photograph = Callable[[str], np.ndarray]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from skyfog_core.errors import InvalidRequest
-from skyfog_perception.prepare import raw_to_rgb
+from skyfog_core.images import raw_to_rgb
 from skyfog_perception.segmenter import Segmented, Segmenter
 from support.boxes import Box, iou
 

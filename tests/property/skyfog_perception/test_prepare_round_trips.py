@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from skyfog_core.errors import InvalidRequest
-from skyfog_perception.prepare import ENCODINGS, compressed_to_rgb, jpeg_size, png_size, raw_to_rgb
+from skyfog_core.images import ENCODINGS, raw_to_rgb
+from skyfog_perception.prepare import compressed_to_rgb, jpeg_size, png_size
 
 ORDERS = {"rgb8": [0, 1, 2], "bgr8": [2, 1, 0], "8UC3": [2, 1, 0], "rgba8": [0, 1, 2], "bgra8": [2, 1, 0]}
 sides = st.integers(1, 24)

@@ -12,9 +12,9 @@ import pytest
 
 from skyfog_core.cancel import Cancellation
 from skyfog_core.errors import NotExecuted, Status
+from skyfog_core.nodes.relay import to_cdr
 from skyfog_interfaces.srv import Echo
 from skyfog_router.nodes.handlers import EmbeddedHandler
-from skyfog_router.nodes.relay import to_cdr
 from skyfog_router.replica import Result
 from support.processes import LIMIT_S
 

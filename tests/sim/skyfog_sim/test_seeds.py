@@ -10,6 +10,7 @@ from support.fresh import fresh_seed
 FIXED = 2_000
 FRESH = 100
 CHUNK = 50  # seeds a test
+FOUND = (2_258_123_673, 2_258_123_887)  # fresh ones that broke something once
 BASE = 1_000_000 + fresh_seed()
 
 
@@ -21,6 +22,12 @@ def assert_all_hold(first: int) -> None:
 @pytest.mark.parametrize("first", range(0, FIXED, CHUNK))
 def test_fixed_seeds(first: int) -> None:
     assert_all_hold(first)
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_seeds_that_broke_something_once(seed: int) -> None:
+    failures = run([seed]).failures
+    assert not failures, str(failures[0])
 
 
 @pytest.mark.parametrize("first", range(BASE, BASE + FRESH, CHUNK))  # the seeds stand in the names of the tests

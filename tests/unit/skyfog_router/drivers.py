@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from skyfog_core import budget
 from skyfog_core.clock import Clock, ManualClock
@@ -217,9 +217,9 @@ class Robot:
         self.owner = StepOwner.made[-1]
         self.driver.start([Endpoint(SERVICE, KEYS, HASH, decode, self.router, encoding=encoding)])
 
-    def call(self, payload: bytes = b"request") -> FakeCaller:
+    def call(self, payload: bytes = b"request", **how: Any) -> FakeCaller:
         caller = FakeCaller()
-        self.driver.call(SERVICE, payload, caller)
+        self.driver.call(SERVICE, payload, caller, **how)
         self.owner.step()
         return caller
 

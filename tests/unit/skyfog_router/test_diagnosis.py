@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from skyfog_router.diagnosis import Level, of_replica, of_service
+from skyfog_core.diagnosis import Level
+from skyfog_router.diagnosis import of_replica, of_service
 from support.snapshots import CALM, QUIET, admission, replica, service
 
 

@@ -11,7 +11,7 @@ from skyfog_core.errors import LinkLost, NoQuorum, NotExecuted, OutcomeUnknown
 from skyfog_core.units import MS
 from skyfog_core.wire.keys import ReplicaKey
 from skyfog_core.wire.membership import Announcement
-from skyfog_router.policy.actions import Cancel, Deliver, Fail, Load, Send
+from skyfog_router.policy.actions import Cancel, Deliver, Eject, Fail, Load, Send
 from skyfog_router.policy.router import Router
 
 A, B, C = (ReplicaKey(zone, "0") for zone in "abc")
@@ -131,3 +131,16 @@ def test_the_best_of_k_is_given_once_k_answers_came_and_nobody_more_is_asked(pol
         sent += len(new)
     assert sent == 2
     assert any(isinstance(action, Deliver) for action in actions)
+
+
+def test_slo_asks_who_is_ejected_before_it_fails() -> None:
+    """Seed 2258123673: the last one that was fit had a long queue, and a fast one was out for a slow median."""
+    health = HealthConfig(consecutive_failures=1, max_ejected=1.0, panic_below=0.0, ejection_ms=10_000)
+    router = made(A, B, C, policy="slo", extra_load=0.0, slo_ms=150, deadline_ms=300)
+    now_ns = taught(router)
+    router.reconfigure(RoutingConfig(policy="slo", extra_load=0.0, slo_ms=150, deadline_ms=300, health=health), now_ns)
+    (first,) = (a for a in router.on_call(request(98), now_ns) if isinstance(a, Send))
+    (ejected,) = (a for a in router.on_error(request(98), first.replica, LinkLost("gone"), now_ns) if type(a) is Eject)
+    router.on_call(request(99), now_ns)
+    asked = {a.replica for _, a in play(router, now_ns + 299 * MS) if type(a) is Send and a.request_id == request(99)}
+    assert ejected.replica in asked

@@ -23,7 +23,7 @@ from skyfog_router.policy.actions import Action, Cancel, Deliver, Fail, Send
 from skyfog_router.policy.router import Router
 
 A, B, C = (ReplicaKey(zone, "0") for zone in "abc")
-ID = b"i" * 16
+ID, OTHER = b"i" * 16, b"o" * 16
 SAID = Announcement()
 LOST = LinkLost("ended")
 
@@ -227,3 +227,31 @@ def test_a_deadline_right_after_one_that_refused_has_come_back_is_a_failure_too(
     one.error(A, Overloaded("full"), 1)
     assert one.rejoin(A, 100 * MS) == []
     assert type(failure(one.deadline())) is DeadlineExceeded
+
+
+@pytest.mark.parametrize(("budget_ms", "by_ms"), [(None, 100), (40, 40), (500, 100)])
+def test_a_calls_own_budget_bounds_its_deadline(budget_ms: int | None, by_ms: int) -> None:
+    router = Router(RoutingConfig(policy="broadcast", deadline_ms=100))
+    router.on_join(A, SAID, 0)
+    assert router.on_call(ID, 0, budget_ms=budget_ms) == [Send(ID, A, 0, by_ms)]
+    assert router.on_timer(by_ms * MS - 1) == []
+    (fail, _) = router.on_timer(by_ms * MS)
+    assert isinstance(fail, Fail)
+
+
+def test_a_calls_own_budget_bounds_its_slo() -> None:
+    router = Router(RoutingConfig(policy="slo", deadline_ms=1_000, slo_ms=500))
+    router.on_call(ID, 0, budget_ms=80)
+    router.on_call(OTHER, 0, budget_ms=800)
+    assert [router._open[each].slo_ns for each in (ID, OTHER)] == [80 * MS, 500 * MS]
+
+
+@pytest.mark.parametrize("budget_ms", [0, -5])
+def test_a_call_without_any_time_left_fails_at_once(budget_ms: int) -> None:
+    router = Router(RoutingConfig(policy="broadcast"))
+    router.on_join(A, SAID, 0)
+    assert router.on_call(ID, 7, budget_ms=budget_ms) == []
+    assert router.next_timer_ns() == 7
+    (fail,) = router.on_timer(7)
+    assert isinstance(fail, Fail)
+    assert isinstance(fail.error, NotExecuted)

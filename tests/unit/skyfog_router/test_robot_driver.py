@@ -55,6 +55,16 @@ def test_a_call_goes_to_every_replica_with_header_and_untouched_payload(robot: R
     assert codec.decode_header(header) == Header(VERSION, request_id, 1, 100, HASH)
 
 
+def test_a_call_brings_its_own_budget_and_the_hash_of_what_it_passes_on(robot: Robot) -> None:
+    robot.call(budget_ms=30, type_hash=b"h" * 32)
+    _, request_id, header, _, budget = robot.transport.sent[0]
+    assert budget == 30
+    assert codec.decode_header(header) == Header(VERSION, request_id, 0, 30, b"h" * 32)
+    robot.clock.advance(30 * MS)
+    robot.owner.step()
+    assert not robot.router.is_open(request_id)
+
+
 def test_first_reply_reaches_the_caller_and_the_loser_is_cancelled(robot: Robot) -> None:
     caller = robot.call()
     robot.reply(B, ok(robot), b"from b")

@@ -42,11 +42,13 @@ def plan(
     copies: dict[str, float] | None = None,
     budget: LoadBudget | None = None,
     room: int = 8,
+    unfit: str = "",
 ) -> Plan:
-    """At `now_ms`, with copies that have waited so many ms."""
+    """At `now_ms`, with copies that have waited so many ms, and one replica that is ejected."""
     under_way = [Copy(fleet.replicas[key(name)], round(ms * MS)) for name, ms in (copies or {}).items()]
-    fresh = [r for r in fleet.remote() if all(r is not copy.replica for copy in under_way)]
-    at = Situation(round(now_ms * MS), 0, round(slo_ms * MS), S, under_way, fresh, 1, room)
+    out = [fleet.replicas[key(unfit)]] if unfit else []
+    fresh = [r for r in fleet.remote() if r not in out and all(r is not copy.replica for copy in under_way)]
+    at = Situation(round(now_ms * MS), 0, round(slo_ms * MS), S, under_way, fresh, out, 1, room)
     return Slo(Caution()).plan(fleet, budget or LoadBudget(fleet.config.extra_load), at)
 
 
@@ -72,7 +74,7 @@ def test_the_plan_of_a_beginning_is_kept_only_for_beginnings() -> None:
     policy = Slo(Caution())
 
     def at(now_ms: int) -> Situation:
-        return Situation(now_ms * MS, 0, 60 * MS, S, [], fleet.remote(), 1, 8)
+        return Situation(now_ms * MS, 0, 60 * MS, S, [], fleet.remote(), [], 1, 8)
 
     begun = policy.plan(fleet, budget, at(0))
     assert policy.plan(fleet, budget, at(0)) == begun
@@ -261,3 +263,17 @@ def test_it_is_learnt_again_once_a_second_and_only_from_something_new() -> None:
     for _ in range(100):
         fleet.pool.answer(10 * MS, 3 * S)
     assert learnt.get(fleet, 3 * S + S // 2) == second, "not yet"
+
+
+def test_who_is_ejected_is_asked_at_the_last_call_and_not_before() -> None:
+    fleet = known({"a/0": 400, "b/0": 400, "c/0": 10}, slo_ms=500)
+    early = plan(fleet, 500, now_ms=300, copies={"a/0": 300}, unfit="c/0")
+    late = plan(fleet, 500, now_ms=950, copies={"a/0": 950}, unfit="c/0")
+    assert "c/0" not in {name for name, _ in asked(early)}
+    assert {name for name, _ in asked(late)} == {"b/0", "c/0"}
+
+
+def test_past_the_last_call_it_looks_again_while_an_answer_seems_near() -> None:
+    found = plan(known({"a/0": 10, "b/0": 10}, slo_ms=500), 500, now_ms=920, copies={"a/0": 1})
+    assert "b/0" not in {name for name, _ in asked(found)}
+    assert look_ms(found) <= 920 + 80 / 4

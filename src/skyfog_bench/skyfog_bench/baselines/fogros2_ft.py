@@ -37,7 +37,9 @@ class FogRos2Ft(PeerPolicy):
         self._due_ns = 0
         self._known: set[ReplicaKey] = set()  # nobody is ever taken out
 
-    def on_call(self, request_id: RequestId, now_ns: int, affinity: bytes = b"") -> list[Action]:
+    def on_call(
+        self, request_id: RequestId, now_ns: int, affinity: bytes = b"", budget_ms: int | None = None
+    ) -> list[Action]:
         """A client calls."""
         self.books.called += 1
         self._waiting.append((request_id, now_ns))

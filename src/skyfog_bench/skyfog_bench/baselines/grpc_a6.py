@@ -69,8 +69,10 @@ class GrpcA6(PeerPolicy):
         self._timers: list[tuple[int, RequestId]] = []
         self._turn = 0  # of round_robin
 
-    def on_call(self, request_id: RequestId, now_ns: int, affinity: bytes = b"") -> list[Action]:
-        """A client calls."""
+    def on_call(
+        self, request_id: RequestId, now_ns: int, affinity: bytes = b"", budget_ms: int | None = None
+    ) -> list[Action]:
+        """A client calls. Its own budget is not known here."""
         self.books.called += 1
         call = _Call(now_ns, now_ns + self._config.deadline_ns)
         self._open[request_id] = call

@@ -29,9 +29,9 @@ from skyfog_bench.pace import WRONG, Done, Lane, pace
 from skyfog_core.clock import SteadyClock
 from skyfog_core.config.router import ZenohConfig
 from skyfog_core.errors import Status
+from skyfog_core.owner import Owner
 from skyfog_core.units import MS
 from skyfog_interfaces.srv import Echo
-from skyfog_router.driver import Owner
 from skyfog_router.transport.zenoh import open_session
 
 THREADS = 64  # calls that wait for zenoh at once

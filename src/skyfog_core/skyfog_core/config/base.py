@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from skyfog_core.errors import ConfigError
@@ -43,6 +43,11 @@ def _by_tag(members: list[type[BaseModel]], key: str) -> dict[str, type[BaseMode
     return {tag: member for member in members for tag in get_args(member.model_fields[key].annotation)}
 
 
+def _tagged(union: Any, tag: str) -> Any:
+    """The part of a union, told apart by a function, that is marked with `tag`."""
+    return next(part for part in get_args(union) if Tag(tag) in get_args(part)[1:])
+
+
 def _follow(schema: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
     """Where `loc` leads in `schema`: the keys as the file has them, and the keys that are known there.
 
@@ -50,10 +55,12 @@ def _follow(schema: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[s
     """
     shown: list[str] = []
     here: Any = schema
-    discriminator: str | None = None
+    discriminator: str | Discriminator | None = None
     for part in loc:
         if discriminator is not None:
-            here, discriminator = _by_tag(_members(here), discriminator)[str(part)], None
+            tag, tagged = str(part), isinstance(discriminator, Discriminator)
+            here = _tagged(here, tag) if tagged else _by_tag(_members(here), str(discriminator))[tag]
+            discriminator = None
             continue
         shown.append(str(part))
         if get_origin(here) in {dict, list}:
@@ -63,7 +70,8 @@ def _follow(schema: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[s
         field = members[0].model_fields.get(str(part)) if len(members) == 1 else None
         if field is not None:
             here = field.annotation
-            discriminator = str(field.discriminator) if field.discriminator else None
+            by_function = (mark for mark in field.metadata if isinstance(mark, Discriminator))
+            discriminator = field.discriminator or next(by_function, None)
     members = [] if get_origin(here) in {dict, list} else _members(here)
     return shown, list(members[0].model_fields) if len(members) == 1 else []
 

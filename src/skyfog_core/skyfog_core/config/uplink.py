@@ -7,21 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from skyfog_core.config.base import Strict
+from skyfog_core.config.quantities import Amount
 from skyfog_core.config.router import ZenohConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=60)]
 Codec = Literal["jpeg", "webp", "png", "raw", "none"]
-
-
-class Quantiles(Strict):
-    """A distribution by three of its quantiles, in the unit that its key names; linear between them."""
-
-    p50: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    p90: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    p99: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-Amount = float | str | Quantiles  # a number in the key's own unit, `1.89 Mbit` with another one, or quantiles
 
 
 class FloorSpec(Strict):
@@ -76,9 +66,9 @@ class UplinkTableSpec(Strict):
 
     name: Name
     source: Annotated[str, Field(description="where the figures come from")]
-    units: Annotated[dict[str, str], Field(description="units of your own: `frame: 236 kB`")] = {}
+    units: Annotated[dict[str, str], Field(max_length=100, description="units of your own: `frame: 236 kB`")] = {}
     services: Annotated[dict[Name, UplinkServiceSpec], Field(min_length=1, max_length=64)]
-    scenes: dict[Name, SceneSpec] = {}
+    scenes: Annotated[dict[Name, SceneSpec], Field(max_length=64)] = {}
 
 
 class EstimatorConfig(Strict):

@@ -5,7 +5,11 @@
     skyfog/<fleet>/<service>/live/<zone>/<replica>/<announcement>   liveliness token: held while it takes requests
     skyfog/<fleet>/<service>/load/replica/<zone>/<replica>   a put here, once a second, is a replica's load
     skyfog/<fleet>/<service>/load/robot/<robot>         and a robot's demand, and what it saw of the answers
+    skyfog/<fleet>/car-uplink/up/<gateway>/<car>        puts of a car for its gateway: wire/uplink.py
+    skyfog/<fleet>/car-uplink/down/<car>/<gateway>      and back
+    skyfog/<fleet>/car-uplink/live/<gateway>            liveliness token: held while it takes frames
 
+No ROS name holds a dash either, so that no service is ever called `car-uplink`.
 A ROS service name `/arm/detect` is the chunk `arm.detect`: ROS names hold no dot, so it can be undone. A robot may have
 any name; one that cannot stand in a key is told apart by its hash.
 """
@@ -19,6 +23,7 @@ from typing import NamedTuple
 from skyfog_core.errors import ConfigError, WireError
 
 ROOT = "skyfog"
+UPLINK = "car-uplink"
 _CHUNK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SERVICE = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 
@@ -91,6 +96,46 @@ class ServiceKeys:
     @property
     def all_live(self) -> str:
         return f"{self.prefix}/live/*/*/*"
+
+
+class UplinkKeys:
+    """The keys of one fleet's cars and gateways. Each method raises ConfigError for names that make no key."""
+
+    def __init__(self, fleet: str) -> None:
+        self.prefix = f"{ROOT}/{chunk('fleet', fleet)}/{UPLINK}"
+
+    def up(self, gateway: str, car: str) -> str:
+        return f"{self.prefix}/up/{chunk('gateway', gateway)}/{chunk('car', car)}"
+
+    def all_up(self, gateway: str) -> str:
+        """Of all cars to one gateway."""
+        return f"{self.prefix}/up/{chunk('gateway', gateway)}/*"
+
+    def down(self, car: str, gateway: str) -> str:
+        return f"{self.prefix}/down/{chunk('car', car)}/{chunk('gateway', gateway)}"
+
+    def all_down(self, car: str) -> str:
+        """Of all gateways to one car."""
+        return f"{self.prefix}/down/{chunk('car', car)}/*"
+
+    def live(self, gateway: str) -> str:
+        return f"{self.prefix}/live/{chunk('gateway', gateway)}"
+
+    @property
+    def all_live(self) -> str:
+        return f"{self.prefix}/live/*"
+
+    def all_of(self, part: str) -> str:
+        """The keys of all cars and gateways below `up`, `down` or `live`."""
+        return f"{self.prefix}/{part}/**"
+
+
+def last_chunk(key: str) -> str:
+    """Who says something: the car of an `up` key, the gateway of a `down` or `live` one. Raises WireError."""
+    name = key.rpartition("/")[2]
+    if not _CHUNK.fullmatch(name):
+        raise WireError(f"{key!r} does not end in a name")
+    return name
 
 
 def all_of_fleet(fleet: str) -> str:

@@ -9,6 +9,7 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 
 from skyfog_core.config.perception import DetectConfig
+from skyfog_core.images import Rgb
 from skyfog_core.nodes.parameters import blame
 from skyfog_interfaces.msg import Detection
 from skyfog_interfaces.srv import Detect
@@ -16,7 +17,6 @@ from skyfog_perception.detector import Detected, Detector
 from skyfog_perception.network import Network, Times
 from skyfog_perception.nodes.service import ImageService, run_alone, set_box
 from skyfog_perception.nodes.vision import load_vision_msgs, to_detection_array
-from skyfog_perception.prepare import Rgb
 
 DEPTH = 10
 

@@ -12,12 +12,12 @@ from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
 
 from skyfog_core.config.perception import SegmentConfig
+from skyfog_core.images import Rgb
 from skyfog_interfaces.msg import Segment as SegmentMessage
 from skyfog_interfaces.srv import Segment
 from skyfog_perception.decode.deeplab import Mask
 from skyfog_perception.network import Network, Times
 from skyfog_perception.nodes.service import ImageService, run_alone, set_box
-from skyfog_perception.prepare import Rgb
 from skyfog_perception.segmenter import Segmented, Segmenter
 
 DEPTH = 10

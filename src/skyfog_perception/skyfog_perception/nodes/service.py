@@ -17,12 +17,13 @@ from skyfog_core import cancel
 from skyfog_core.cancel import Cancellation
 from skyfog_core.config.perception import ImageServiceConfig
 from skyfog_core.errors import InvalidRequest, NotExecuted, Status
+from skyfog_core.images import Rgb, raw_to_rgb
 from skyfog_core.nodes.main import run
 from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare
 from skyfog_perception.manifest import find_model
 from skyfog_perception.network import Network, Times
 from skyfog_perception.places import model_folders
-from skyfog_perception.prepare import Rgb, compressed_to_rgb, raw_to_rgb
+from skyfog_perception.prepare import compressed_to_rgb
 
 log = structlog.get_logger()
 

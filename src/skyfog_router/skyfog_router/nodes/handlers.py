@@ -17,9 +17,9 @@ from rclpy.task import Future
 from skyfog_core.cancel import Cancellation
 from skyfog_core.errors import ConfigError, InvalidReply, NotExecuted, Status
 from skyfog_core.ids import RequestId
+from skyfog_core.nodes.relay import decoder, service_qos, to_cdr
+from skyfog_core.nodes.types import has_status
 from skyfog_core.units import US
-from skyfog_router.nodes.relay import decoder, service_qos, to_cdr
-from skyfog_router.relay.types import has_status
 from skyfog_router.replica import Result
 
 log = structlog.get_logger()

@@ -17,6 +17,7 @@ from skyfog_core.clock import SteadyClock
 from skyfog_core.config.router import ReplicaProxyConfig
 from skyfog_core.nodes.main import run
 from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare, follow, params_files
+from skyfog_core.nodes.types import service_type, type_hash
 from skyfog_core.trace import FileTrace, NoTrace
 from skyfog_core.units import S, ms_to_ns
 from skyfog_core.wire.envelope import ENCODING
@@ -27,7 +28,6 @@ from skyfog_router.acl import Member
 from skyfog_router.nodes.handlers import EmbeddedHandler, ForwardHandler, load_embedded
 from skyfog_router.nodes.watch import ReplicaWatch
 from skyfog_router.policy.admission import Admission
-from skyfog_router.relay.types import service_type, type_hash
 from skyfog_router.replica import ReplicaDriver
 from skyfog_router.transport.base import ReplicaTransport
 from skyfog_router.transport.delay import DelayedReplicaTransport

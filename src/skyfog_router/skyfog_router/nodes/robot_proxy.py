@@ -17,17 +17,17 @@ from skyfog_core.config.router import RobotProxyConfig, ServiceConfig
 from skyfog_core.errors import ConfigError, Overloaded, RequestError, plain_reason
 from skyfog_core.nodes.main import run
 from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare, follow
+from skyfog_core.nodes.relay import DeferredService, decoder, to_cdr
+from skyfog_core.nodes.types import has_status, service_type, type_hash
 from skyfog_core.trace import FileTrace, NoTrace
 from skyfog_core.wire.envelope import ENCODING
 from skyfog_core.wire.keys import ServiceKeys, service_chunk
 from skyfog_router import load
 from skyfog_router.acl import Member
-from skyfog_router.nodes.relay import DeferredService, decoder, to_cdr
 from skyfog_router.nodes.watch import RouterWatch
 from skyfog_router.policy.actions import Deliver
 from skyfog_router.policy.gather import field_of
 from skyfog_router.policy.router import Router
-from skyfog_router.relay.types import has_status, service_type, type_hash
 from skyfog_router.robot import Endpoint, RouterDriver
 from skyfog_router.transport.zenoh import ZenohRouterTransport, open_session
 

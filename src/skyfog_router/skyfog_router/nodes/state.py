@@ -9,11 +9,12 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
+from skyfog_core.diagnosis import NO_ANSWER
 from skyfog_core.errors import Overloaded
+from skyfog_core.nodes.diagnostics import DiagnosticsPublisher
 from skyfog_core.units import S
 from skyfog_interfaces.msg import ReplicaState, RouterState
 from skyfog_router import diagnosis
-from skyfog_router.nodes.diagnostics import DiagnosticsPublisher
 from skyfog_router.policy.snapshot import ReplicaSnapshot, ServiceSnapshot
 from skyfog_router.report import Origin, ServiceReport
 
@@ -121,7 +122,7 @@ class StatePublisher:
         try:
             now = self._snapshots()
         except Overloaded:
-            self._diagnostics.publish(dict.fromkeys(self._types, diagnosis.NO_ANSWER))
+            self._diagnostics.publish(dict.fromkeys(self._types, NO_ANSWER))
             return
         stamp = self._node.get_clock().now().to_msg()
         for service, snapshot in now.items():

@@ -17,14 +17,15 @@ from typing import Any
 from rclpy.node import Node
 
 from skyfog_core.config.router import ReplicaProxyConfig, RobotProxyConfig
+from skyfog_core.diagnosis import NO_ANSWER
 from skyfog_core.errors import Overloaded
+from skyfog_core.nodes.diagnostics import DiagnosticsPublisher
 from skyfog_core.nodes.parameters import blame
 from skyfog_core.trace import Trace
 from skyfog_core.wire.keys import ReplicaKey
 from skyfog_router import diagnosis
 from skyfog_router.metrics import ReplicaMetrics, RouterMetrics
 from skyfog_router.metrics_server import MetricsServer, Route
-from skyfog_router.nodes.diagnostics import DiagnosticsPublisher
 from skyfog_router.nodes.state import PERIOD_S, StatePublisher
 from skyfog_router.policy.snapshot import AdmissionSnapshot, ServiceSnapshot
 from skyfog_router.replica import ReplicaDriver
@@ -102,7 +103,7 @@ class ReplicaWatch(_Served):
             try:
                 now = driver.snapshot()
             except Overloaded:
-                found = diagnosis.NO_ANSWER
+                found = NO_ANSWER
             else:
                 found = diagnosis.of_replica(now, self._before, absent(), driver.links())
                 self._before = now

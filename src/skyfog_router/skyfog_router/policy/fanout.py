@@ -40,6 +40,7 @@ class Situation:
     deadline_ns: int
     copies: Sequence[Copy]  # to live replicas; those lost are not among them
     fresh: Sequence[Replica]  # may be asked, the best first
+    unfit: Sequence[Replica]  # may be asked too, but are ejected or on trial
     least: int  # copies that the kind of answer needs at once: 1, or a quorum
     room: int  # most copies that may be sent now
     answers: int = 0  # valid ones so far, where more than one is wanted

@@ -116,6 +116,12 @@ class Fleet:
             return self._remote
         return [r for r in self._remote if r.health.state is State.HEALTHY and r.back_ns <= now_ns] or self._remote
 
+    def unfit(self, now_ns: int) -> list[Replica]:
+        """Remote replicas that `fit` leaves out for their health alone: for who would fail otherwise."""
+        if not self._sick or self.panic():
+            return []
+        return [r for r in self._remote if r.key in self._sick and r.back_ns <= now_ns]
+
     def check(self) -> None:
         """Raise AssertionError if what is kept beside `replicas` is not what they say."""
         there = self.replicas

@@ -70,12 +70,20 @@ class Request:
     """Pure; every event returns the actions to perform, in order."""
 
     def __init__(
-        self, request_id: RequestId, now_ns: int, slo_ns: int | None, rules: Rules, gather: Gather, affinity: bytes
+        self,
+        request_id: RequestId,
+        now_ns: int,
+        slo_ns: int | None,
+        rules: Rules,
+        gather: Gather,
+        affinity: bytes,
+        budget_ms: int | None = None,
     ) -> None:
-        """`slo_ns`: a duration, None where there is none yet."""
+        """`slo_ns`: a duration, None where there is none yet. `budget_ms`: the caller's own, where it has one."""
         self.request_id = request_id
         self.started_ns = now_ns
-        self.deadline_ns = now_ns + rules.config.deadline_ms * MS
+        allowed_ms = rules.config.deadline_ms if budget_ms is None else min(budget_ms, rules.config.deadline_ms)
+        self.deadline_ns = now_ns + max(0, allowed_ms) * MS
         self.slo_ns = min(self.deadline_ns, now_ns + slo_ns) if slo_ns else self.deadline_ns
         self.look_ns = self.deadline_ns  # when on_timer is due
         self.asked: dict[ReplicaKey, int] = {}  # no answer yet -> when asked
@@ -208,6 +216,7 @@ class Request:
             if not free and not everybody:  # rather one that is ejected than none
                 free = [r for r in fleet.remote() if r.key not in taken]
         fresh = free if everybody else order(fleet, free, self._affinity, now_ns)
+        unfit = [r for r in fleet.unfit(now_ns) if self._free(r.key, now_ns) and r not in free]
         copies = [
             Copy(replica, now_ns - asked_ns, self._queued[key])
             for key, asked_ns in self.asked.items()
@@ -217,7 +226,9 @@ class Request:
             and not replica.local
         ]
         answers = len(self._gave)
-        moment = Situation(now_ns, self.started_ns, self.slo_ns, self.deadline_ns, copies, fresh, least, room, answers)
+        moment = Situation(
+            now_ns, self.started_ns, self.slo_ns, self.deadline_ns, copies, fresh, unfit, least, room, answers
+        )
         return self._rules.fan_out.plan(fleet, self._rules.budget, moment)
 
     def _free(self, key: ReplicaKey, now_ns: int) -> bool:

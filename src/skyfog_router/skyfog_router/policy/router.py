@@ -72,15 +72,20 @@ class Router:
         self.membership = Membership()
         self.books = Books()
 
-    def on_call(self, request_id: RequestId, now_ns: int, affinity: bytes = b"") -> list[Action]:
-        """A client calls. Requests of one `affinity` go to one replica under `rank: sticky`."""
+    def on_call(
+        self, request_id: RequestId, now_ns: int, affinity: bytes = b"", budget_ms: int | None = None
+    ) -> list[Action]:
+        """A client calls. Requests of one `affinity` go to one replica under `rank: sticky`.
+
+        A caller with less time than `deadline_ms` says so by `budget_ms`, which then bounds deadline and SLO.
+        """
         self.books.called += 1
         if len(self._open) >= self._config.max_in_flight:
             error = Overloaded(f"{len(self._open)} requests are in flight already")
             return self._count([Fail(request_id, error, 0)])
         self._budget.on_request()
         slo_ns = self._slo.get(self._fleet, now_ns)
-        request = Request(request_id, now_ns, slo_ns, self._rules, gather_of(self._config), affinity)
+        request = Request(request_id, now_ns, slo_ns, self._rules, gather_of(self._config), affinity, budget_ms)
         self._open[request_id] = request
         actions = self._look(now_ns) + request.advance(now_ns) + self._try_somebody(request, now_ns)
         return self._after(request, actions, now_ns)

@@ -36,6 +36,7 @@ LEARN_EVERY_NS = S
 LEARN_NEWS, LEAST_NEWS = 8, 32  # and only once so large a part of what is known is new, and so many observations
 LEAST_SHARE = 0.02  # of requests may have a further copy, whatever was spent on them before
 LAST_CALL, MOST_LAST_CALL = 0.25, 0.5  # of the deadline, kept for asking everybody; the more where answers take long
+AGAIN = 4  # looks in the time that is left
 MOST_KEPT = 64  # plans
 BUDGET_SHARE = 0.9  # the rest is for what replaces lost copies
 
@@ -73,13 +74,14 @@ class Slo:
         if not at.fresh:
             return Plan()
         if not fleet.known() or fleet.panic():
-            return self._everybody(fleet, budget, at)
+            return self._everybody(budget, at, at.fresh)
         last_ns = self._last_call_ns(fleet, at)
         if at.now_ns >= last_ns and would_miss(fleet, at, at.deadline_ns - at.now_ns):
-            return self._everybody(fleet, budget, at)
+            return self._everybody(budget, at, [*at.fresh, *at.unfit])
         plan = self._on_schedule(fleet, budget, at)
-        if at.now_ns < last_ns:
-            plan.look_ns = last_ns if plan.look_ns is None else min(plan.look_ns, last_ns)
+        # Past the last call too, again and again: what seemed about to answer may stay silent.
+        again_ns = last_ns if at.now_ns < last_ns else at.now_ns + max(MS, (at.deadline_ns - at.now_ns) // AGAIN)
+        plan.look_ns = again_ns if plan.look_ns is None else min(plan.look_ns, again_ns)
         return plan
 
     def _on_schedule(self, fleet: Fleet, budget: LoadBudget, at: Situation) -> Plan:
@@ -93,7 +95,7 @@ class Slo:
             if after_ns > 0:
                 plan.look_ns = at.now_ns + after_ns
                 break
-            moment = Situation(at.now_ns, at.started_ns, at.slo_ns, at.deadline_ns, copies, left, at.least, at.room)
+            moment = Situation(at.now_ns, at.started_ns, at.slo_ns, at.deadline_ns, copies, left, (), at.least, at.room)
             why = allowed(fleet, budget, moment, left_ns)
             if why is None:
                 plan.look_ns = at.now_ns + max(1, left_ns // BROKE)
@@ -104,14 +106,14 @@ class Slo:
         return plan
 
     def _last_call_ns(self, fleet: Fleet, at: Situation) -> int:
-        """From when on a request that would rather fail than not asks everybody."""
+        """From when on a request that would rather fail than not asks everybody, those ejected included."""
         whole_ns = at.deadline_ns - at.started_ns
         keep_ns = max(LAST_CALL * whole_ns, 2.0 * (fleet.pool.quantile(0.99) or 0))
         return at.deadline_ns - round(min(keep_ns, MOST_LAST_CALL * whole_ns))
 
-    def _everybody(self, fleet: Fleet, budget: LoadBudget, at: Situation) -> Plan:
+    def _everybody(self, budget: LoadBudget, at: Situation, replicas: Sequence[Replica]) -> Plan:
         plan = Plan()
-        for replica in at.fresh[: at.room]:
+        for replica in replicas[: at.room]:
             if not at.copies and not plan.ask:
                 plan.ask.append((replica, "first"))
             else:

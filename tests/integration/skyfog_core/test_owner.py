@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 
+from skyfog_core import owner as owner_module
 from skyfog_core.clock import SteadyClock
 from skyfog_core.errors import Overloaded
-from skyfog_router import driver
-from skyfog_router.driver import Owner
+from skyfog_core.owner import Owner
 
 LIMIT_S = 10.0
 
@@ -127,7 +127,7 @@ def test_close_runs_what_is_queued_then_the_last_call_and_refuses_more() -> None
 
 
 def test_close_waits_no_longer_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "CLOSE_LIMIT_S", 0.05)
+    monkeypatch.setattr(owner_module, "CLOSE_LIMIT_S", 0.05)
     hold = threading.Event()
     owner = Owner("own", SteadyClock(), no_timer, 10)
     owner.start()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
-from skyfog_router.diagnosis import Diagnosis
+from skyfog_core.diagnosis import Diagnosis
 
 TOPIC = "/diagnostics"
 DEPTH = 10

@@ -1,1 +1,0 @@
-"""ROS services relayed as bytes: their types by name."""

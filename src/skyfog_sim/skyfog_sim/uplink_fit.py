@@ -1,0 +1,78 @@
+"""Calibrates a generator of uplinks to a recorded course, or to quantiles that were published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy.optimize import differential_evolution
+
+from skyfog_sim.uplink_link import Course
+from skyfog_sim.uplink_markov import WINDOWS_MS, MarkovLink, gaps_ms, stats
+
+LEVELS = 12
+OUTAGE_MS = 200
+SECONDS = 1_200.0  # of generated course that a guess is judged by
+ROUNDS = 4  # of levels against quantiles, a guess
+
+
+def fit(name: str, course: Course, seed: int = 0, guesses: int = 12) -> MarkovLink:
+    """The generator whose courses are most like this one; see `misfit`. Takes a minute or two."""
+    gaps = gaps_ms(course)
+    outages = gaps[gaps >= OUTAGE_MS]
+    first = MarkovLink(
+        name,
+        (1.0,) * LEVELS,
+        stay_ms=1_000.0,
+        near=0.8,
+        fading=0.5,
+        fading_ms=100.0,
+        outages_a_minute=len(outages) / (course.length_ns / 60e9),
+        outage_p50_ms=float(np.median(outages)) if len(outages) else OUTAGE_MS,
+        outage_sigma=float(np.log(outages).std()) if len(outages) > 1 else 0.5,
+        grain_ms=max(1, int(np.median(gaps[gaps < OUTAGE_MS]))),
+    )
+    wanted = np.quantile(course.rates_bps(250) / 1e6, _middles(400))
+
+    def guess(numbers: Sequence[float]) -> MarkovLink:
+        stay, near, fading, memory = numbers
+        link = replace(first, stay_ms=float(np.exp(stay)), near=float(near), fading=float(fading))
+        return with_levels(replace(link, fading_ms=float(np.exp(memory))), wanted, 250, seed)
+
+    bounds = [(np.log(100), np.log(20_000)), (0.0, 1.0), (0.02, 1.5), (np.log(15), np.log(1_000))]
+    found = differential_evolution(
+        lambda numbers: misfit(guess(numbers), course, seed), bounds, maxiter=guesses, popsize=5, seed=seed, polish=False
+    )
+    return guess(found.x)
+
+
+def misfit(link: MarkovLink, course: Course, seed: int) -> float:
+    """Mean relative error of the mean and of quantiles (to the course's mean), and error of the correlations."""
+    had, made = stats(course), stats(link.draw(SECONDS, seed))
+    errors = [abs(made.mean_mbps / had.mean_mbps - 1)]
+    for window in WINDOWS_MS:
+        pairs = zip(had.quantiles[window], made.quantiles[window], strict=True)
+        errors += [abs(a - b) / had.mean_mbps for a, b in pairs]
+        errors += [2 * abs(had.lag_one[window] - made.lag_one[window])]
+    return float(np.mean(errors))
+
+
+def with_levels(link: MarkovLink, wanted: np.ndarray, window_ms: int, seed: int) -> MarkovLink:
+    """Levels such that rates over the window have the quantiles `wanted` [n], at equal steps of share, Mbit/s."""
+    at = np.linspace(0, 1, len(wanted))
+    shares = _middles(LEVELS)
+    levels = np.maximum(np.interp(shares, at, wanted), 0.01)
+    for _ in range(ROUNDS):
+        made = replace(link, levels_mbps=tuple(np.sort(levels))).draw(SECONDS, seed)
+        rates = made.rates_bps(window_ms) / 1e6
+        # An outage's zeros stand among the wanted ones too: levels answer for the rest.
+        dark = float((rates <= 0).mean())
+        places = dark + (1 - dark) * shares
+        target, is_now = np.interp(places, at, wanted), np.quantile(rates, places)
+        levels = np.maximum(levels * np.clip((target + 0.01) / (is_now + 0.01), 0.5, 2.0), 0.005)
+    return replace(link, levels_mbps=tuple(round(float(level), 3) for level in np.sort(levels)))
+
+
+def _middles(count: int) -> np.ndarray:
+    return (np.arange(count) + 0.5) / count
