@@ -1,8 +1,8 @@
 """From the bytes of a message to the tensor of a model. Plain values in: nothing here knows ROS.
 
-Compressed images are recognised by their first bytes, and their size is read from the header before anything is decoded,
-so that a few kilobytes cannot claim gigabytes. Pixels stay as stored: an orientation in EXIF data is not applied, as in
-image_transport, so that boxes fit the image that the robot has.
+Compressed images are recognised by their first bytes, and their size is read from the header before anything is
+decoded, so that a few kilobytes cannot claim gigabytes. Pixels stay as stored: an orientation in EXIF data is not
+applied, as in image_transport, so that boxes fit the image that the robot has.
 """
 
 from __future__ import annotations

@@ -122,6 +122,12 @@ class UplinkConfig(Strict):
     shaper: ShaperConfig = ShaperConfig()
 
 
+PlanStale = Annotated[
+    int,
+    Field(ge=200, le=60_000, description="without a word of the allocator for so long, all services are on the floor"),
+]
+
+
 class AllocatorNodeConfig(Strict):
     """The node `allocator`."""
 
@@ -142,6 +148,7 @@ class ShaperNodeConfig(Strict):
     zenoh: ZenohConfig = ZenohConfig()
     estimator: EstimatorConfig = EstimatorConfig()
     shaper: ShaperConfig = ShaperConfig()
+    plan_stale_ms: PlanStale = 1_500
     trace: Annotated[str, Field(description="file for decisions as JSON lines; empty: none")] = ""
 
 
@@ -152,6 +159,7 @@ class CarClientConfig(Strict):
     service: Annotated[str, Field(min_length=1, description="its name in the table")]
     image: Annotated[str, Field(description="sensor_msgs/Image topic")] = "image"
     on_car: Annotated[str, Field(description="ROS service of the model on the car")] = "on_car/detect"
+    plan_stale_ms: PlanStale = 1_500
     publish: Annotated[
         Literal["each", "best"], Field(description="each answer as it comes, or one a frame at its deadline")
     ] = "each"
@@ -166,3 +174,4 @@ class GatewayConfig(Strict):
     zenoh: ZenohConfig = ZenohConfig()
     max_open: Annotated[int, Field(ge=1, le=100_000, description="frames in assembly or in the cloud at once")] = 256
     max_frame_bytes: Annotated[int, Field(ge=1_000, le=2**30)] = 16 << 20
+    max_held_bytes: Annotated[int, Field(ge=1_000, le=2**40, description="of all frames in assembly")] = 256 << 20

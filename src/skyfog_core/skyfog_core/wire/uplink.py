@@ -33,7 +33,7 @@ class Chunk(_Message, frozen=True, tag=1, kw_only=True):
     frame: int  # grows with each frame of this car, over all services
     offset: int
     total: int
-    budget_ms: int  # until the answer is wanted at the gateway's door, as of this chunk's sending; see shape.py
+    budget_ms: int  # from its arrival, had it met no queue, until the answer must leave the gateway
     service: str = ""  # in the first chunk: the ROS service asked
     type_hash: bytes = b""  # in the first chunk: RIHS01 of its type
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from rclpy.task import Future
 
 from skyfog_core.cancel import Cancellation
 from skyfog_core.errors import ConfigError, InvalidReply, NotExecuted, Status
+from skyfog_core.factories import load_factory
 from skyfog_core.ids import RequestId
 from skyfog_core.nodes.relay import decoder, service_qos, to_cdr
 from skyfog_core.nodes.types import has_status
@@ -153,16 +153,8 @@ class EmbeddedHandler:
 
 def load_embedded(entry: str, node: Node) -> Callable[[Any, Any], Any]:
     """`module:factory` -> factory(node), a service callback. Raises ConfigError that says which half is wrong."""
-    module_name, _, attribute = entry.partition(":")
-    if not module_name or not attribute:
-        raise ConfigError(f"embedded {entry!r}: not module:factory, such as my_package.service:MyService")
-    try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"embedded {entry!r}: cannot import {module_name}: {error}") from None
-    except AttributeError:
-        raise ConfigError(f"embedded {entry!r}: {module_name} has no {attribute!r}") from None
+    factory = load_factory(entry, "embedded", "my_package.service:MyService")
     callback = factory(node)
     if not callable(callback):
-        raise ConfigError(f"embedded {entry!r}: {attribute}(node) returned {type(callback).__name__}, not a callable")
+        raise ConfigError(f"embedded {entry!r}: it returned {type(callback).__name__}, not a callable")
     return callback  # type: ignore[no-any-return]
