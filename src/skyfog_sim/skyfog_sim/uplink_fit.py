@@ -13,7 +13,8 @@ from skyfog_sim.uplink_markov import WINDOWS_MS, MarkovLink, gaps_ms, stats
 
 LEVELS = 12
 OUTAGE_MS = 200
-SECONDS = 1_200.0  # of generated course that a guess is judged by
+SECONDS = 1_800.0  # of generated course that a guess is judged by
+LEAST_LEVEL = 0.04  # of the mean: less is an outage
 ROUNDS = 4  # of levels against quantiles, a guess
 
 
@@ -33,7 +34,7 @@ def fit(name: str, course: Course, seed: int = 0, guesses: int = 12) -> MarkovLi
         outage_sigma=float(np.log(outages).std()) if len(outages) > 1 else 0.5,
         grain_ms=max(1, int(np.median(gaps[gaps < OUTAGE_MS]))),
     )
-    wanted = np.quantile(course.rates_bps(250) / 1e6, _middles(400))
+    wanted = _quantiles(course, 250)
 
     def guess(numbers: Sequence[float]) -> MarkovLink:
         stay, near, fading, memory = numbers
@@ -59,19 +60,21 @@ def misfit(link: MarkovLink, course: Course, seed: int) -> float:
 
 
 def with_levels(link: MarkovLink, wanted: np.ndarray, window_ms: int, seed: int) -> MarkovLink:
-    """Levels such that rates over the window have the quantiles `wanted` [n], at equal steps of share, Mbit/s."""
-    at = np.linspace(0, 1, len(wanted))
-    shares = _middles(LEVELS)
-    levels = np.maximum(np.interp(shares, at, wanted), 0.01)
+    """Levels such that windows with any capacity have the quantiles `wanted` [n], at equal steps of share, Mbit/s."""
+    at, shares = _middles(len(wanted)), _middles(LEVELS)
+    least = LEAST_LEVEL * float(wanted.mean())
+    levels = np.maximum(np.interp(shares, at, wanted), least)
     for _ in range(ROUNDS):
         made = replace(link, levels_mbps=tuple(np.sort(levels))).draw(SECONDS, seed)
-        rates = made.rates_bps(window_ms) / 1e6
-        # An outage's zeros stand among the wanted ones too: levels answer for the rest.
-        dark = float((rates <= 0).mean())
-        places = dark + (1 - dark) * shares
-        target, is_now = np.interp(places, at, wanted), np.quantile(rates, places)
-        levels = np.maximum(levels * np.clip((target + 0.01) / (is_now + 0.01), 0.5, 2.0), 0.005)
+        target, is_now = np.interp(shares, at, wanted), np.interp(shares, at, _quantiles(made, window_ms))
+        levels = np.maximum(levels * np.clip((target + 0.01) / (is_now + 0.01), 0.5, 2.0), least)
     return replace(link, levels_mbps=tuple(round(float(level), 3) for level in np.sort(levels)))
+
+
+def _quantiles(course: Course, window_ms: int) -> np.ndarray:
+    """[400] Mbit/s, of windows with any capacity: outages are counted by themselves."""
+    rates = course.rates_bps(window_ms) / 1e6
+    return np.asarray(np.quantile(rates[rates > 0], _middles(400)))
 
 
 def _middles(count: int) -> np.ndarray:

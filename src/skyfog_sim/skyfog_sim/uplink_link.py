@@ -151,7 +151,7 @@ class Rtt:
 
     def __init__(self, rtts_ms: np.ndarray, step_ms: int = 20) -> None:
         """`rtts_ms` [N]."""
-        self.rtts_ms = rtts_ms
+        self.rtts_ms, self.step_ms = rtts_ms, step_ms
         self._half_ns = memoryview((rtts_ms * (MS / 2)).astype(np.int64))  # type: ignore[arg-type]
         self._step_ns = step_ms * MS
         self._count = len(rtts_ms)

@@ -16,7 +16,9 @@ from skyfog_uplink.policy.solve import Choices, Knapsack
 CELLS = 60
 ROUNDING = 1e-9
 
-costs = st.one_of(st.integers(0, 80_000).map(lambda mils: mils / 1_000), st.integers(0, 80).map(float), st.just(math.inf))
+costs = st.one_of(
+    st.integers(0, 80_000).map(lambda mils: mils / 1_000), st.integers(0, 80).map(float), st.just(math.inf)
+)
 values = st.floats(-1, 10, allow_nan=False)
 
 

@@ -15,16 +15,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from skyfog_core.config.uplink import AllocatorConfig
 from skyfog_core.units import MS
 from skyfog_uplink.policy.formulate import Formulation
-from skyfog_uplink.policy.link import LEVELS, LinkState
+from skyfog_uplink.policy.link import LinkState
 from skyfog_uplink.policy.model import FLOOR, Table
 from skyfog_uplink.policy.plan import Grant, Plan
 from skyfog_uplink.policy.scenes import Scenes
-from skyfog_uplink.policy.share import Now, Shared, Sharer
+from skyfog_uplink.policy.share import Now, Shared, Sharer, risky
 
 STALE_NS = 2_000 * MS  # a link state is no longer believed after so long
 FLAP_NS = 5_000 * MS  # a change of a service back to where it was so shortly before is a flap
@@ -36,7 +36,7 @@ class Books:
     """What was decided, over all time."""
 
     plans: int = 0
-    because: Counter[str] = field(default_factory=Counter)  # first word of Plan.because
+    because: Counter[str] = field(default_factory=Counter)
     raised: Counter[str] = field(default_factory=Counter)  # by service
     lowered: Counter[str] = field(default_factory=Counter)
     flaps: Counter[str] = field(default_factory=Counter)
@@ -81,7 +81,7 @@ class Allocator:
         if not self._scenes.tell(scene, speed_mps):
             return None
         self._lift()
-        return self._make(f"scene {'+'.join(self._scenes.names) or 'none'}", now_ns)
+        return self._make("scene", now_ns)
 
     def on_timer(self, now_ns: int) -> Plan | None:
         """A plan each period."""
@@ -121,40 +121,42 @@ class Allocator:
         """Why a plan is wanted at once; empty: it is not."""
         if self._plan is None:
             return "start"
-        usable, was_usable = link.up and link.valid(), self._planned is not None
-        if usable != was_usable:
-            return "link back" if usable else self._unusable(link)
-        if not usable or self._planned is None:
-            return ""
+        usable = not self._unusable(link, self._heard_ns)
         before, now = self._planned, link
-        at = _risky(self._config)
+        if before is None:
+            return "link back" if usable else ""
+        if not usable:
+            return "link gone"
+        at = risky(self._config.risk) - 1
         if _differ(before.rates_bps[at], now.rates_bps[at], self._config.step):
             return "step of the rate"
         slower = abs(now.rtts_ms[-1] - before.rtts_ms[-1])
         return "step of the round trip" if slower > max(RTT_STEP_MS, self._config.step * before.rtts_ms[-1]) else ""
 
-    def _unusable(self, link: LinkState | None) -> str:
+    def _unusable(self, link: LinkState | None, now_ns: int) -> str:
+        """Why nothing can be planned with the link; empty: it can."""
         if link is None:
-            return "link unknown"
+            return "nothing is known of the link"
         if not link.valid():
-            return "link state invalid"
-        return "outage"
+            return "the link's state makes no sense"
+        if not link.up:
+            return "outage"
+        return "nothing is heard of the link" if now_ns - self._heard_ns > STALE_NS else ""
 
     def _make(self, because: str, now_ns: int) -> Plan:
-        link = self._link
-        if link is None or not link.up or not link.valid():
-            shared, self._planned = self._floors(self._unusable(link)), None
-        elif now_ns - self._heard_ns > STALE_NS:
-            shared, self._planned = self._floors("link state stale"), None
+        link, why = self._link, self._unusable(self._link, now_ns)
+        self.books.plans += 1
+        self.books.because[because] += 1
+        if why or link is None:
+            shared, self._planned = self._floors(why), None
+            because += f"; {why}"
         else:
             if self._planned is None:
                 self._lift()
             shared, self._planned = self._share(link, now_ns), link
-        self._note(shared, now_ns)
-        self.books.plans += 1
-        self.books.because[because.split()[0]] += 1
         if self._scenes.unknown:
             because += f"; scene {self._scenes.unknown!r} is not in the table, ignored"
+        self._note(shared, now_ns)
         self._plan = Plan(self.books.plans, now_ns, shared.budget_bps, shared.grants, shared.utility, because)
         return self._plan
 
@@ -197,11 +199,6 @@ class Allocator:
             running.lowered_ns = None
 
 
-def _risky(config: AllocatorConfig) -> int:
-    """Index in LEVELS of the quantile that a budget may be at most."""
-    return max(0, sum(level <= config.risk + 1e-9 for level in LEVELS) - 1)
-
-
 def _differ(before: float, now: float, share: float) -> bool:
     return abs(now - before) > share * max(before, math.ulp(0.0))
 
@@ -211,4 +208,4 @@ def _earlier(at_ns: int | None, by_ns: int) -> int | None:
 
 
 def _moved(plan: Plan, back_ns: int) -> Plan:
-    return Plan(plan.number, plan.made_ns - back_ns, plan.budget_bps, plan.grants, plan.utility, plan.because)
+    return replace(plan, made_ns=plan.made_ns - back_ns)

@@ -18,6 +18,7 @@ what each better option would add, so that what is learnt of the link is learnt 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -107,8 +108,7 @@ class Sharer:
         return self._grants(now, best, probes)
 
     def _candidates(self, now: Now, needed: Floats, free: Floats) -> list[_Candidate]:
-        risky = int(np.searchsorted(LEVELS, self._config.risk + 1e-9))
-        budgets = free[: max(1, risky)]
+        budgets = free[: risky(self._config.risk)]
         self._knapsack = _reaching(self._knapsack, float(budgets[-1]), CELLS, self._config.grid_kbps * 1e3)
         self._knapsack.solve(self._choices(now, needed))
         found: list[_Candidate] = []
@@ -133,9 +133,7 @@ class Sharer:
             for row, cost, service in zip(values.tolist(), costs.tolist(), self._table.services, strict=True)
         ]
 
-    def _candidate(
-        self, now: Now, needed: Floats, free: Floats, budget: float, options: tuple[int, ...]
-    ) -> _Candidate:
+    def _candidate(self, now: Now, needed: Floats, free: Floats, budget: float, options: tuple[int, ...]) -> _Candidate:
         chosen = np.array(options)
         offloaded = chosen != FLOOR
         own = np.where(offloaded, needed[self._services, np.where(offloaded, chosen, 0)], 0.0)
@@ -207,6 +205,11 @@ class Sharer:
         if now.held[at]:
             return "lowered just now: held"
         return f"a better one needs {needed / 1e6:.2f} Mbit/s"
+
+
+def risky(risk: float) -> int:
+    """How many of LEVELS a budget may be taken from: those within the risk, and the most careful one in any case."""
+    return max(1, bisect_right(LEVELS, risk + 1e-9))
 
 
 def _left_of_period(link: LinkState, config: AllocatorConfig) -> float:

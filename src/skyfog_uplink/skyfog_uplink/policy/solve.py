@@ -58,7 +58,7 @@ class Knapsack:
 
     def __init__(self, cells: int, grain: float) -> None:
         assert cells >= 1
-        assert math.isfinite(grain) and grain > 0
+        assert 0 < grain < math.inf
         self.cells, self.grain = cells, grain
         self._given: tuple[Choices, ...] = ()
         self._steps: list[list[_Step]] = []
