@@ -98,13 +98,15 @@ def fleet_(
     replica: Annotated[list[str] | None, typer.Option(metavar="SERVICE=NAME", help="e.g. /detect=gpu0")] = None,
     router: Annotated[list[str] | None, typer.Option(metavar="NAME")] = None,
     pool: Annotated[list[str] | None, typer.Option(metavar="NAME")] = None,
+    car: Annotated[list[str] | None, typer.Option(metavar="NAME")] = None,
+    gateway: Annotated[list[str] | None, typer.Option(metavar="NAME", help="it needs a robot's certificate too")] = None,
     host: Hosts = None,
     days: Days = DAYS,
     force: Force = False,
 ) -> None:
     """Make the CA and all certificates of a small fleet at once."""
     now = datetime.now(UTC)
-    by_role = {"robot": robot, "router": router, "pool": pool}
+    by_role = {"robot": robot, "router": router, "pool": pool, "car": car, "gateway": gateway}
     wanted = [(role, name, "") for role, names in by_role.items() for name in names or ()]
     wanted += [("replica", name, service) for service, _, name in (given.partition("=") for given in replica or ())]
     try:

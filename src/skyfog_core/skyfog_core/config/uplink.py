@@ -8,7 +8,7 @@ from pydantic import Field
 
 from skyfog_core.config.base import Strict
 from skyfog_core.config.quantities import Amount
-from skyfog_core.config.router import ZenohConfig
+from skyfog_core.config.router import RoutingConfig, ZenohConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=60)]
 Codec = Literal["jpeg", "webp", "png", "raw", "none"]
@@ -128,6 +128,20 @@ PlanStale = Annotated[
 ]
 
 
+class LinkConfig(ZenohConfig):
+    """How a car and its gateways are linked: skyfog_uplink/doc/the_link.md says why these values."""
+
+    lease_ms: Annotated[int, Field(ge=500, le=600_000, description="silence after which the link is made anew")] = 2_000
+    shared_memory: Annotated[bool, Field(description="only where nobody measures the link between the two")] = False
+    silent_ms: Annotated[
+        int, Field(ge=100, le=60_000, description="a gateway that says nothing for so long is left for one that does")
+    ] = 1_000
+    send_buffer_bytes: Annotated[
+        int,
+        Field(ge=0, le=2**26, description="of the kernel for tcp and tls: what can no more be replaced; 0: its own"),
+    ] = 0
+
+
 class AllocatorNodeConfig(Strict):
     """The node `allocator`."""
 
@@ -145,7 +159,7 @@ class ShaperNodeConfig(Strict):
     transport: Annotated[str, Field(description="module:factory of the transport")] = (
         "skyfog_bringup.uplink_link:open_link"
     )
-    zenoh: ZenohConfig = ZenohConfig()
+    zenoh: LinkConfig = LinkConfig()
     estimator: EstimatorConfig = EstimatorConfig()
     shaper: ShaperConfig = ShaperConfig()
     plan_stale_ms: PlanStale = 1_500
@@ -170,8 +184,11 @@ class GatewayConfig(Strict):
 
     fleet: str = "skyfog"
     name: Annotated[str, Field(min_length=1, description="this gateway's name")] = "gateway"
-    services: Annotated[dict[str, str], Field(min_length=1, description="type by ROS service, e.g. /detect")]
-    zenoh: ZenohConfig = ZenohConfig()
+    services: Annotated[
+        dict[str, RoutingConfig], Field(min_length=1, description="how each ROS service is asked, e.g. /detect: {}")
+    ]
+    cars: Annotated[LinkConfig, Field(description="towards the cars: usually it listens")]
+    zenoh: Annotated[ZenohConfig, Field(description="towards the replicas, as a robot has it")] = ZenohConfig()
     max_open: Annotated[int, Field(ge=1, le=100_000, description="frames in assembly or in the cloud at once")] = 256
     max_frame_bytes: Annotated[int, Field(ge=1_000, le=2**30)] = 16 << 20
     max_held_bytes: Annotated[int, Field(ge=1_000, le=2**40, description="of all frames in assembly")] = 256 << 20

@@ -16,8 +16,8 @@ log = structlog.get_logger()
 
 SECURE = ("tls", "quic")
 # Zenoh passes nothing on between peers of one region, which it takes to be linked to each other. Robots, replicas and
-# pools, which hear both, are regions of their own, so that a router joins them.
-REGIONS = {"robot": "robots", "replica": "replicas", "pool": "pools"}
+# pools, which hear both, are regions of their own, so that a router joins them; so are cars and gateways.
+REGIONS = {"robot": "robots", "replica": "replicas", "pool": "pools", "car": "cars", "gateway": "gateways"}
 
 
 def zenoh_settings(config: ZenohConfig, member: Member | None, now: datetime) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def zenoh_settings(config: ZenohConfig, member: Member | None, now: datetime) ->
 
 
 def _secure(config: ZenohConfig, member: Member, now: datetime) -> dict[str, Any]:
-    if not member.services:
+    if not member.services and member.role not in {"car", "gateway"}:
         raise ConfigError("service: with certificates, say which services may pass")
     facts = certs.check_files(config.tls, member.name, now)
     if facts.state(now) != "ok":

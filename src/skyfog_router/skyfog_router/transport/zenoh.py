@@ -1,4 +1,4 @@
-"""Queries, replies and liveliness over zenoh. The only module that imports it.
+"""Queries, replies and liveliness over zenoh. This module and zenoh_link import it, and no other.
 
 A request to a replica is a query on its own key: the header is the attachment, the ROS payload travels untouched.
 A frozen replica must delay nobody, so that each has a link of its own (`_Link`). A query to a killed process ends by
@@ -12,7 +12,7 @@ import contextlib
 import json
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,9 +37,14 @@ DIRECT_BYTES = 64 * 1024  # unread bytes that a socket buffer takes for certain
 CLOSE_LIMIT_S = 2.0
 
 
-def open_session(config: ZenohConfig, member: Member | None = None) -> zenoh.Session:
-    """Join the network as `member`. Raises ConfigError that names the endpoint or the certificate's file at fault."""
-    settings = zenoh_settings(config, member, datetime.now(UTC))
+def open_session(
+    config: ZenohConfig, member: Member | None = None, more: Mapping[str, Any] | None = None
+) -> zenoh.Session:
+    """Join the network as `member`, with `more` settings of zenoh's.
+
+    Raises ConfigError that names the endpoint or the certificate's file at fault.
+    """
+    settings = {**zenoh_settings(config, member, datetime.now(UTC)), **(more or {})}
     zenoh.init_log_from_env_or("error")
     made = zenoh.Config()
     for key, value in settings.items():
@@ -179,7 +184,7 @@ class ZenohRouterTransport:
 
     def close(self) -> None:
         for subscriber in self._subscribers:
-            _quietly(subscriber.undeclare)
+            quietly(subscriber.undeclare)
         links = list(self._links.values())
         for link in links:
             link.close()
@@ -244,8 +249,8 @@ class ZenohRouterTransport:
     def _withdraw(
         self, service: str, replica: ReplicaKey, request_id: RequestId, token: zenoh.CancellationToken
     ) -> None:
-        _quietly(token.cancel)
-        _quietly(
+        quietly(token.cancel)
+        quietly(
             lambda: self._session.put(
                 self._keys[service].cancel(replica), request_id, congestion_control=zenoh.CongestionControl.DROP
             )
@@ -312,7 +317,7 @@ class ZenohReplicaTransport:
                 self._token = self._session.liveliness().declare_token(key)
             self._announced = announcement
             if old is not None:
-                _quietly(old.undeclare)
+                quietly(old.undeclare)
 
     def tell_load(self, load: bytes) -> None:
         assert self._keys is not None, "it serves"
@@ -326,7 +331,7 @@ class ZenohReplicaTransport:
         self.announce(None)
         self._closed = True
         for declared in self._declared:
-            _quietly(declared.undeclare)
+            quietly(declared.undeclare)
         close_session(self._session)
 
 
@@ -351,7 +356,7 @@ class ZenohFleetWatch:
     def close(self) -> None:
         """Leave the network. Returns within seconds."""
         for subscriber in self._subscribers:
-            _quietly(subscriber.undeclare)
+            quietly(subscriber.undeclare)
         close_session(self._session)
 
     def _on_token(self, who: ReplicaKey, announcement: Announcement, live: bool) -> None:
@@ -394,7 +399,7 @@ def _follow_tokens(
 def _tell(session: zenoh.Session, key: str, load: bytes) -> None:
     """A put that may be lost, behind everything else."""
     drop, last = zenoh.CongestionControl.DROP, zenoh.Priority.BACKGROUND
-    _quietly(lambda: session.put(key, load, congestion_control=drop, priority=last))
+    quietly(lambda: session.put(key, load, congestion_control=drop, priority=last))
 
 
 def _links(session: zenoh.Session) -> int:
@@ -406,12 +411,13 @@ def _links(session: zenoh.Session) -> int:
 
 def close_session(session: zenoh.Session) -> None:
     """Close within CLOSE_LIMIT_S: a frozen peer must not hold up the end of this process."""
-    closing = threading.Thread(target=lambda: _quietly(session.close), daemon=True)
+    closing = threading.Thread(target=lambda: quietly(session.close), daemon=True)
     closing.start()
     closing.join(CLOSE_LIMIT_S)
 
 
-def _quietly(call: Callable[[], Any]) -> None:
+def quietly(call: Callable[[], Any]) -> None:
+    """What a network that is gone need not be told of."""
     try:
         call()
     except (zenoh.ZError, NotExecuted) as error:
