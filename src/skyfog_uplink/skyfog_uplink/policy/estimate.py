@@ -23,7 +23,7 @@ from skyfog_core.config.uplink import EstimatorConfig
 from skyfog_core.units import MS, US, S
 from skyfog_uplink.policy.capacity import Capacity
 from skyfog_uplink.policy.clocks import ClockBounds
-from skyfog_uplink.policy.forecast import Forecast
+from skyfog_uplink.policy.forecast import Features, Forecast, features_of
 from skyfog_uplink.policy.link import RTT_LEVELS, LinkState, down
 
 MAX_OPEN = 8_192  # messages not acknowledged; older ones count as lost
@@ -70,8 +70,9 @@ class LinkEstimator:
         self._window_ns = config.window_ms * MS
         self._clocks = ClockBounds(self._window_ns)
         self._capacity = Capacity(self._window_ns)
-        self._forecast = Forecast()
+        self._forecast = Forecast(config.sample_ms * MS)
         self._trips = RoundTrips()
+        self._ways = RoundTrips()  # up only, over the least
         self._open: dict[int, tuple[int, int, bool]] = {}  # by seq, in order: when sent, bytes, whether it was alone
         self._in_flight = 0
         self._last_seq = -1
@@ -111,6 +112,8 @@ class LinkEstimator:
         self._in_flight += size
         self._sent_ns = now_ns
         self.sent += 1
+        if size > SMALL_BYTES and self._capacity.known:
+            self._forecast.on_asked(*self._moment(now_ns), now_ns)
         if len(self._open) > MAX_OPEN:
             self._lose(next(iter(self._open)))
 
@@ -172,7 +175,7 @@ class LinkEstimator:
         return LinkState(
             now_ns,
             True,
-            self._forecast.quantiles(self._capacity.rates(now_ns, *self._overdue(now_ns))),
+            self._forecast.quantiles(*self._moment(now_ns)),
             rtts,
             self._trips.smoothed_ns / MS if len(self._trips) else FIRST_RTT_NS / MS,
             max(self._clocks.upper_ns - self._clocks.lower_ns, 0) / MS,
@@ -200,12 +203,31 @@ class LinkEstimator:
         if before_ns is not None and sent_ns < before_ns:  # it stood behind another
             self._waited_ns = before_ns - sent_ns
             self._capacity.add(before_ns, max(end_ns, before_ns), size)
-        elif alone and size <= SMALL_BYTES:  # not one of those that are sent because the link stands still
-            self._trips.add(now_ns - sent_ns)
+            self._forecast.on_progress(self._capacity, now_ns)
+        elif size <= SMALL_BYTES:
+            if alone:  # not one of those that are sent because the link stands still
+                self._trips.add(now_ns - sent_ns)
+                self._ways.add(end_ns - sent_ns)
+        else:
+            self._measure_first(sent_ns, end_ns, size, now_ns)
         self._queues.append((now_ns, self._waited_ns))
 
+    def _measure_first(self, sent_ns: int, end_ns: int, size: int, now_ns: int) -> None:
+        """A chunk that met an idle link: its time is the way's and the link's; it tells of the greater of the two."""
+        service_ns = int(8 * size / self._capacity.rates(end_ns, 0.0, 0.0)[1] * S)
+        way_ns = self._ways.quantile_ns(0.5)
+        if service_ns > self._ways.quantile_ns(0.9) - way_ns:
+            begin_ns = min(sent_ns + way_ns, end_ns)
+            self._capacity.add(begin_ns, end_ns, size)
+        else:
+            self._trips.add(max(now_ns - sent_ns - service_ns, self._clocks.upper_ns - self._clocks.lower_ns))
+
+    def _moment(self, now_ns: int) -> tuple[Features, float]:
+        rates = self._capacity.rates(now_ns, *self._overdue(now_ns))
+        return features_of(rates, self._capacity.weight_s(now_ns)), rates[0]
+
     def _overdue(self, now_ns: int) -> tuple[float, float]:
-        """Bits of the oldest message that is not acknowledged, and seconds that the link has worked on it for certain."""
+        """Bits of the oldest message that is not acknowledged, and seconds that the link has surely worked on it."""
         if not self._open:
             return 0.0, 0.0
         sent_ns, size, _ = next(iter(self._open.values()))

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 from skyfog_core.config.uplink import GatewayConfig
 from skyfog_core.errors import Status
-from skyfog_core.units import MS, S, US
+from skyfog_core.units import MS, US, S
 from skyfog_core.wire.uplink import Ack, Answer, Chunk, Ping, Withdraw
 
 SILENT_NS = 2 * S  # nothing more of a frame for so long: forgotten

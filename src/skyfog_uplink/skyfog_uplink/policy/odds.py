@@ -40,8 +40,10 @@ class Odds:
     def in_time(
         self, service: str, option: int, left_ms: float, to_go: int, ahead: int, wait_ms: float, link: LinkState
     ) -> float:
-        """That the answer comes within `left_ms`, with `to_go` bytes to send behind `ahead` bytes, which the token
-        bucket lets pass within `wait_ms`."""
+        """That the answer comes within `left_ms`.
+
+        `to_go` bytes are to be sent behind `ahead` bytes, and the token bucket lets the last of them pass in `wait_ms`.
+        """
         rests = self._rest(service, option, link.rtts_ms)
         rates, rtt_ms = link.rates_bps, link.rtt_ms
         bits, all_bits = to_go * 8e3, (ahead + to_go) * 8e3  # over ms: bits a second

@@ -22,13 +22,15 @@ waits for the link. So a bucket is as deep as a frame of the planned option (or 
 
 Admission. A frame begins only if it is in time with probability `certainty` as the link is now (odds.py), and does not
 take from those that have begun what they need: what has begun and misses is lost twice, what never began costs nothing.
-A frame that has begun is cut once its odds are below 1 - certainty: its misses are counted, so a fair chance is used up.
+A frame that has begun is cut once its odds are below 1 - certainty: its bytes are spent, so a fair chance is used.
 
-Probes come last: only while no planned frame waits, and with less in flight, so that they build no queue.
+Probes come last: only while no planned frame waits, and with less in flight, so that they build no queue. They are also
+how a link that was thought slow is found to be faster: so they are sent unless they are hopeless, and two chunks may
+always be in flight, since one alone says nothing of the rate.
 
 An outage (the estimator's word) stops everything but pings. Frames under way keep their place until they are hopeless.
-If the connection itself ends, the rest of a half-sent frame has nowhere to go and the frame ends; what was sent in whole
-may still be answered and ends at its deadline, or by GRACE_NS after it.
+If the connection itself ends, the rest of a half-sent frame has nowhere to go and the frame ends; what was sent in
+whole may still be answered: it ends at its deadline, or by GRACE_NS after it.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ JUMP_NS = 1 * S  # a clock that goes back by more has jumped
 MAX_OPEN = 4_096
 MEDIAN = 6  # in LEVELS
 CAUTIOUS = 3  # the rate that probes are sent by
-PROBE_CERTAINTY = 0.5
+HOPELESS = 0.05  # odds below which not even a probe is sent
 
 
 class Shaper:
@@ -342,7 +344,7 @@ class Shaper:
                 return out
             link = self._look(now_ns)
             window = self._probe_window if lane.probe else self._window
-            if not link.up or (self._in_flight and self._in_flight >= window):
+            if not link.up or self._in_flight >= max(window, self._chunk + 1):
                 return out
             sending = lane.head
             assert sending is not None
@@ -372,11 +374,12 @@ class Shaper:
     def _doubt(self, lane: Lane, sending: Sending, link: LinkState, now_ns: int) -> str:
         """Why the frame should not be sent, or not go on."""
         odds = self._in_time(lane, sending, link, now_ns)
+        least = HOPELESS if lane.probe else self._config.certainty
         if sending.sent:
-            return "" if odds >= 1.0 - self._config.certainty else f"in time with {odds:.2f} only"
-        if odds < (PROBE_CERTAINTY if lane.probe else self._config.certainty):
+            least = min(least, 1.0 - least)
+        if odds < least:
             return f"in time with {odds:.2f} only"
-        if lane.probe:
+        if sending.sent or lane.probe:
             return ""
         for other in self._planned:
             running = other.running
@@ -404,7 +407,7 @@ class Shaper:
         if not sending.sent:
             sending.first_ns = now_ns
             lane.waiting, lane.running = None, sending
-        # At least half the least round trip up, half the usual one down. The gateway takes the least of the chunks' counts.
+        # Half the least round trip up, half the usual one down. The gateway takes the least of the chunks' counts.
         budget_ms = (frame.deadline_ns - now_ns) / MS - (link.rtt_min_ms + link.rtt_ms) / 2
         seq, self._seq = self._seq, self._seq + 1
         out.append(
