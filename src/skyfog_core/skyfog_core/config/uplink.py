@@ -11,13 +11,14 @@ from skyfog_core.config.quantities import Amount
 from skyfog_core.config.router import RoutingConfig, ZenohConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=60)]
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]  # as `skyfog models` has it
 Codec = Literal["jpeg", "webp", "png", "raw", "none"]
 
 
 class FloorSpec(Strict):
     """The model on the car: always there, whatever the link does."""
 
-    model: Name
+    model: ModelName
     accuracy: Annotated[float, Field(ge=0, le=1)]
     exec_ms: Annotated[Amount, Field(description="time of the model on the car")] = 0.0
     source: Annotated[str, Field(description="where the figures come from")] = ""
@@ -27,7 +28,7 @@ class OptionSpec(Strict):
     """A cloud model for an input of one size and compression."""
 
     name: Name
-    model: Name
+    model: ModelName
     accuracy: Annotated[float, Field(ge=0, le=1, description="utility of an answer in time")]
     bytes: Annotated[Amount, Field(description="on the uplink for one frame")]
     pre_ms: Annotated[Amount, Field(description="on the car before the first byte: resizing, encoding")] = 0.0
