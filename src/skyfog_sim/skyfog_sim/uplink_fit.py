@@ -37,11 +37,13 @@ def fit(name: str, course: Course, seed: int = 0, guesses: int = 12) -> MarkovLi
     wanted = _quantiles(course, 250)
 
     def guess(numbers: Sequence[float]) -> MarkovLink:
-        stay, near, fading, memory = numbers
+        stay, near, fading, memory, apart = numbers
         link = replace(first, stay_ms=float(np.exp(stay)), near=float(near), fading=float(fading))
-        return with_levels(replace(link, fading_ms=float(np.exp(memory))), wanted, 250, seed)
+        link = replace(link, fading_ms=float(np.exp(memory)), outages_a_minute=first.outages_a_minute * float(apart))
+        return with_levels(link, wanted, 250, seed)
 
-    bounds = [(np.log(100), np.log(20_000)), (0.0, 1.0), (0.02, 1.5), (np.log(15), np.log(1_000))]
+    # The last: of the outages that are counted, the share that is no part of a low level.
+    bounds = [(np.log(100), np.log(20_000)), (0.0, 1.0), (0.02, 1.5), (np.log(15), np.log(1_000)), (0.1, 1.0)]
     found = differential_evolution(
         lambda numbers: misfit(guess(numbers), course, seed), bounds, maxiter=guesses, popsize=5, seed=seed, polish=False
     )
@@ -49,13 +51,14 @@ def fit(name: str, course: Course, seed: int = 0, guesses: int = 12) -> MarkovLi
 
 
 def misfit(link: MarkovLink, course: Course, seed: int) -> float:
-    """Mean relative error of the mean and of quantiles (to the course's mean), and error of the correlations."""
+    """Mean relative error of the mean and of quantiles (to the course's mean), and errors of correlations and outages."""
     had, made = stats(course), stats(link.draw(SECONDS, seed))
     errors = [abs(made.mean_mbps / had.mean_mbps - 1)]
     for window in WINDOWS_MS:
         pairs = zip(had.quantiles[window], made.quantiles[window], strict=True)
         errors += [abs(a - b) / had.mean_mbps for a, b in pairs]
         errors += [2 * abs(had.lag_one[window] - made.lag_one[window])]
+    errors += [2 * abs(had.outage_share - made.outage_share)]
     return float(np.mean(errors))
 
 
