@@ -1,4 +1,4 @@
-"""What options really need here: bytes of each image of the film, times from a run. For the car's table, and for a simulation.
+"""What options really need here: bytes of each image of the film, times from a run. For car and simulation alike.
 
 An option that a run has hardly used takes the times of its service's other options, or else of all: what the model sees
 has one size, whatever was sent.

@@ -57,17 +57,17 @@ def draw(scene: Scene, path: Path) -> None:
 
 def _rates(panel: Any, scene: Scene) -> None:
     at = [row["s"] + 0.5 for row in scene.timeline]
-    panel.fill_between(
-        at, [row["link_mbps"] for row in scene.timeline], color="tab:gray", alpha=0.3, label="link", linewidth=0
-    )
+    link = [row["link_mbps"] for row in scene.timeline]
+    if None not in link:
+        panel.fill_between(at, link, color="tab:gray", alpha=0.3, label="link", linewidth=0)
     begin_ns = scene.run.begin_ns
     known = [((line["at_ns"] - begin_ns) / S, line) for line in scene.run.links]
     for key, colour, label in (("rate_p50_bps", "tab:blue", "estimated p50"), ("rate_p05_bps", "tab:cyan", "p05")):
         panel.plot([at for at, _ in known], [line[key] / 1e6 for _, line in known], color=colour, label=label, lw=0.7)
     panel.plot(at, [row["budget_mbps"] for row in scene.timeline], color="black", label="planned", lw=1, ls="--")
     panel.plot(at, [row["sent_mbps"] for row in scene.timeline], color="tab:red", label="sent", lw=1)
-    top = max((row["link_mbps"] for row in scene.timeline), default=1.0)
-    panel.set(ylabel="Mbit/s", ylim=(0, max(top * HEADROOM, 0.1)))
+    tops = [row[key] or 0.0 for row in scene.timeline for key in ("link_mbps", "sent_mbps")]
+    panel.set(ylabel="Mbit/s", ylim=(0, max(max(tops, default=1.0) * HEADROOM, 0.1)))
 
 
 def _options(panel: Any, scene: Scene) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from skyfog_core.units import S
+from skyfog_sim.uplink_result import FLAP_NS
 from skyfog_uplink.policy.frames import MISSES, Outcome
 from skyfog_uplink.policy.model import FLOOR, Table
 
@@ -40,6 +41,12 @@ class Seen:
     floor_ms: float | None
     option: int  # best of the cloud's; FLOOR: none
     cloud_ms: float | None
+    heard: bool  # some answer was published, late ones too
+
+    @property
+    def answered(self) -> bool:
+        """By whomever."""
+        return self.floor_ms is not None or self.option != FLOOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,56 +114,61 @@ def _seen(table: Table, at: int, shot: Line, answers: Sequence[Line]) -> Seen:
     cloud = [answer for answer in in_time if answer["source"] == "cloud"]
     best = max(cloud, key=lambda answer: answer["accuracy"], default=None)
     option = FLOOR if best is None else index[best["option"]]
-    return Seen(at, shot["shot_ns"], floor_ms, option, None if best is None else best["latency_ms"])
+    return Seen(at, shot["shot_ns"], floor_ms, option, None if best is None else best["latency_ms"], bool(answers))
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What live run and simulation are compared by."""
+    """What live run and simulation are compared by. An image is one, however often it was sent."""
 
     utility: float  # mean over the images of accuracy times weight, weights normalised
     met: float  # share of images that were answered within the SLO, by whomever
-    offloaded: float  # share of images whose answer in time came from the cloud
-    missed: float  # share of offloaded frames of which a byte was sent and whose answer was not in time
-    withheld: float  # share of frames that were to be offloaded and of which no byte was sent
-    flaps: float  # changes of a service's option, a minute
-    sent_mbps: float  # probes included
-    probes: float  # share of the bytes that were probes
+    by_cloud: float  # share of images that the cloud answered within the SLO
+    offloaded: float  # share of images of whose planned copy a byte was sent
+    missed: float  # share of those whose answer was not in time
+    withheld: float  # share of copies planned for the cloud of which no byte was sent
+    changes: float  # of a service's option, a minute
+    flaps: float  # of those, back to where it was within FLAP_NS, a minute
 
 
 def figures(table: Table, run: Run) -> Figures:
     """Of the whole run."""
-    weights = [service.weight for service in table.services]
-    gained = weight = answered = 0.0
+    gained = weight = 0.0
     for one in run.seen:
         service = table.services[one.service]
-        weight += weights[one.service]
-        is_answered = one.floor_ms is not None or one.option != FLOOR
-        answered += is_answered
-        gained += weights[one.service] * service.accuracy(one.option) * is_answered
-    count = max(1, len(run.seen))
-    frames = [line for line in run.ended if not line["probe"]]
-    by = Counter(line["outcome"] for line in frames)
+        weight += service.weight
+        gained += service.weight * service.accuracy(one.option) * one.answered
+    images = max(1, len(run.seen))
+    by = outcomes(run)
     missed = sum(number for outcome, number in by.items() if outcome in MISSED)
-    kept = by[Outcome.WITHHELD.value] + by[Outcome.REPLACED.value]
-    sent = [(line["bytes"], line["probe"]) for line in run.ended if line["link_ms"] is not None]
-    bytes_ = sum(size for size, _ in sent)
+    sent = missed + by[Outcome.ON_TIME.value]
+    changes, flaps = flaps_of([(plan["at_ns"], tuple(g["option"] for g in plan["grants"])) for plan in run.plans])
+    minutes = run.seconds / 60
     return Figures(
-        gained / max(weight, 1e-9),
-        answered / count,
-        sum(one.option != FLOOR for one in run.seen) / count,
-        missed / max(1, missed + by[Outcome.ON_TIME.value]),
-        kept / max(1, len(frames)),
-        flaps(run.plans) / (run.seconds / 60),
-        bytes_ * 8 / run.seconds / 1e6,
-        sum(size for size, probe in sent if probe) / max(1, bytes_),
+        utility=gained / max(weight, 1e-9),
+        met=sum(one.answered for one in run.seen) / images,
+        by_cloud=sum(one.option != FLOOR for one in run.seen) / images,
+        offloaded=sent / images,
+        missed=missed / max(1, sent),
+        withheld=(by[Outcome.WITHHELD.value] + by[Outcome.REPLACED.value]) / max(1, by.total()),
+        changes=changes / minutes,
+        flaps=flaps / minutes,
     )
 
 
-def flaps(plans: Sequence[Line]) -> int:
-    """Changes of a service's option from one plan to the next."""
-    options = [tuple(grant["option"] for grant in plan["grants"]) for plan in plans]
-    return sum(sum(a != b for a, b in zip(one, other, strict=True)) for one, other in pairwise(options))
+def flaps_of(plans: Sequence[tuple[int, tuple[int, ...]]]) -> tuple[int, int]:
+    """Changes of a service's option over plans (when, options), and how many of them went back within FLAP_NS."""
+    changes = flaps = 0
+    left: dict[int, tuple[int, int]] = {}  # by service: when it left which option
+    for (_, before), (at_ns, after) in pairwise(plans):
+        for service, (old, new) in enumerate(zip(before, after, strict=True)):
+            if old == new:
+                continue
+            changes += 1
+            was_ns, was = left.get(service, (-FLAP_NS, old))
+            flaps += was == new and at_ns - was_ns < FLAP_NS
+            left[service] = at_ns, old
+    return changes, flaps
 
 
 def outcomes(run: Run) -> Counter[str]:
@@ -177,7 +189,7 @@ def service_rows(table: Table, run: Run) -> list[dict[str, Any]]:
             {
                 "service": service.name,
                 "images": len(seen),
-                "answered": sum(one.floor_ms is not None or one.option != FLOOR for one in seen),
+                "answered": sum(one.answered for one in seen),
                 "by_cloud": len(clouds),
                 "missed": sum(number for outcome, number in by.items() if outcome in MISSED),
                 "withheld": by[Outcome.WITHHELD.value] + by[Outcome.REPLACED.value],
@@ -195,8 +207,8 @@ def _quantile(ordered: Sequence[float], share: float) -> float | None:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
 
 
-def seconds(table: Table, run: Run, capacity_bps: Any) -> list[dict[str, Any]]:
-    """The timeline, one row a second. `capacity_bps(begin_ns, end_ns)` is what the link could have carried."""
+def timeline(table: Table, run: Run, capacity: Callable[[int, int], int] | None) -> list[dict[str, Any]]:
+    """One row a second. `capacity(begin_ns, end_ns)` is what the link could have carried, in bits; None: a lot."""
     names = [service.name for service in table.services]
     plan_at = [plan["at_ns"] for plan in run.plans]
     found = []
@@ -207,20 +219,20 @@ def seconds(table: Table, run: Run, capacity_bps: Any) -> list[dict[str, Any]]:
         seen = [one for one in run.seen if begin_ns <= one.shot_ns < end_ns]
         place = bisect_right(plan_at, end_ns) - 1
         plan = run.plans[place] if place >= 0 else None
-        sent = sum(line["bytes"] for line in ended if line["link_ms"] is not None)
+        told = [line["sent_bps"] for line in run.states if begin_ns <= line["at_ns"] < end_ns]
         found.append(
             {
                 "s": second,
-                "link_mbps": capacity_bps(begin_ns, end_ns) / 1e6,
+                "link_mbps": capacity(begin_ns, end_ns) / 1e6 if capacity else None,
                 "up": all(line["up"] for line in links) if links else None,
                 "p50_mbps": links[-1]["rate_p50_bps"] / 1e6 if links else None,
                 "p05_mbps": links[-1]["rate_p05_bps"] / 1e6 if links else None,
                 "budget_mbps": plan["budget_bps"] / 1e6 if plan else None,
-                "sent_mbps": sent * 8 / 1e6,
+                "sent_mbps": told[-1] / 1e6 if told else None,
                 "rtt_ms": links[-1]["rtt_ms"] if links else None,
                 "options": "/".join(str(grant["option"]) for grant in plan["grants"]) if plan else "",
                 "images": len(seen),
-                "answered": sum(one.floor_ms is not None or one.option != FLOOR for one in seen),
+                "answered": sum(one.answered for one in seen),
                 "by_cloud": sum(one.option != FLOOR for one in seen),
                 "missed": sum(line["outcome"] in MISSED for line in ended if not line["probe"]),
             }

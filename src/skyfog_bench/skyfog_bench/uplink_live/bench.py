@@ -1,0 +1,181 @@
+"""`skyfog bench uplink_live`: a car's uplink with all its processes on a link that follows a trace, beside its simulation.
+
+Three cameras see a drive down the street. First the link is fast, and the option table is measured; then it follows
+each trace, and what the run came to is laid beside the simulation of the same images on the same trace. At last the
+link is cut and a gateway killed: the model on the car has to answer each image all the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from skyfog_bench.processes import BenchError, Processes
+from skyfog_bench.report import Report
+from skyfog_bench.uplink_live import calibrate, compare, plot, record, verdict
+from skyfog_bench.uplink_live.compare import Played
+from skyfog_bench.uplink_live.links import ATT, VERIZON, Link
+from skyfog_bench.uplink_live.stage import CAR, CLOUD, LiveCar
+from skyfog_bench.uplink_live.verdict import Fault
+from skyfog_core.errors import ConfigError
+from skyfog_core.extras import need
+from skyfog_core.ports import claim_domain
+from skyfog_core.units import S
+from skyfog_pool.provider.netem.network import Network, why_not
+from skyfog_uplink.policy.model import Table
+from skyfog_uplink.policy.tables import load_table
+
+FILM = "skyfog_bench.uplink_live.film"
+WIDTH, HEIGHT = 640, 480
+FILM_LIMIT_S = 120.0
+LEAD_S = 8.0  # on a link before anything counts, for the estimator
+TAIL_S = 1.5  # for the last answers
+SETTLE_S = 3.0
+SEEDS = 5  # of the simulation beside each run
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Images a second of each camera, and how long each part takes."""
+
+    hz: float
+    film_s: float
+    warm_s: float  # on a fast link, to measure the table
+    seconds: float  # on each link, beyond LEAD_S
+    cut_s: float
+    after_s: float  # after each fault
+    links: tuple[Link, ...]
+    transport: str = "tcp"
+
+
+FULL = Size(3.0, 20.0, 25.0, 150.0, 60.0, 20.0, (VERIZON, ATT))
+QUICK = Size(3.0, 6.0, 4.0, 4.0, 3.0, 3.0, (VERIZON,))
+
+
+def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None], out: Path | None = None) -> Report:
+    """Play it all. Raises BenchError where this machine cannot."""
+    _must_be_possible()
+    report = Report("uplink_live", seed)
+    say("drawing what the three cameras of the street's car see …")
+    _draw(processes, size)
+    with Network([CAR, CLOUD], seed) as network:
+        say("starting cameras, the model on the car, gateways and replicas …")
+        car = LiveCar(processes, network, processes.folder, size.hz, size.transport)
+        table, sizes = _calibrated(car, size, say)
+        report.rows += verdict.table_rows(table)
+        for link in size.links:
+            say(f"{link.name}: {LEAD_S + size.seconds:.0f} s …")
+            _drive(car, link, table, sizes, size, report, out)
+        _strike(car, table, size, report, say, out)
+    return report
+
+
+def _must_be_possible() -> None:
+    if why := why_not():
+        raise BenchError(f"no emulated network: {why}")
+    try:
+        need("world", "mujoco")
+    except ConfigError as error:
+        raise BenchError(str(error)) from None
+
+
+def _draw(processes: Processes, size: Size) -> None:
+    words = [str(processes.folder), *map(str, (size.film_s, size.hz, WIDTH, HEIGHT))]
+    drawing = processes.start("film", FILM, *words, domain=claim_domain())
+    if not drawing.wait(FILM_LIMIT_S) or drawing.status != 0:
+        raise drawing.fault("did not draw the film")
+
+
+def _calibrated(car: LiveCar, size: Size, say: Callable[[str], None]) -> tuple[Table, dict[str, np.ndarray]]:
+    """Drive on a fast link to see what everything takes; then the car's uplink runs with the table of that."""
+    folder = car.processes.folder
+    first = _street(size.hz)
+    sizes = calibrate.film_bytes(first, folder)
+    car.fast()
+    begin_ns, table_file = time.monotonic_ns(), folder / "first.yaml"
+    calibrate.write(first, table_file)
+    car.drive_with(table_file)
+    say(f"a fast link, to measure what the options need: {size.warm_s:.0f} s …")
+    car.watch(time.monotonic_ns() + round(size.warm_s * S))
+    shots, heard, traced = car.written()
+    warm = record.cut(first, begin_ns, time.monotonic_ns(), shots, heard, traced)
+    table = calibrate.measured_table(first, sizes, calibrate.times(first, warm))
+    calibrate.write(table, folder / "measured.yaml")
+    car.drive_with(folder / "measured.yaml")
+    return load_table(folder / "measured.yaml"), sizes
+
+
+def _street(hz: float) -> Table:
+    """The street's table at our rate."""
+    for folder in Path(__file__).resolve().parents:
+        path = folder / "config" / "uplink" / "street.yaml"
+        if path.is_file():
+            table = load_table(path)
+            return replace(table, services=tuple(replace(service, rate_hz=hz) for service in table.services))
+    raise BenchError("config/uplink/street.yaml is not found: this bench runs in the workspace")
+
+
+def _drive(
+    car: LiveCar,
+    link: Link,
+    table: Table,
+    sizes: dict[str, np.ndarray],
+    size: Size,
+    report: Report,
+    out: Path | None,
+) -> None:
+    """One link, live and simulated."""
+    path = car.processes.folder / f"{link.file}.scaled"
+    course = link.write(path)
+    starts_ns = time.monotonic_ns()
+    car.follow(path, starts_ns - round(link.offset_s * S))
+    begin_ns = starts_ns + round(LEAD_S * S)
+    end_ns = begin_ns + round(size.seconds * S)
+    looks = car.watch(end_ns + round(TAIL_S * S))
+    shots, heard, traced = car.written()
+    live = record.cut(table, begin_ns, end_ns, shots, heard, traced)
+    played = Played(table, sizes, shots, calibrate.times(table, live), path, link.offset_s, starts_ns, live)
+    simulated = [compare.simulate(played, seed) for seed in range(report.seed, report.seed + SEEDS)]
+    since_ns = starts_ns - round(link.offset_s * S)
+    timeline = record.timeline(table, live, lambda a, b: course.bits(a - since_ns, b - since_ns))
+    report.rows += verdict.drive_rows(link.name, table, live, simulated, timeline, looks)
+    report.goals += verdict.drive_goals(link.name, table, live, simulated)
+    if out is not None:
+        scene = plot.Scene(link.name, table, live, timeline)
+        plot.draw(scene, out.with_suffix(f".{link.key}.png"))
+
+
+def _strike(
+    car: LiveCar, table: Table, size: Size, report: Report, say: Callable[[str], None], out: Path | None
+) -> None:
+    """The link is gone and comes back; a gateway dies."""
+    car.fast()
+    begin_ns = time.monotonic_ns()
+    looks = car.watch(begin_ns + round(SETTLE_S * S))
+    say(f"the link is cut for {size.cut_s:.0f} s …")
+    cut_ns = time.monotonic_ns()
+    car.cut()
+    looks += car.watch(cut_ns + round(size.cut_s * S))
+    back_ns = time.monotonic_ns()
+    car.fast()
+    looks += car.watch(back_ns + round(size.after_s * S))
+    killed_ns = time.monotonic_ns()
+    name = car.kill_gateway()
+    say(f"{name} is killed …")
+    looks += car.watch(killed_ns + round(size.after_s * S))
+    end_ns = time.monotonic_ns()
+    looks += car.watch(end_ns + round(TAIL_S * S))
+    shots, heard, traced = car.written()
+    live = record.cut(table, begin_ns, end_ns, shots, heard, traced)
+    faults = [Fault("link cut", cut_ns, back_ns), Fault("link is back", back_ns, killed_ns)]
+    faults.append(Fault(f"{name} killed", killed_ns, end_ns))
+    report.rows += verdict.fault_rows(live, faults, looks)
+    report.goals += verdict.fault_goals(live, faults, looks)
+    if out is not None:
+        marks = [((fault.begin_ns - begin_ns) / S, fault.what) for fault in faults]
+        timeline = record.timeline(table, live, None)
+        plot.draw(plot.Scene("faults on a fast link", table, live, timeline, marks), out.with_suffix(".faults.png"))

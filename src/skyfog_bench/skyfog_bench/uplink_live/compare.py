@@ -1,0 +1,162 @@
+"""The simulation of a live run: its images at their times, what encoding, cloud and car took, its link and distance.
+
+Production's policies are in both; the simulation's link is a model, and its cloud and encoders are draws from what the
+run measured. What differs is what the model leaves out: processes that wait for a processor, sockets, middleware.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import mean, median
+
+import numpy as np
+
+from skyfog_bench.uplink_live.calibrate import Times, measured_table
+from skyfog_bench.uplink_live.record import Figures, Line, Run, flaps_of
+from skyfog_core.rng import stream
+from skyfog_core.units import MS, S
+from skyfog_sim.uplink import UplinkWorld
+from skyfog_sim.uplink_contenders import ours
+from skyfog_sim.uplink_drive import Drive, Frames, drawn
+from skyfog_sim.uplink_link import Course, RttModel, read_course
+from skyfog_sim.uplink_result import Tally
+from skyfog_uplink.policy.frames import MISSES, Ended, Outcome
+from skyfog_uplink.policy.model import FLOOR, Table
+from skyfog_uplink.policy.plan import Plan
+
+TAIL_S = 2.0  # after the last image, for its answer
+
+
+@dataclass(frozen=True)
+class RecordedDrive(Drive):
+    """A drive whose images were captured live."""
+
+    recorded: tuple[Frames, ...] = ()
+
+    @cached_property
+    def frames(self) -> tuple[Frames, ...]:
+        return self.recorded
+
+
+class _Window(Tally):
+    """Counts images captured, and plans made, from `begin_ns` on: what is before is there to settle."""
+
+    begin_ns = 0
+
+    def __init__(self, drive: Drive, contender: str) -> None:
+        super().__init__(drive, contender)
+        self.chosen: list[tuple[int, tuple[int, ...]]] = []
+
+    def ended(self, ended: Ended, service: int, row: int, option: int) -> None:
+        if ended.frame.captured_ns >= self.begin_ns:
+            super().ended(ended, service, row, option)
+
+    def plan(self, plan: Plan, now_ns: int) -> None:
+        super().plan(plan, now_ns)
+        chosen = now_ns, tuple(grant.option for grant in plan.grants)
+        self.chosen = [chosen] if now_ns <= self.begin_ns else [*self.chosen, chosen]
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What a live run met, for the simulation to meet it too."""
+
+    table: Table
+    sizes: Mapping[str, np.ndarray]  # calibrate.film_bytes
+    shots: Mapping[str, Sequence[Line]]  # by service, of the whole time since `starts_ns`
+    times: Times  # of the run
+    trace: Path
+    offset_s: float  # where in the trace `starts_ns` is
+    starts_ns: int  # the trace began to be followed
+    run: Run  # the part that counts
+
+
+def simulate(played: Played, seed: int) -> Figures:
+    """The figures of one simulation; the seed draws times and distances."""
+    table = measured_table(played.table, played.sizes, played.times)
+    course = _from(read_course(played.trace), played.offset_s)
+    seconds = (played.run.end_ns - played.starts_ns) / S + TAIL_S
+    rtt = _rtt(played.run.links).draw(round(seconds * S), seed)
+    frames = tuple(_frames(played, table, at, seed) for at in range(len(table.services)))
+    drive = RecordedDrive("live", table, course, rtt, seconds, seed, recorded=frames)
+    world = UplinkWorld(drive, ours())
+    tally = world.tally = _Window(drive, "skyfog")
+    tally.begin_ns = played.run.begin_ns - played.starts_ns
+    world.run()
+    return _figures(drive, tally, played.run)
+
+
+def average(figures: Sequence[Figures]) -> Figures:
+    """Of several seeds."""
+    return Figures(*(mean(getattr(each, name) for each in figures) for name in Figures.__slots__))
+
+
+def _from(course: Course, offset_s: float) -> Course:
+    """The course, begun later."""
+    return Course(course.name, np.roll(np.diff(course.array), -round(offset_s * 1_000)))
+
+
+def _rtt(links: Sequence[Line]) -> RttModel:
+    """As the car's estimator knew it in the run; a spell is short, since what there is is mostly processes waiting."""
+    up = [line for line in links if line["up"]]
+
+    def typical(key: str) -> float:
+        return median(line[key] for line in up)
+
+    least = typical("rtt_min_ms")
+    p50 = max(least + 0.1, typical("rtt_p50_ms"))
+    return RttModel(least, p50, max(p50 + 0.1, typical("rtt_p99_ms")), spell_ms=50.0)
+
+
+def _frames(played: Played, table: Table, at: int, seed: int) -> Frames:
+    service = table.services[at]
+    shots = [shot for shot in played.shots[service.name] if played.starts_ns <= shot["shot_ns"] < played.run.end_ns]
+    sizes = played.sizes[service.name]
+    random = np.random.default_rng(stream(seed, "live", service.name).getrandbits(64))
+    pre, work, floor = random.random((3, len(shots)))
+    return Frames(
+        np.array([shot["shot_ns"] - played.starts_ns for shot in shots], dtype=np.int64),
+        _ns(drawn(service.floor.exec_ms, floor)),
+        sizes[[shot["index"] % len(sizes) for shot in shots]].astype(np.int64),
+        np.stack([_ns(drawn(option.pre_ms, pre)) for option in service.options], axis=1),
+        np.stack([_ns(drawn(option.exec_ms, work)) for option in service.options], axis=1),
+        np.full(len(shots), service.weight),
+    )
+
+
+def _ns(ms: np.ndarray) -> np.ndarray:
+    return (ms * MS).astype(np.int64)
+
+
+def _figures(drive: Drive, tally: _Window, run: Run) -> Figures:
+    gained = weight = 0.0
+    images = answered = clouds = 0
+    for chosen, service, frames in zip(tally.best, drive.table.services, drive.frames, strict=True):
+        counts = frames.captured_ns >= tally.begin_ns
+        best = chosen[counts]
+        accuracy = np.array([*(option.accuracy for option in service.options), service.floor.accuracy])[best]
+        is_answered = (best != FLOOR) | (frames.floor_ns[counts] <= service.slo_ms * MS)
+        gained += service.weight * float((accuracy * is_answered).sum())
+        weight += service.weight * len(best)
+        images += len(best)
+        answered += int(is_answered.sum())
+        clouds += int((best != FLOOR).sum())
+    by: Counter[Outcome] = sum(tally.outcomes, Counter())
+    missed = sum(by[outcome] for outcome in MISSES)
+    sent = missed + by[Outcome.ON_TIME]
+    minutes = run.seconds / 60
+    changes, flaps = flaps_of(tally.chosen)
+    return Figures(
+        utility=gained / max(weight, 1e-9),
+        met=answered / max(1, images),
+        by_cloud=clouds / max(1, images),
+        offloaded=sent / max(1, images),
+        missed=missed / max(1, sent),
+        withheld=(by[Outcome.WITHHELD] + by[Outcome.REPLACED]) / max(1, by.total()),
+        changes=changes / minutes,
+        flaps=flaps / minutes,
+    )
