@@ -1,4 +1,4 @@
-"""`skyfog bench uplink_live`: a car's uplink with all its processes on a link that follows a trace, beside its simulation.
+"""`skyfog bench uplink_live`: a car's uplink with all its processes on a link that follows a trace, and its simulation.
 
 Three cameras see a drive down the street. First the link is fast, and the option table is measured; then it follows
 each trace, and what the run came to is laid beside the simulation of the same images on the same trace. At last the
