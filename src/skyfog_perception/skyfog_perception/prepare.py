@@ -24,10 +24,11 @@ from skyfog_perception.placement import Placement, place
 STRAIGHT_TO_RGB: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)
 JPEG_START = b"\xff\xd8\xff"
 PNG_START = b"\x89PNG\r\n\x1a\n"
+WEBP_START = re.compile(rb"RIFF....WEBP", re.DOTALL)
 
 
 def compressed_to_rgb(data: Any, max_pixels: int = DEFAULT_MAX_PIXELS) -> Rgb:
-    """A whole JPEG or PNG file -> uint8 RGB [H, W, 3]: grey repeated, transparency dropped, 16 bits cut to 8.
+    """A whole JPEG, PNG or WebP file -> uint8 RGB [H, W, 3]: grey repeated, transparency dropped, 16 bits cut to 8.
 
     Raises InvalidRequest for other formats, files cut short or damaged, and more than `max_pixels`.
     """
@@ -38,8 +39,10 @@ def compressed_to_rgb(data: Any, max_pixels: int = DEFAULT_MAX_PIXELS) -> Rgb:
         kind, size = "JPEG", jpeg_size(content)
     elif content.startswith(PNG_START):
         kind, size = "PNG", png_size(content)
+    elif WEBP_START.match(content):
+        kind, size = "WebP", webp_size(content)
     else:
-        raise InvalidRequest(f"compressed_image.data: starts with {content[:8].hex(' ')}: neither JPEG nor PNG")
+        raise InvalidRequest(f"compressed_image.data: starts with {content[:8].hex(' ')}: neither JPEG, PNG nor WebP")
     check_pixels("compressed_image", *size, max_pixels)
     try:
         flags = (cv2.IMREAD_COLOR if STRAIGHT_TO_RGB is None else STRAIGHT_TO_RGB) | cv2.IMREAD_IGNORE_ORIENTATION
@@ -55,6 +58,7 @@ def compressed_to_rgb(data: Any, max_pixels: int = DEFAULT_MAX_PIXELS) -> Rgb:
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame, of any kind
 _END, _TEMPORARY = 0xD9, 0x01
+_MOVES = 0x02  # the flag of an animation in WebP's extended header
 
 
 def jpeg_size(content: bytes) -> tuple[int, int]:
@@ -97,6 +101,29 @@ def png_size(content: bytes) -> tuple[int, int]:
         if name == b"IEND" and at <= len(content):
             return size
     raise InvalidRequest(f"compressed_image.data: the PNG ends after {len(content)} bytes, before its last chunk")
+
+
+def webp_size(content: bytes) -> tuple[int, int]:
+    """(height, width) from the first chunk: of one picture, with loss or without, or of a canvas that holds one.
+
+    Raises InvalidRequest where the file is cut short, is none of these, or moves.
+    """
+    (length,) = struct.unpack_from("<I", content, 4)
+    if length + 8 > len(content):
+        raise InvalidRequest(f"compressed_image.data: the WebP ends after {len(content)} bytes, not {length + 8}")
+    chunk, body = content[12:16], content[20:30]
+    if chunk == b"VP8 " and len(body) == 10 and body[3:6] == b"\x9d\x01\x2a":
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", body, 6))
+    elif chunk == b"VP8L" and len(body) >= 5 and body[0] == 0x2F:
+        (bits,) = struct.unpack_from("<I", body, 1)
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif chunk == b"VP8X" and len(body) == 10 and not body[0] & _MOVES:
+        width, height = (int.from_bytes(body[at : at + 3], "little") + 1 for at in (4, 7))
+    else:
+        raise InvalidRequest("compressed_image.data: the WebP does not begin with a still picture's header")
+    if not (width and height):
+        raise InvalidRequest(f"compressed_image.data: the WebP says {width} x {height} pixels")
+    return height, width
 
 
 def to_tensor(rgb: Rgb, spec: InputSpec) -> tuple[npt.NDArray[Any], Placement]:

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from skyfog_core.errors import InvalidRequest
 from skyfog_core.images import ENCODINGS, raw_to_rgb
-from skyfog_perception.prepare import compressed_to_rgb, jpeg_size, png_size
+from skyfog_perception.prepare import compressed_to_rgb, jpeg_size, png_size, webp_size
 
 ORDERS = {"rgb8": [0, 1, 2], "bgr8": [2, 1, 0], "8UC3": [2, 1, 0], "rgba8": [0, 1, 2], "bgra8": [2, 1, 0]}
 sides = st.integers(1, 24)
@@ -63,6 +63,15 @@ def test_the_size_of_any_jpeg_is_read_from_its_header(
     assert compressed_to_rgb(content).shape == rgb.shape
 
 
+@given(rgb=colours, quality=st.integers(1, 101))  # above 100: without loss
+def test_the_size_of_any_webp_is_read_from_its_header(rgb: np.ndarray, quality: int) -> None:
+    content = cv2.imencode(".webp", rgb[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
+    assert webp_size(content) == rgb.shape[:2]
+    back = compressed_to_rgb(content)
+    assert back.shape == rgb.shape
+    assert quality <= 100 or np.array_equal(back, rgb)
+
+
 @given(
     height=st.integers(0, 2**32 - 1),
     width=st.integers(0, 2**32 - 1),
@@ -77,13 +86,16 @@ def test_any_fields_give_an_image_of_that_size_or_a_typed_error(
         assert raw_to_rgb(height, width, encoding, step, False, data).shape == (height, width, 3)
 
 
-@given(start=st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"]), rest=st.binary(max_size=200))
+@given(
+    start=st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x10\0\0\0WEBP"]),
+    rest=st.binary(max_size=200),
+)
 def test_any_bytes_give_an_image_or_a_typed_error(start: bytes, rest: bytes) -> None:
     with suppress(InvalidRequest):
         assert compressed_to_rgb(start + rest).ndim == 3
 
 
-@pytest.mark.parametrize(("kind", "size_of"), [(".jpg", jpeg_size), (".png", png_size)])
+@pytest.mark.parametrize(("kind", "size_of"), [(".jpg", jpeg_size), (".png", png_size), (".webp", webp_size)])
 @given(at=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
 def test_a_damaged_file_gives_an_image_of_the_size_it_claims_or_a_typed_error(
     kind: str, size_of: Callable[[bytes], tuple[int, int]], at: float, value: int

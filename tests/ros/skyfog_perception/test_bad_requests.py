@@ -46,7 +46,7 @@ def ask(service: Any, **fields: Any) -> Any:
         ({"image": raw(photograph(), step=7)}, "image.step"),
         ({"image": raw(np.zeros((1000, 1001, 3), np.uint8))}, "at most 1000000"),
         ({"compressed_image": TRUNCATED}, "before its end marker"),
-        ({"compressed_image": NO_PICTURE}, "neither JPEG nor PNG"),
+        ({"compressed_image": NO_PICTURE}, "neither JPEG, PNG nor WebP"),
         ({"compressed_image": bomb()}, "100000 x 100000 pixels are too many"),
         ({"image": raw(photograph()), "score_threshold": math.nan}, "score_threshold"),
         ({"image": raw(photograph()), "score_threshold": -0.5}, "score_threshold"),

@@ -13,7 +13,7 @@ import pytest
 from skyfog_core.errors import InvalidRequest
 from skyfog_perception import prepare
 from skyfog_perception.manifest import InputSpec
-from skyfog_perception.prepare import compressed_to_rgb, jpeg_size, to_tensor
+from skyfog_perception.prepare import compressed_to_rgb, jpeg_size, to_tensor, webp_size
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 STRIPES = np.array([[RED, GREEN, BLUE]] * 2, np.uint8)  # [2, 3, 3]
@@ -66,7 +66,13 @@ def test_pixels_stay_as_stored_whatever_exif_says_of_orientation() -> None:
 
 
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-FILES = {"jpeg": packed(".jpg", NOISE), "progressive": packed(".jpg", NOISE, 2, 1), "png": packed(".png", NOISE)}
+FILES = {
+    "jpeg": packed(".jpg", NOISE),
+    "progressive": packed(".jpg", NOISE, 2, 1),
+    "png": packed(".png", NOISE),
+    "webp": packed(".webp", NOISE, cv2.IMWRITE_WEBP_QUALITY, 80),
+    "webp without loss": packed(".webp", NOISE, cv2.IMWRITE_WEBP_QUALITY, 101),
+}
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -88,13 +94,41 @@ def test_colours_are_the_same_by_an_opencv_that_cannot_decode_to_rgb(
     assert not (expected[..., 0] == expected[..., 2]).all()
 
 
+def riff(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A WebP file of these chunks."""
+    body = b"".join(name + struct.pack("<I", len(data)) + data + bytes(len(data) % 2) for name, data in chunks)
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+
+
+def canvas(width: int, height: int, flags: int = 0) -> tuple[bytes, bytes]:
+    """The chunk that begins a WebP of several."""
+    return b"VP8X", struct.pack("<I", flags) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+
+
+def test_a_webp_on_a_canvas_is_read_and_one_that_moves_is_refused() -> None:
+    image = np.zeros((40, 64, 3), np.uint8)
+    image[:, :32] = RED
+    still = packed(".webp", image, cv2.IMWRITE_WEBP_QUALITY, 80)
+    inside = (still[12:16], still[20 : 20 + struct.unpack_from("<I", still, 16)[0]])
+    content = riff(canvas(64, 40), inside)
+    assert webp_size(content) == webp_size(still) == (40, 64)
+    assert (compressed_to_rgb(content) == compressed_to_rgb(still)).all()
+    with pytest.raises(InvalidRequest, match="still picture"):
+        compressed_to_rgb(riff(canvas(64, 40, flags=2), inside))
+
+
+def test_a_webp_that_claims_a_large_canvas_is_refused_before_it_is_decoded() -> None:
+    with pytest.raises(InvalidRequest, match="16777216 x 16777216 pixels are too many"):
+        compressed_to_rgb(riff(canvas(2**24, 2**24)))
+
+
 def test_bytes_after_the_end_of_a_jpeg_are_passed_over() -> None:
     assert compressed_to_rgb(FILES["jpeg"] + bytes(64)).shape == NOISE.shape
 
 
 def test_other_formats_are_refused_by_their_first_bytes() -> None:
-    for content in (b"GIF89a", b"RIFF....WEBP", b"\0" * 12 + FILES["png"], packed(".bmp")):
-        with pytest.raises(InvalidRequest, match="neither JPEG nor PNG"):
+    for content in (b"GIF89a", b"RIFF....WAVE", b"\0" * 12 + FILES["png"], packed(".bmp")):
+        with pytest.raises(InvalidRequest, match="neither JPEG, PNG nor WebP"):
             compressed_to_rgb(content)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from unit.skyfog_router.drivers import StepOwner
+
+from support.owners import StepOwner
 
 
 @pytest.fixture(autouse=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from skyfog_core import budget
-from skyfog_core.clock import Clock, ManualClock
+from skyfog_core.clock import ManualClock
 from skyfog_core.config.router import RoutingConfig
 from skyfog_core.errors import Overloaded, RequestError
 from skyfog_core.ids import RequestId
@@ -23,51 +22,12 @@ from skyfog_router.policy.router import Router
 from skyfog_router.replica import ReplicaDriver, Result
 from skyfog_router.robot import Endpoint, RouterDriver
 from skyfog_router.transport.base import ReplicaEvents, RouterEvents
-
-T = TypeVar("T")
+from support.owners import StepOwner
 
 HASH = bytes(32)
 SERVICE = "/echo"
 KEYS = ServiceKeys("test", SERVICE)
 SAID = Announcement()
-
-
-class StepOwner:
-    """Stands in for driver.Owner: what is posted runs when the test says so."""
-
-    made: list[StepOwner] = []
-
-    def __init__(self, name: str, clock: Clock, on_timer: Callable[[int], int | None], limit: int) -> None:
-        self._clock, self._on_timer, self._limit = clock, on_timer, limit
-        self._inbox: deque[Callable[[int], None]] = deque()
-        StepOwner.made.append(self)
-
-    def start(self) -> None:
-        pass
-
-    def submit(self, call: Callable[[int], None]) -> None:
-        if len(self._inbox) >= self._limit:
-            raise Overloaded("full")
-        self._inbox.append(call)
-
-    def post(self, call: Callable[[int], None]) -> None:
-        self._inbox.append(call)
-
-    def ask(self, call: Callable[[int], T], limit_s: float) -> T:
-        self.step()
-        return call(self._clock.now_ns())
-
-    def close(self, last: Callable[[int], None]) -> None:
-        self._inbox.append(last)
-        self.step()
-
-    def step(self) -> bool:
-        """Run what is queued, then the timer. Returns whether anything was queued."""
-        worked = bool(self._inbox)
-        while self._inbox:
-            self._inbox.popleft()(self._clock.now_ns())
-        self._on_timer(self._clock.now_ns())
-        return worked
 
 
 @dataclass

@@ -124,8 +124,7 @@ class UplinkConfig(Strict):
 
 
 PlanStale = Annotated[
-    int,
-    Field(ge=200, le=60_000, description="without a word of the allocator for so long, all services are on the floor"),
+    int, Field(ge=200, le=60_000, description="all services are on the floor where no plan was told for so long")
 ]
 
 
@@ -138,8 +137,7 @@ class LinkConfig(ZenohConfig):
         int, Field(ge=100, le=60_000, description="a gateway that says nothing for so long is left for one that does")
     ] = 1_000
     send_buffer_bytes: Annotated[
-        int,
-        Field(ge=0, le=2**26, description="of the kernel for tcp and tls: what can no more be replaced; 0: its own"),
+        int, Field(ge=0, le=2**26, description="of the kernel for tcp and tls: what can no more be replaced; 0: its own")
     ] = 0
 
 

@@ -29,12 +29,12 @@ import zenoh
 from skyfog_core.clock import Clock
 from skyfog_core.config.uplink import LinkConfig
 from skyfog_core.errors import Overloaded, WireError
+from skyfog_core.owner import Owner
 from skyfog_core.units import MS
 from skyfog_core.wire import uplink
 from skyfog_core.wire.keys import UplinkKeys, last_chunk
 from skyfog_core.wire.uplink import Ack, Answer, Chunk, Downward, Ping, Upward
 from skyfog_router.acl import Member
-from skyfog_router.driver import Owner
 from skyfog_router.policy.gateways import Gateways, Probe, Turn
 from skyfog_router.transport.zenoh import close_session, open_session, quietly
 

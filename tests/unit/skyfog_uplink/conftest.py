@@ -1,0 +1,13 @@
+"""Drivers of unit tests own no thread."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.owners import StepOwner
+
+
+@pytest.fixture(autouse=True)
+def _owners_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skyfog_uplink.car.Owner", StepOwner)
+    monkeypatch.setattr(StepOwner, "made", [])
