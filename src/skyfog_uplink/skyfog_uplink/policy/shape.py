@@ -342,7 +342,9 @@ class Shaper:
             lane = self._next(now_ns)
             if lane is None:
                 return out
-            link = self._look(now_ns)
+            chunk, link = self._chunk, self._look(now_ns)
+            if self._chunk != chunk:
+                continue  # the lane was found for chunks of another length
             window = self._probe_window if lane.probe else self._window
             if not link.up or self._in_flight >= max(window, self._chunk + 1):
                 return out
