@@ -114,6 +114,12 @@ def pool_live(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     _bench("pool_live", quick, json, seed)
 
 
+@app.command("uplink_live")
+def uplink_live(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """A car's uplink with all its processes on links that follow traces, beside its simulation; the link is cut."""
+    _bench("uplink_live", quick, json, seed)
+
+
 peers_app = typer.Typer(help="Peers that need an environment of their own.", no_args_is_help=True)
 app.add_typer(peers_app, name="peers")
 

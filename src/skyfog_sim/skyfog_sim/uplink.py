@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from skyfog_core.config.uplink import GatewayConfig
+from skyfog_core.config.router import RoutingConfig
+from skyfog_core.config.uplink import GatewayConfig, LinkConfig
 from skyfog_core.errors import Status
 from skyfog_core.units import MS, S
 from skyfog_core.wire.envelope import TYPE_HASH_BYTES
@@ -267,4 +268,5 @@ class UplinkWorld:
 
 
 def _gateway(table: Table) -> Gateway:
-    return Gateway(GatewayConfig(services={service.cloud: service.type for service in table.services}))
+    services = {service.cloud: RoutingConfig() for service in table.services}
+    return Gateway(GatewayConfig(services=services, cars=LinkConfig()))

@@ -34,7 +34,7 @@ class Link:
 
 
 VERIZON = Link("verizon", "Verizon LTE x 0.15", "Verizon-LTE-short.up", 0.15)
-ATT = Link("att", "AT&T LTE driving x 0.5", "ATT-LTE-driving-2016.up", 0.5)
+ATT = Link("att", "AT&T LTE driving", "ATT-LTE-driving-2016.up", 1.0)
 
 
 def folder() -> Path:
