@@ -141,7 +141,7 @@ def _drive(
     played = Played(table, sizes, shots, calibrate.times(table, live), path, link.offset_s, starts_ns, live)
     simulated = [compare.simulate(played, seed) for seed in range(report.seed, report.seed + SEEDS)]
     since_ns = starts_ns - round(link.offset_s * S)
-    timeline = record.timeline(table, live, lambda a, b: course.bits(a - since_ns, b - since_ns))
+    timeline = record.timeline(live, lambda a, b: course.bits(a - since_ns, b - since_ns))
     report.rows += verdict.drive_rows(link.name, table, live, simulated, timeline, looks)
     report.goals += verdict.drive_goals(link.name, table, live, simulated)
     if out is not None:
@@ -177,5 +177,5 @@ def _strike(
     report.goals += verdict.fault_goals(live, faults, looks)
     if out is not None:
         marks = [((fault.begin_ns - begin_ns) / S, fault.what) for fault in faults]
-        timeline = record.timeline(table, live, None)
+        timeline = record.timeline(live, None)
         plot.draw(plot.Scene("faults on a fast link", table, live, timeline, marks), out.with_suffix(".faults.png"))

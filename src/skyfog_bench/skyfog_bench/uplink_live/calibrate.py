@@ -37,8 +37,12 @@ def film_bytes(table: Table, film: Path) -> dict[str, np.ndarray]:
 def _sizes(options: Sequence[Any], path: Path) -> np.ndarray:
     video = cv2.VideoCapture(str(path))
     rows = []
-    while (read := video.read())[0]:
-        rows.append([len(encode(read[1], option)) + ENVELOPE_BYTES for option in options])
+    while True:
+        good, image = video.read()
+        if not good:
+            break
+        bgr = np.asarray(image, np.uint8)
+        rows.append([len(encode(bgr, option)) + ENVELOPE_BYTES for option in options])
     if not rows:
         raise BenchError(f"{path} holds no images")
     return np.array(rows)

@@ -105,7 +105,7 @@ def _rtt(links: Sequence[Line]) -> RttModel:
     up = [line for line in links if line["up"]]
 
     def typical(key: str) -> float:
-        return median(line[key] for line in up)
+        return float(median(line[key] for line in up))
 
     least = typical("rtt_min_ms")
     p50 = max(least + 0.1, typical("rtt_p50_ms"))

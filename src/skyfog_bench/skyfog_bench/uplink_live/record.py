@@ -207,9 +207,8 @@ def _quantile(ordered: Sequence[float], share: float) -> float | None:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
 
 
-def timeline(table: Table, run: Run, capacity: Callable[[int, int], int] | None) -> list[dict[str, Any]]:
+def timeline(run: Run, capacity: Callable[[int, int], int] | None) -> list[dict[str, Any]]:
     """One row a second. `capacity(begin_ns, end_ns)` is what the link could have carried, in bits; None: a lot."""
-    names = [service.name for service in table.services]
     plan_at = [plan["at_ns"] for plan in run.plans]
     found = []
     for second in range(int(run.seconds)):
@@ -237,5 +236,4 @@ def timeline(table: Table, run: Run, capacity: Callable[[int, int], int] | None)
                 "missed": sum(line["outcome"] in MISSED for line in ended if not line["probe"]),
             }
         )
-    assert all(len(row["options"].split("/")) in (1, len(names)) for row in found)
     return found
