@@ -16,5 +16,12 @@ setup(
     maintainer_email="skyfog@example.org",
     description="A car's thin uplink shared between its services so that every deadline holds (TURBO)",
     license="Apache-2.0",
+    entry_points={
+        "console_scripts": [
+            "allocator = skyfog_uplink.nodes.allocator:main",
+            "car_client = skyfog_uplink.nodes.car_client:main",
+            "shaper = skyfog_uplink.nodes.shaper:main",
+        ]
+    },
     extras_require={"test": ["pytest"]},
 )

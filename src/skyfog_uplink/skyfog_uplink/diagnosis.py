@@ -117,6 +117,7 @@ class ClientReport:
     car: int = 0  # answers of the car's own model
     car_failed: int = 0  # no answer, or none in its time
     cloud: int = 0  # answers of the cloud that were in time
+    missed: int = 0  # images without any answer by their deadline
     image_age_s: float = math.inf  # since the last image
     shaper: bool = False  # whether its service is there
 
@@ -133,6 +134,8 @@ def _client_findings(now: ClientReport, before: ClientReport, silent_s: float) -
         level = Level.WARN if answered else Level.ERROR
         text = f"the model on the car failed {failed} of the last {failed + answered} frames"
         yield Finding(level, text)
+    if missed := now.missed - before.missed:
+        yield Finding(Level.WARN, f"{missed} images had no answer by their deadline, not even the car's own")
     if now.image_age_s > silent_s:
         age = "no image yet" if math.isinf(now.image_age_s) else f"no image for {now.image_age_s:.1f} s"
         yield Finding(Level.WARN, f"{age}: is the camera running?")
