@@ -30,6 +30,7 @@ from skyfog_uplink.policy.gateway import Ask, Cancel, Gateway, GatewayAction, Se
 from skyfog_uplink.policy.link import LinkState
 from skyfog_uplink.policy.model import FLOOR, Table
 from skyfog_uplink.policy.plan import Allocation, Plan
+from skyfog_uplink.policy.turbo_sender import SendJunk
 
 LOOK_NS = 50 * MS  # the link's state is told so often
 HEADER_BYTES = 60  # of a message: our header, zenoh's frame, a share of TCP's and IP's
@@ -178,7 +179,8 @@ class UplinkWorld:
                 service, row, option = self._frames.pop(action.frame.id)
                 self.tally.ended(action, service, row, option)
             elif isinstance(action, SendPing):
-                self._carry(0, partial(self._ping, Ping(seq=action.seq)))
+                size = action.size if isinstance(action, SendJunk) else 0
+                self._carry(size, partial(self._ping, Ping(seq=action.seq)))
             elif isinstance(action, SendWithdraw):
                 self._carry(0, partial(self._withdraw, Withdraw(frame=action.frame)))
         self._sender_alarm.reset()

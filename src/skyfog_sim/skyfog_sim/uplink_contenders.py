@@ -12,6 +12,8 @@ from skyfog_uplink.policy.estimate import LinkEstimator
 from skyfog_uplink.policy.model import Table
 from skyfog_uplink.policy.plan import Allocation
 from skyfog_uplink.policy.shape import Shaper
+from skyfog_uplink.policy.turbo import turbo
+from skyfog_uplink.policy.turbo_sender import TurboSender
 
 OURS, ON_CAR, ONE_MODEL, EQUAL_SPLIT, TURBO = "skyfog", "on car only", "one model", "equal split", "TURBO"
 
@@ -36,3 +38,9 @@ BASELINES = {
     ONE_MODEL: with_our_sender(ONE_MODEL, one_model),
     EQUAL_SPLIT: with_our_sender(EQUAL_SPLIT, equal_split),
 }
+
+# Planning with CWND/RTT, as published, and with BBR's bandwidth, to its advantage.
+TURBOS = (
+    Contender(TURBO, turbo, TurboSender),
+    Contender(f"{TURBO}, B = bandwidth", turbo, lambda table: TurboSender(table, "bandwidth")),
+)

@@ -31,7 +31,8 @@ def fit(name: str, course: Course, seed: int = 0, guesses: int = 12) -> MarkovLi
         fading_ms=100.0,
         outages_a_minute=len(outages) / (course.length_ns / 60e9),
         outage_p50_ms=float(np.median(outages)) if len(outages) else OUTAGE_MS,
-        outage_sigma=float(np.log(outages).std()) if len(outages) > 1 else 0.5,
+        # Such that their mean is right, and with it their share of the time: few long ones make most of it.
+        outage_sigma=float(np.sqrt(2 * np.log(outages.mean() / np.median(outages)))) if len(outages) > 1 else 0.5,
         grain_ms=max(1, int(np.median(gaps[gaps < OUTAGE_MS]))),
     )
     wanted = _quantiles(course, 250)

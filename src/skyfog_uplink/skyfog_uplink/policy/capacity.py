@@ -85,6 +85,11 @@ class Capacity:
         early, late = self._until(begin_ns), self._until(end_ns)
         return late[0] - early[0], late[1] - early[1]
 
+    def move(self, by_ns: int) -> None:
+        """The clock that times are taken by was set."""
+        self._at_ns += by_ns
+        self._ends_ns = [end_ns + by_ns for end_ns in self._ends_ns]
+
     def _until(self, at_ns: int) -> tuple[float, float]:
         ends, sums = self._ends_ns, self._sums
         after = bisect_right(ends, at_ns)

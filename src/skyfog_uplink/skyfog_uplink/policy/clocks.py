@@ -32,6 +32,11 @@ class ClockBounds:
         """Whether there was a message at all."""
         return self._now is not None
 
+    @property
+    def least_trip_ns(self) -> int:
+        """There and back."""
+        return max(self.upper_ns - self.lower_ns, 0)
+
     def fit(self, lower_ns: int, upper_ns: int) -> bool:
         """Whether one difference explains this message and those before."""
         return not self.known or (lower_ns <= self.upper_ns + SLACK_NS and upper_ns >= self.lower_ns - SLACK_NS)

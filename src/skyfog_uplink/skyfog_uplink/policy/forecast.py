@@ -1,15 +1,12 @@
-"""What the link will deliver next, as quantiles, learnt from what came after moments like this one.
+"""What the link will deliver next, and how long a small message will take, learnt from moments like this one.
 
-A conditional density by kernels (Nadaraya and Watson; "analogues" in weather): each moment at which the link was asked
-for is kept with its features and with the log of what it then delivered over what it delivered before. The forecast is
-the weighted quantiles of these ratios, times the rate of now. A moment weighs by its likeness and by its recency.
-Ratios have no scale, so what was learnt at 50 Mbit/s holds after a step to 2.
+Rate. Features of a moment: log(fast/middle) and log(middle/slow) of the rates on three scales (a dip, or a slow
+fall?), and the log of the busy time behind the fast one (how sure is it?). Outcome: the log of the rate in the HORIZON
+from then on, while the link was busy, over the fast one. Ratios have no scale: what was learnt at 50 Mbit/s holds at 2.
 
-    features   log(fast/middle), log(middle/slow): a dip, or a slow fall?      log(busy time known of): how sure is now?
-    outcome    log(rate within HORIZON from then on, while busy, over fast)
-
-A prior of PRIOR_WEIGHT such moments holds the first seconds and moments unlike any before. Its lower tail also stands
-for the stops that no sender sees which does not send just then.
+Round trip. Feature: how far acknowledgements are late lately, which every one of them tells, whatever our own queue.
+Outcome: the round trip of a small message AHEAD later, above the least. So where delays come in spells, the forecast
+follows them; where they do not, it is what they always are.
 """
 
 from __future__ import annotations
@@ -18,28 +15,26 @@ import math
 from collections import deque
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
-
 from skyfog_core.units import MS, S
+from skyfog_uplink.policy.analogues import Analogues, Prior
 from skyfog_uplink.policy.capacity import LEAST_BPS, Capacity
-from skyfog_uplink.policy.link import LEVELS
+from skyfog_uplink.policy.link import LEVELS, RTT_LEVELS
 
 HORIZON_NS = 150 * MS
 SETTLED_NS = 300 * MS  # after its end an outcome is known, if ever: what was under way is acknowledged
 MIN_BUSY = 0.3  # share of the horizon for which the link must have been at work
-REMEMBERED = 1_000
-RECENCY = 0.999  # weight of a moment over that of the next one
-WIDTHS = (0.35, 0.6, 0.6)  # of the kernel
-LEAST_WEIGHT = 1e-4  # of a moment that is not alike
-SAME = 0.1  # features that differ by less, in widths, have the same forecast
 LEAST_BUSY_S = 0.003
-PRIOR = (-4.0, -3.0, -1.8, -1.0, -0.5, -0.2, 0.0, 0.15, 0.35, 0.6)  # log ratio at LEVELS
-PRIOR_SHARES = (0.015, 0.02, 0.04, 0.075, 0.125, 0.15, 0.15, 0.15, 0.125, 0.15)
-PRIOR_WEIGHT = 6.0
+RATE_WIDTHS = (0.35, 0.6, 0.6)
+RATE_PRIOR = Prior(LEVELS, (-4.0, -3.0, -1.8, -1.0, -0.5, -0.2, 0.0, 0.15, 0.35, 0.6), weight=6.0)
+
+AHEAD_NS = 100 * MS
+LATENESS_NS = 60 * MS  # time constant
+GRAIN_MS = 1.0
+RTT_WIDTHS = (0.35,)
+RTT_PRIOR = Prior(RTT_LEVELS, (0.2, 0.6, 1.2, 2.5), weight=4.0)
+MAX_ASKED = 1_000
 
 Features = tuple[float, float, float]
-FloatArray = npt.NDArray[np.float64]
 
 
 def features_of(rates: Sequence[float], busy_s: float) -> Features:
@@ -48,26 +43,17 @@ def features_of(rates: Sequence[float], busy_s: float) -> Features:
     return math.log(fast / middle), math.log(middle / slow), math.log(busy_s + LEAST_BUSY_S)
 
 
-class Forecast:
-    """Learns and says. Pure. Rows stand by rising ratio; those of the prior have no features."""
+class RateForecast:
+    """Pure. A moment is kept when the link is asked for, so that what is learnt is what frames meet."""
 
     def __init__(self, every_ns: int) -> None:
         self._every_ns = every_ns
         self._asked: deque[tuple[int, Features, float]] = deque()  # when, features, fast rate; outcomes are to come
-        self._ratios = np.array(PRIOR)  # [n]
-        self._features = np.zeros((len(PRIOR), 3))  # [n, 3]
-        self._conditional = np.zeros(len(PRIOR))  # [n] 1 where likeness counts, 0 in the prior
-        self._weights = np.array(PRIOR_SHARES) * PRIOR_WEIGHT  # [n]
-        self._numbers = np.full(len(PRIOR), np.iinfo(np.int64).max)  # [n] in order of time; the prior never goes
-        self._learnt = 0
-        self._said: tuple[Features, FloatArray] | None = None
-
-    def __len__(self) -> int:
-        return len(self._ratios) - len(PRIOR)
+        self._analogues = Analogues(RATE_WIDTHS, LEVELS, RATE_PRIOR)
 
     def on_asked(self, features: Features, fast_bps: float, now_ns: int) -> None:
         """The link is asked for at this moment."""
-        if not self._asked or now_ns - self._asked[-1][0] >= self._every_ns:
+        if len(self._asked) < MAX_ASKED and (not self._asked or now_ns - self._asked[-1][0] >= self._every_ns):
             self._asked.append((now_ns, features, fast_bps))
 
     def on_progress(self, capacity: Capacity, now_ns: int) -> None:
@@ -76,41 +62,49 @@ class Forecast:
             at_ns, features, fast_bps = self._asked.popleft()
             bits, busy_s = capacity.between(at_ns, at_ns + HORIZON_NS)
             if busy_s >= MIN_BUSY * HORIZON_NS / S:
-                self._learn(features, math.log(max(bits / busy_s, LEAST_BPS) / fast_bps))
+                self._analogues.learn(features, math.log(max(bits / busy_s, LEAST_BPS) / fast_bps))
 
     def quantiles(self, features: Features, fast_bps: float) -> tuple[float, ...]:
         """[LEVELS] bits a second, ascending."""
-        if self._said is None or any(
-            abs(a - b) > SAME * width for a, b, width in zip(self._said[0], features, WIDTHS, strict=True)
-        ):
-            self._said = (features, np.exp(self._logs(features)))
-        return tuple((fast_bps * self._said[1]).tolist())
+        return tuple([fast_bps * math.exp(log) for log in self._analogues.quantiles(features).tolist()])
 
     def forget_asked(self) -> None:
         """Their times mean nothing any more."""
         self._asked.clear()
 
-    def _logs(self, features: Features) -> FloatArray:
-        apart = (self._features - features) / WIDTHS
-        likeness = np.exp(-0.5 * np.einsum("nf,nf->n", apart, apart) * self._conditional)
-        shares = np.cumsum(self._weights * (likeness + LEAST_WEIGHT))
-        found: FloatArray = self._ratios[np.searchsorted(shares, np.array(LEVELS) * shares[-1])]
-        return found
 
-    def _learn(self, features: Features, ratio: float) -> None:
-        if len(self) >= REMEMBERED:
-            self._keep(np.arange(len(self._ratios)) != int(np.argmin(self._numbers)))
-        self._weights *= np.where(self._conditional > 0, RECENCY, 1.0)
-        at = int(np.searchsorted(self._ratios, ratio))
-        self._ratios = np.insert(self._ratios, at, ratio)
-        self._features = np.insert(self._features, at, features, axis=0)
-        self._conditional = np.insert(self._conditional, at, 1.0)
-        self._weights = np.insert(self._weights, at, 1.0)
-        self._numbers = np.insert(self._numbers, at, self._learnt)
-        self._learnt += 1
-        self._said = None
+class RttForecast:
+    """Pure. Lateness: of an acknowledgement on its way down, over the least."""
 
-    def _keep(self, rows: npt.NDArray[np.bool_]) -> None:
-        self._ratios, self._features = self._ratios[rows], self._features[rows]
-        self._conditional, self._weights = self._conditional[rows], self._weights[rows]
-        self._numbers = self._numbers[rows]
+    def __init__(self) -> None:
+        self._analogues = Analogues(RTT_WIDTHS, RTT_LEVELS, RTT_PRIOR)
+        self._late_ms = 0.0
+        self._at_ns = 0
+        self._past: deque[tuple[int, float]] = deque(maxlen=64)  # when, lateness
+
+    def on_ack(self, late_ns: int, now_ns: int) -> None:
+        """An acknowledgement was so much later than the least."""
+        keep = math.exp(-max(now_ns - self._at_ns, 0) / LATENESS_NS)
+        self._late_ms += (1 - keep) * (late_ns / MS - self._late_ms)
+        self._at_ns = now_ns
+        if not self._past or now_ns - self._past[-1][0] >= AHEAD_NS // 10:
+            self._past.append((now_ns, self._late_ms))
+
+    def on_round_trip(self, above_ns: int, now_ns: int) -> None:
+        """A small message took so much longer than the least round trip."""
+        then_ms = None
+        while self._past and self._past[0][0] <= now_ns - AHEAD_NS:
+            then_ms = self._past.popleft()[1]
+        if then_ms is not None:
+            feature = math.log(then_ms + GRAIN_MS)
+            self._analogues.learn((feature,), math.log(above_ns / MS + GRAIN_MS) - feature)
+
+    def above_ms(self) -> list[float]:
+        """[RTT_LEVELS] ascending, over the least round trip."""
+        feature = math.log(self._late_ms + GRAIN_MS)
+        return [max(math.exp(feature + log) - GRAIN_MS, 0.0) for log in self._analogues.quantiles((feature,)).tolist()]
+
+    def forget(self) -> None:
+        """The clocks mean something else from now on."""
+        self._past.clear()
+        self._late_ms = 0.0

@@ -102,6 +102,7 @@ class Sharer:
         """The best plan for what is known of the link, which must be valid and up."""
         rates = np.minimum(now.link.rates_bps, self._config.max_mbps * 1e6)
         free = rates * _left_of_period(now.link, self._config)
+        free[free < 1.0] = 0.0  # less than a bit a second is nothing
         needed = np.maximum(now.needs.needed_bps, self._steady_bps)
         best = max(self._candidates(now, needed, free), key=lambda candidate: candidate.score)
         probes = self._probe(now, needed, best, float(free[MEDIAN]))
