@@ -40,7 +40,7 @@ class Books:
     sent_bytes: int = 0  # of frames, chunk by chunk
     pings: int = 0
     withdrawn: int = 0
-    unknown_acks: int = 0  # of what was never sent, or acknowledged or given up before
+    unknown_acks: int = 0  # of what was never sent, or was acknowledged or given up before
     lost_chunks: int = 0  # never acknowledged, though later ones were
     unclaimed: int = 0  # answers that nobody waits for: late by more than the grace, twice, of another time
     strange: int = 0  # answers to what was not sent in whole

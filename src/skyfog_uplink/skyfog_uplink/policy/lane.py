@@ -15,7 +15,6 @@ class Sending:
 
     frame: Frame
     sent: int = 0  # bytes
-    acked: int = 0
     first_ns: int = 0  # its first byte went out; meaningless before
     acked_ns: int | None = None
     outage: bool = False  # the link was gone while it was on its way

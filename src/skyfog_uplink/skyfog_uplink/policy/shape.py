@@ -78,7 +78,7 @@ class Shaper:
         self._probes = [lane for lane in self._lanes.values() if lane.probe]
         self._open: dict[int, Sending] = {}
         self._ends: list[tuple[int, int]] = []  # heap of (when to look, frame)
-        self._flying: dict[int, tuple[int, int, Sending]] = {}  # seq -> bytes, sent_ns, whose
+        self._flying: dict[int, tuple[int, int, Sending | None]] = {}  # seq -> bytes, sent_ns, whose; pings too
         self._in_flight = 0
         self._seq = 0
         self._connected = False
@@ -124,11 +124,12 @@ class Shaper:
         self._estimator.on_ack(ack.seq, ack.received_us, now_ns)
         found = self._flying.pop(ack.seq, None)
         if found is None:
+            self.books.unknown_acks += 1
             return self._pump(now_ns, out)
         size, sent_ns, sending = found
         self._in_flight -= size
-        sending.acked += size
-        sending.acked_ns = now_ns
+        if sending is not None:
+            sending.acked_ns = now_ns
         self._forget_lost(sent_ns)
         return self._pump(now_ns, out)
 
@@ -154,7 +155,7 @@ class Shaper:
             size, _, sending = found
             self._in_flight -= size
             self.books.lost_chunks += 1
-            if sending.frame.id in self._open:
+            if sending is not None and sending.frame.id in self._open:
                 self._end(sending, Outcome.CUT, now_ns, out, "the transport did not take it")
         return self._pump(now_ns, out)
 
@@ -305,12 +306,12 @@ class Shaper:
         """As RACK (RFC 8985): what was sent well before something acknowledged will never be."""
         while self._flying:
             seq = next(iter(self._flying))
-            size, sent_ns, _ = self._flying[seq]
-            if sent_ns + LOST_NS > acked_sent_ns:
+            size, sent_ns, sending = self._flying[seq]
+            if sent_ns + LOST_NS > acked_sent_ns and len(self._flying) <= MAX_OPEN:
                 return
             del self._flying[seq]
             self._in_flight -= size
-            self.books.lost_chunks += 1
+            self.books.lost_chunks += sending is not None
 
     def _look(self, now_ns: int) -> LinkState:
         """The state of the link, as fresh as needed."""
@@ -334,10 +335,7 @@ class Shaper:
         if not self._connected:
             return out
         if self._estimator.ping_due(now_ns):
-            self._estimator.on_sent(self._seq, PING_BYTES, now_ns)
-            out.append(SendPing(self._seq))
-            self._seq += 1
-            self.books.pings += 1
+            self._ping(now_ns, out)
         while True:
             lane = self._next(now_ns)
             if lane is None:
@@ -355,6 +353,14 @@ class Shaper:
                 self._send(lane, sending, link, now_ns, out)
             else:
                 self._end(sending, Outcome.CUT if sending.sent else Outcome.WITHHELD, now_ns, out, why)
+
+    def _ping(self, now_ns: int, out: list[Action]) -> None:
+        seq, self._seq = self._seq, self._seq + 1
+        self._estimator.on_sent(seq, PING_BYTES, now_ns)
+        self._flying[seq] = (0, now_ns, None)
+        self._forget_lost(now_ns - S)  # in a long outage nothing is acknowledged: bounds what is remembered
+        self.books.pings += 1
+        out.append(SendPing(seq))
 
     def _next(self, now_ns: int) -> Lane | None:
         """The lane with the earliest deadline of those that have tokens; probes only if no planned frame waits."""
