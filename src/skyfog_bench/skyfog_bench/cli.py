@@ -120,6 +120,12 @@ def uplink_live(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None
     _bench("uplink_live", quick, json, seed)
 
 
+@app.command("uplink_solve")
+def uplink_solve(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """How long the uplink's knapsack and a whole plan take, beside HiGHS, scipy's milp and a greedy, and their gaps."""
+    _bench("uplink_solve", quick, json, seed)
+
+
 peers_app = typer.Typer(help="Peers that need an environment of their own.", no_args_is_help=True)
 app.add_typer(peers_app, name="peers")
 

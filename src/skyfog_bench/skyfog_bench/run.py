@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from skyfog_bench import faults, overhead, perception, pick_place, planning, scale, soak, tail, world
+from skyfog_bench import faults, overhead, perception, pick_place, planning, scale, soak, tail, uplink_solve, world
 from skyfog_bench.fleet import environment
 from skyfog_bench.fogros2ft import bench as fogros2ft
 from skyfog_bench.pool import bench as pool
@@ -43,6 +43,7 @@ BENCHES: dict[str, Bench] = {
     "pool": Bench(pool.run, pool.FULL, pool.QUICK, draws=True),
     "pool_live": Bench(pool_live.run, pool_live.FULL, pool_live.QUICK, draws=True),
     "uplink_live": Bench(uplink_live.run, uplink_live.FULL, uplink_live.QUICK, draws=True),
+    "uplink_solve": Bench(uplink_solve.run, uplink_solve.FULL, uplink_solve.QUICK),
 }
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.uplink_links import link, option, service, table
 
 from skyfog_core.config.uplink import AllocatorConfig
 from skyfog_core.units import MS, S
@@ -18,6 +17,7 @@ from skyfog_uplink.policy.link import LEVELS, RTT_LEVELS, LinkState
 from skyfog_uplink.policy.model import FLOOR, Table
 from skyfog_uplink.policy.plan import Allocation, Plan
 from skyfog_uplink.policy.turbo import turbo
+from support.uplink_links import link, option, service, table
 
 accuracies = st.floats(0, 1)
 rates = st.lists(st.floats(0, 60), min_size=len(LEVELS), max_size=len(LEVELS)).map(sorted)

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.uplink_links import link, option, service, spread, table
 
 from skyfog_core.config.uplink import AllocatorConfig
 from skyfog_core.units import MS, S
@@ -13,6 +12,7 @@ from skyfog_uplink.policy.allocate import FLAP_NS, STALE_NS, Allocator
 from skyfog_uplink.policy.link import LinkState, down
 from skyfog_uplink.policy.model import FLOOR, Scene, Table
 from skyfog_uplink.policy.plan import Plan
+from support.uplink_links import link, option, service, spread, table
 
 CAMERA = service("camera", option("small", 0.5, 1.0), option("large", 0.6, 4.0))
 MAP = service("map", option("only", 0.45, 2.0))

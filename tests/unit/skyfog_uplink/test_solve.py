@@ -2,18 +2,25 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from skyfog_uplink.policy.model import FLOOR
-from skyfog_uplink.policy.solve import Choices, Knapsack
+from skyfog_uplink.policy.solve import Choices, Knapsack, padded
 
-CAMERA = Choices(0.4, (0.5, 0.6), (2.0, 5.0))
-MAP = Choices(0.1, (0.15,), (1.0,))
+Row = tuple[float, tuple[float, ...], tuple[float, ...]]  # a service: its floor, values and costs
+CAMERA: Row = (0.4, (0.5, 0.6), (2.0, 5.0))
+MAP: Row = (0.1, (0.15,), (1.0,))
 
 
-def solved(*services: Choices, cells: int = 20, grain: float = 1.0) -> Knapsack:
+def choices(*rows: Row) -> Choices:
+    floors, values, costs = zip(*rows, strict=True)
+    return Choices(np.array(floors), padded(values, 0.0), padded(costs, math.inf))
+
+
+def solved(*rows: Row, cells: int = 20, grain: float = 1.0) -> Knapsack:
     knapsack = Knapsack(cells, grain)
-    knapsack.solve(services)
+    knapsack.solve(choices(*rows))
     return knapsack
 
 
@@ -34,22 +41,22 @@ def test_a_budget_beyond_the_grid_is_answered_as_its_end() -> None:
 
 
 def test_costs_are_rounded_up_and_budgets_down() -> None:
-    knapsack = solved(Choices(0.0, (1.0,), (2.1,)))
+    knapsack = solved((0.0, (1.0,), (2.1,)))
     assert knapsack.choice(2.9) == (FLOOR,)
     assert knapsack.choice(3.0) == (0,)
 
 
 def test_of_equals_the_cheapest_is_taken() -> None:
-    assert solved(Choices(0.5, (0.5, 0.7, 0.7), (1.0, 4.0, 2.0))).choice(10.0) == (2,)
-    assert solved(Choices(0.5, (0.5,), (0.0,))).choice(10.0) == (FLOOR,)
+    assert solved((0.5, (0.5, 0.7, 0.7), (1.0, 4.0, 2.0))).choice(10.0) == (2,)
+    assert solved((0.5, (0.5,), (0.0,))).choice(10.0) == (FLOOR,)
 
 
 def test_an_option_worse_than_the_floor_is_never_taken() -> None:
-    assert solved(Choices(0.5, (0.4,), (0.0,))).choice(10.0) == (FLOOR,)
+    assert solved((0.5, (0.4,), (0.0,))).choice(10.0) == (FLOOR,)
 
 
 def test_a_service_without_options_has_its_floor() -> None:
-    assert solved(Choices(0.5, (), ()), MAP).choice(10.0) == (FLOOR, 0)
+    assert solved((0.5, (), ()), MAP).choice(10.0) == (FLOOR, 0)
 
 
 def test_the_next_budget_names_where_more_is_bought() -> None:
@@ -60,30 +67,30 @@ def test_the_next_budget_names_where_more_is_bought() -> None:
 
 
 def test_fewer_and_more_services_than_before_are_answered() -> None:
-    knapsack = solved(CAMERA, MAP)
-    assert knapsack.solve((CAMERA,)) == 0
+    knapsack = solved(CAMERA, CAMERA)
+    assert knapsack.solve(choices(CAMERA)) == 0
     assert knapsack.choice(5.0) == (1,)
-    assert knapsack.solve((CAMERA, MAP, MAP)) == 2
+    assert knapsack.solve(choices(CAMERA, MAP, MAP)) == 2
     assert knapsack.choice(7.0) == (1, 0, 0)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_no_number_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="value is not finite"):
-        Choices(0.0, (value,), (1.0,))
+        choices((0.0, (value,), (1.0,)))
     with pytest.raises(ValueError, match="value is not finite"):
-        Choices(value, (), ())
+        choices((value, (), ()))
 
 
 @pytest.mark.parametrize("cost", [math.nan, -1.0, -math.inf])
 def test_a_cost_that_is_negative_or_no_number_is_refused(cost: float) -> None:
     with pytest.raises(ValueError, match="cost is negative"):
-        Choices(0.0, (1.0,), (cost,))
+        choices((0.0, (1.0,), (cost,)))
 
 
 def test_costs_and_values_must_be_as_many() -> None:
-    with pytest.raises(ValueError, match="1 values and 2 costs"):
-        Choices(0.0, (1.0,), (1.0, 2.0))
+    with pytest.raises(ValueError, match="do not go together"):
+        Choices(np.zeros(1), np.ones((1, 1)), np.ones((1, 2)))
 
 
 @pytest.mark.parametrize("budget", [math.nan, -1.0])

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,7 @@ from skyfog_uplink.policy.formulate import Needs
 from skyfog_uplink.policy.link import LEVELS, LinkState
 from skyfog_uplink.policy.model import FLOOR, Table
 from skyfog_uplink.policy.plan import Grant
-from skyfog_uplink.policy.solve import Choices, Knapsack
+from skyfog_uplink.policy.solve import Choices, Knapsack, padded
 
 Floats = NDArray[np.float64]
 
@@ -75,6 +75,7 @@ class _Candidate:
     options: tuple[int, ...]
     needed: Floats  # [services]
     on_time: Floats  # [services]
+    utility: Floats  # [services] expected
     score: float  # expected utility, less the cost of changes
 
 
@@ -84,17 +85,15 @@ class Sharer:
     def __init__(self, table: Table, config: AllocatorConfig) -> None:
         self._table, self._config = table, config
         self._services = np.arange(len(table.services))
-        widest = max(len(service.options) for service in table.services)
         self._floors = np.array([service.floor.accuracy for service in table.services])
-        self._accuracy = np.full((len(table.services), widest + 1), -1.0)  # the last column is the floor's: FLOOR is -1
-        for row, service in zip(self._accuracy, table.services, strict=True):
-            row[: len(service.options)] = [option.accuracy for option in service.options]
-            row[FLOOR] = service.floor.accuracy
+        accuracy = padded([[option.accuracy for option in service.options] for service in table.services], -1.0)
+        self._accuracy = np.column_stack((accuracy, self._floors))  # the floor's is the last column, since FLOOR is -1
         self._targets = np.array([service.target for service in table.services])
         # A frame every 1/rate_hz: where its SLO is longer than that, deadlines alone would let the queue grow.
-        self._steady_bps = np.full((len(table.services), widest), np.inf)
-        for row, service in zip(self._steady_bps, table.services, strict=True):
-            row[: len(service.options)] = [8 * service.rate_hz * option.bytes.mean for option in service.options]
+        self._steady_bps = padded(
+            [[8 * service.rate_hz * option.bytes.mean for option in service.options] for service in table.services],
+            math.inf,
+        )
         self._knapsack = Knapsack(1, 1.0)
         self._probes = Knapsack(1, 1.0)
 
@@ -106,106 +105,94 @@ class Sharer:
         needed = np.maximum(now.needs.needed_bps, self._steady_bps)
         best = max(self._candidates(now, needed, free), key=lambda candidate: candidate.score)
         probes = self._probe(now, needed, best, float(free[MEDIAN]))
-        return self._grants(now, best, probes)
+        return self._grants(now, needed, best, probes)
 
     def _candidates(self, now: Now, needed: Floats, free: Floats) -> list[_Candidate]:
-        budgets = free[: risky(self._config.risk)]
-        self._knapsack = _reaching(self._knapsack, float(budgets[-1]), CELLS, self._config.grid_kbps * 1e3)
+        budgets = free[: risky(self._config.risk)].tolist()
+        self._knapsack = _reaching(self._knapsack, budgets[-1], CELLS, self._config.grid_kbps * 1e3)
         self._knapsack.solve(self._choices(now, needed))
-        found: list[_Candidate] = []
-        for budget in budgets:
-            options = self._knapsack.choice(float(budget))
-            found.append(self._candidate(now, needed, free, float(budget), options))
-        return found
+        found: dict[tuple[int, ...], _Candidate] = {}
+        for budget in reversed(budgets):  # of the same options, the largest budget has the largest margin
+            options = self._knapsack.choice(budget)
+            if options not in found:
+                found[options] = self._candidate(now, needed, free, budget, options)
+        return list(found.values())
 
-    def _choices(self, now: Now, needed: Floats) -> list[Choices]:
+    def _choices(self, now: Now, needed: Floats) -> Choices:
         """What a change costs is part of the values; what is held is out of reach."""
-        moving = self._config.switch_cost * now.weights
-        at = np.array(now.current)
-        held = np.array(now.held)
-        gain = self._accuracy - self._floors[:, None]
-        values = now.weights[:, None] * (self._floors[:, None] + self._targets[:, None] * gain) - moving[:, None]
-        values[:, FLOOR] = now.weights * self._floors - moving
-        values[self._services, at] += moving
+        at, held = np.array(now.current), np.array(now.held)
+        moving = (self._config.switch_cost * now.weights)[:, None]
+        expected = self._floors[:, None] + self._targets[:, None] * (self._accuracy - self._floors[:, None])
+        values = now.weights[:, None] * expected - moving
+        values[self._services, at] += moving[:, 0]
         raised = self._accuracy[:, :-1] > self._accuracy[self._services, at][:, None]
         costs = np.where(held[:, None] & raised, np.inf, needed)
-        return [
-            Choices(float(row[FLOOR]), tuple(row[: len(service.options)]), tuple(cost[: len(service.options)]))
-            for row, cost, service in zip(values.tolist(), costs.tolist(), self._table.services, strict=True)
-        ]
+        return Choices(values[:, FLOOR].copy(), values[:, :-1], costs)
 
     def _candidate(self, now: Now, needed: Floats, free: Floats, budget: float, options: tuple[int, ...]) -> _Candidate:
         chosen = np.array(options)
-        offloaded = chosen != FLOOR
-        own = np.where(offloaded, needed[self._services, np.where(offloaded, chosen, 0)], 0.0)
+        own = np.where(chosen == FLOOR, 0.0, needed[self._services, chosen])
         on_time = np.ones(len(options))
         total = float(own.sum())
         if total > 0:
             rates = np.minimum(np.concatenate(([TAIL * free[0]], free)), budget)
             each = own[:, None] * (rates / total)[None, :]
             on_time = now.needs.on_time(self._services[:, None], chosen[:, None], each) @ SHARES
-        accuracy = self._accuracy[self._services, chosen]
-        utility = now.weights * (self._floors + on_time * (accuracy - self._floors))
+        utility = self._utility(now, chosen, on_time)
         moved = chosen != np.array(now.current)
         score = float(utility.sum() - self._config.switch_cost * (now.weights * moved).sum())
-        return _Candidate(budget, options, own, on_time, score)
+        return _Candidate(budget, options, own, on_time, utility, score)
+
+    def _utility(self, now: Now, chosen: NDArray[np.intp], on_time: Floats) -> Floats:
+        gain = self._accuracy[self._services, chosen] - self._floors
+        worth: Floats = now.weights * (self._floors + on_time * gain)
+        return worth
 
     def _probe(self, now: Now, needed: Floats, plan: _Candidate, expected_bps: float) -> tuple[int, ...]:
         """For each service the option that is worth most beside the plan, within what is left over."""
         left = self._config.probe_share * (expected_bps - float(plan.needed.sum()))
-        nothing = (FLOOR,) * len(plan.options)
         if left <= 0:
-            return nothing
+            return (FLOOR,) * len(plan.options)
         running = self._accuracy[self._services, np.array(plan.options)]
         gain = now.weights[:, None] * (self._accuracy[:, :-1] - running[:, None])
         costs = np.where(gain > 0, needed, np.inf)
         self._probes = _reaching(self._probes, left, PROBE_CELLS, np.inf)
-        self._probes.solve(
-            [
-                Choices(0.0, tuple(row[: len(service.options)]), tuple(cost[: len(service.options)]))
-                for row, cost, service in zip(gain.tolist(), costs.tolist(), self._table.services, strict=True)
-            ]
-        )
+        self._probes.solve(Choices(np.zeros(len(gain)), gain, costs))
         return self._probes.choice(left)
 
-    def _grants(self, now: Now, plan: _Candidate, probes: Sequence[int]) -> Shared:
+    def _grants(self, now: Now, needed: Floats, plan: _Candidate, probes: tuple[int, ...]) -> Shared:
         total = float(plan.needed.sum())
         margin = plan.budget_bps / total if total > 0 else 1.0
-        grants = []
-        for at, service in enumerate(self._table.services):
-            option, probe = plan.options[at], probes[at]
-            worth = float(now.weights[at])
-            gain = service.accuracy(option) - service.floor.accuracy
-            grants.append(
-                Grant(
-                    service=service.name,
-                    option=option,
-                    rate_bps=float(plan.needed[at]) * margin,
-                    on_time=float(plan.on_time[at]),
-                    utility=worth * (service.floor.accuracy + float(plan.on_time[at]) * gain),
-                    probe=probe,
-                    probe_bps=float(self._rate(now, at, probe)),
-                    why=self._why(now, at, option),
-                )
-            )
-        return Shared(plan.budget_bps, tuple(grants), sum(grant.utility for grant in grants))
+        probed = np.array(probes)
+        probe_bps = np.where(probed == FLOOR, 0.0, needed[self._services, probed])
+        columns = zip(
+            self._table.services,
+            plan.options,
+            (plan.needed * margin).tolist(),
+            plan.on_time.tolist(),
+            plan.utility.tolist(),
+            probes,
+            probe_bps.tolist(),
+            self._whys(now, needed, plan),
+            strict=True,
+        )
+        grants = tuple(Grant(service.name, *rest) for service, *rest in columns)
+        return Shared(plan.budget_bps, grants, float(plan.utility.sum()))
 
-    def _rate(self, now: Now, service: int, option: int) -> float:
-        if option == FLOOR:
-            return 0.0
-        return float(max(now.needs.needed_bps[service, option], self._steady_bps[service, option]))
-
-    def _why(self, now: Now, at: int, option: int) -> str:
-        options = range(len(self._table.services[at].options))
-        better = [other for other in options if self._accuracy[at, other] > self._accuracy[at, option]]
-        if not better:
-            return "no option is better"
-        needed = min(self._rate(now, at, other) for other in better)
-        if np.isinf(needed):
-            return f"no better option meets {self._table.services[at].slo_ms:g} ms, however fast the link"
-        if now.held[at]:
-            return "lowered just now: held"
-        return f"a better one needs {needed / 1e6:.2f} Mbit/s"
+    def _whys(self, now: Now, needed: Floats, plan: _Candidate) -> Iterator[str]:
+        """Why each service has no better option."""
+        running = self._accuracy[self._services, np.array(plan.options)]
+        better = self._accuracy[:, :-1] > running[:, None]
+        cheapest = np.where(better, needed, np.inf).min(1)
+        for service, any_, bps, held in zip(
+            self._table.services, better.any(1).tolist(), cheapest.tolist(), now.held, strict=True
+        ):
+            if not any_:
+                yield "no option is better"
+            elif math.isinf(bps):
+                yield f"no better option meets {service.slo_ms:g} ms, however fast the link"
+            else:
+                yield "lowered just now: held" if held else f"a better one needs {bps / 1e6:.2f} Mbit/s"
 
 
 def risky(risk: float) -> int:

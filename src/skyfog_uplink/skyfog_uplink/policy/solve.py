@@ -29,28 +29,48 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What one service may choose: its floor at no cost, or option j at costs[j]; an infinite cost is never chosen."""
+    """What each service may choose: its floor at no cost, or option j at costs[j].
 
-    floor: float
-    values: tuple[float, ...]
-    costs: tuple[float, ...]  # same unit as the grain and the budget
+    An infinite cost is never chosen, whatever its value; rows shorter than the longest end in such. Raises ValueError
+    for negative costs and for values that are not finite.
+    """
+
+    floors: Floats  # [services]
+    values: Floats  # [services, options]
+    costs: Floats  # [services, options] in the unit of grain and budget
 
     def __post_init__(self) -> None:
-        if len(self.values) != len(self.costs):
-            raise ValueError(f"{len(self.values)} values and {len(self.costs)} costs")
-        if not all(math.isfinite(value) for value in (self.floor, *self.values)):
-            raise ValueError(f"a value is not finite: floor {self.floor}, options {self.values}")
-        if not all(cost >= 0 for cost in self.costs):  # false for NaN too
-            raise ValueError(f"a cost is negative or not a number: {self.costs}")
+        if self.values.shape != self.costs.shape or self.floors.shape != self.values.shape[:1]:
+            raise ValueError(f"shapes {self.floors.shape}, {self.values.shape}, {self.costs.shape} do not go together")
+        if not (np.isfinite(self.floors).all() and np.isfinite(self.values[np.isfinite(self.costs)]).all()):
+            raise ValueError("a value is not finite")
+        if not (self.costs >= 0).all():  # false for NaN too
+            raise ValueError("a cost is negative or not a number")
+
+    def __len__(self) -> int:
+        return len(self.floors)
+
+    def same_rows(self, other: Choices) -> int:
+        """How many services from the first on have the same choices in both."""
+        count = min(len(self), len(other))
+        if count == 0 or self.values.shape[1] != other.values.shape[1]:
+            return 0
+        same = (self.floors[:count] == other.floors[:count]) & (self.costs[:count] == other.costs[:count]).all(1)
+        open_ = np.isinf(self.costs[:count]) | (self.values[:count] == other.values[:count])
+        same &= open_.all(1)
+        return count if same.all() else int(np.argmin(same))
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """An option that some budget may want: dearer ones are better."""
+def padded(rows: Sequence[Sequence[float]], filler: float) -> Floats:
+    """[rows, longest] with `filler` behind the shorter ones."""
+    full = np.full((len(rows), max(map(len, rows), default=0)), filler)
+    for into, row in zip(full, rows, strict=True):
+        into[: len(row)] = row
+    return full
 
-    option: int
-    cells: int
-    value: float
+
+# One step of a service's staircase: option, cells, value. Each is dearer and better than the one before.
+_Step = tuple[int, int, float]
 
 
 class Knapsack:
@@ -60,28 +80,24 @@ class Knapsack:
         assert cells >= 1
         assert 0 < grain < math.inf
         self.cells, self.grain = cells, grain
-        self._given: tuple[Choices, ...] = ()
+        self._given = Choices(np.zeros(0), np.zeros((0, 0)), np.zeros((0, 0)))
         self._steps: list[list[_Step]] = []
         self._best: Floats = np.zeros((1, cells + 1))
         self._spare: Floats = np.empty(cells + 1)
 
-    def solve(self, services: Sequence[Choices]) -> int:
-        """Answer for these services from now on. Returns for how many a row had to be computed."""
-        same = 0
-        for before, now in zip(self._given, services, strict=False):
-            if before is not now and before != now:
-                break
-            same += 1
-        if len(services) + 1 > len(self._best):
-            grown = np.zeros((len(services) + 1, self.cells + 1))
+    def solve(self, choices: Choices) -> int:
+        """Answer for these from now on; their arrays are kept. Returns for how many services a row was computed."""
+        same = self._given.same_rows(choices)
+        if len(choices) + 1 > len(self._best):
+            grown = np.zeros((len(choices) + 1, self.cells + 1))
             grown[: len(self._best)] = self._best
             self._best = grown
-        del self._steps[same:]
-        for at in range(same, len(services)):
-            self._steps.append(self._staircase(services[at]))
-            self._fill(at, services[at].floor)
-        self._given = tuple(services)
-        return len(services) - same
+        self._steps[same:] = self._staircases(choices, same)
+        floors = choices.floors.tolist()
+        for service in range(same, len(choices)):
+            self._fill(service, floors[service])
+        self._given = choices
+        return len(choices) - same
 
     def value(self, budget: float) -> float:
         """Of the best choice within the budget."""
@@ -93,13 +109,13 @@ class Knapsack:
         chosen = [FLOOR] * len(self._given)
         for service in range(len(self._given) - 1, -1, -1):
             here, before = self._best[service + 1], self._best[service]
-            if before[at] + self._given[service].floor == here[at]:
+            if before[at] + self._given.floors[service] == here[at]:
                 continue
-            for step in self._steps[service]:
+            for option, cells, value in self._steps[service]:
                 # The same sum of the same two numbers as in `_fill`: equal to the last bit.
-                if step.cells <= at and before[at - step.cells] + step.value == here[at]:
-                    chosen[service] = step.option
-                    at -= step.cells
+                if cells <= at and before[at - cells] + value == here[at]:
+                    chosen[service] = option
+                    at -= cells
                     break
             else:
                 raise AssertionError(f"no choice of service {service} gives its row's value")
@@ -119,26 +135,26 @@ class Knapsack:
             raise ValueError(f"budget {budget}: negative or not a number")
         return int(min(budget // self.grain, self.cells))
 
-    def _staircase(self, choices: Choices) -> list[_Step]:
-        """Options within the grid, without those for which another is as good and no dearer."""
-        steps = [
-            _Step(option, math.ceil(cost / self.grain), value)
-            for option, (cost, value) in enumerate(zip(choices.costs, choices.values, strict=True))
-            if cost <= self.cells * self.grain
+    def _staircases(self, choices: Choices, first: int) -> list[list[_Step]]:
+        """Of services from `first` on: options within the grid, none for which another is as good and no dearer."""
+        costs, floors = choices.costs[first:], choices.floors[first:]
+        within = costs <= self.cells * self.grain
+        cells = np.where(within, np.ceil(np.where(within, costs, 0.0) / self.grain), self.cells + 1).astype(np.intp)
+        values = np.where(cells <= self.cells, choices.values[first:], -np.inf)
+        order = np.lexsort((-values, cells))  # by cells, of as many the best first
+        cells, values = np.take_along_axis(cells, order, 1), np.take_along_axis(values, order, 1)
+        before = np.maximum.accumulate(np.concatenate((floors[:, None], values), 1), 1)[:, :-1]
+        kept = values > before
+        return [
+            list(zip(o[k].tolist(), c[k].tolist(), v[k].tolist(), strict=True))
+            for o, c, v, k in zip(order, cells, values, kept, strict=True)
         ]
-        steps.sort(key=lambda step: (step.cells, -step.value))
-        kept, best = [], choices.floor
-        for step in steps:
-            if step.value > best and step.cells <= self.cells:
-                kept.append(step)
-                best = step.value
-        return kept
 
     def _fill(self, service: int, floor: float) -> None:
         before, row = self._best[service], self._best[service + 1]
         np.add(before, floor, out=row)
-        for step in self._steps[service]:
-            room = self.cells + 1 - step.cells
+        for _, cells, value in self._steps[service]:
+            room = self.cells + 1 - cells
             spare = self._spare[:room]
-            np.add(before[:room], step.value, out=spare)
-            np.maximum(row[step.cells :], spare, out=row[step.cells :])
+            np.add(before[:room], value, out=spare)
+            np.maximum(row[cells:], spare, out=row[cells:])

@@ -18,28 +18,21 @@ from numpy.typing import NDArray
 
 from skyfog_uplink.policy.baselines import PERIOD_MS, Periodic
 from skyfog_uplink.policy.model import FLOOR, Table
-from skyfog_uplink.policy.solve import Choices, Knapsack
+from skyfog_uplink.policy.solve import Choices, Knapsack, padded
 
 CELLS = 4_000  # so fine that the grid is no handicap
 
 
 def turbo(table: Table) -> Periodic:
     """TURBO's allocation over a table."""
+    floors = np.array([service.floor.accuracy for service in table.services])
+    accuracies = padded([[option.accuracy for option in service.options] for service in table.services], 0.0)
 
     def rule(critical: list[list[float]], weights: NDArray[np.float64], budget_bps: float) -> list[tuple[int, float]]:
         if budget_bps <= 0 or not math.isfinite(budget_bps):
             return [(FLOOR, 0.0)] * len(critical)
         knapsack = Knapsack(CELLS, budget_bps / CELLS)
-        knapsack.solve(
-            [
-                Choices(
-                    float(weight) * service.floor.accuracy,
-                    tuple(float(weight) * option.accuracy for option in service.options),
-                    tuple(needed),
-                )
-                for service, weight, needed in zip(table.services, weights, critical, strict=True)
-            ]
-        )
+        knapsack.solve(Choices(weights * floors, weights[:, None] * accuracies, padded(critical, math.inf)))
         chosen = knapsack.choice(budget_bps)
         return [
             (option, 0.0 if option == FLOOR else needed[option])
