@@ -12,7 +12,17 @@ from typing import Any
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity, Substitution
-from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    GroupAction,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -21,12 +31,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from skyfog_core.config.base import S, parse
+from skyfog_core.errors import ConfigError
 from skyfog_core.ports import free_tcp_port
 
 PROFILES = ("sim", "lab", "prod")
 WORLDS = ("warehouse", "tabletop", "street")
 # How long a node may take to end after SIGINT, and then after SIGTERM, before it is killed.
 END_LIMIT_S = 5.0
+AGAIN_S = 1.0  # between the death of a node and its next start
+EXIT_CONFIG = 2  # of a node whose set-up is wrong, see skyfog_core.nodes.main
 
 
 def share() -> Path:
@@ -69,9 +82,18 @@ def arguments_of(schema: type[BaseModel], *names: str) -> list[DeclareLaunchArgu
 
 
 def component(
-    package: str, executable: str, schema: type[BaseModel], *, arguments: Sequence[str], files: Sequence[str]
+    package: str,
+    executable: str,
+    schema: type[BaseModel],
+    *,
+    arguments: Sequence[str],
+    files: Sequence[str],
+    again: bool = False,
 ) -> LaunchDescription:
-    """One node with its launch arguments. `files` name its parameter files, base and profile."""
+    """One node with its launch arguments. `files` name its parameter files, base and profile.
+
+    `again`: where it dies, it is started again; where its set-up is wrong, all of the launch ends.
+    """
 
     def node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         profile = LaunchConfiguration("profile").perform(context)
@@ -79,21 +101,37 @@ def component(
         namespace = LaunchConfiguration("namespace").perform(context)
         written = [str(path) for path in parameter_files(share() / "config", profile, files)]
         written += [path for path in [LaunchConfiguration("params").perform(context)] if path]
-        return [
-            Node(
-                package=package,
-                executable=executable,
-                name=executable,  # so that its arguments are not also those of a service embedded in it
-                namespace=namespace,
-                exec_name=namespace or executable,  # which of several replicas a line of output is from
-                parameters=[*written, *([given] if given else [])],
-                output="screen",
-                sigterm_timeout=str(END_LIMIT_S),
-                sigkill_timeout=str(END_LIMIT_S),
-            )
-        ]
+        name = LaunchConfiguration("node").perform(context)
+        made = Node(
+            package=package,
+            executable=executable,
+            name=name,  # so that its arguments are not also those of a service embedded in it
+            namespace=namespace,
+            # which of several replicas, or of several clients, a line of output is from
+            exec_name=namespace if namespace and name == executable else name,
+            parameters=[*written, *([given] if given else [])],
+            output="screen",
+            sigterm_timeout=str(END_LIMIT_S),
+            sigkill_timeout=str(END_LIMIT_S),
+            respawn=again,
+            respawn_delay=AGAIN_S,
+        )
+        return [made, *([_end_with(made, name)] if again else [])]
 
-    return LaunchDescription([*common_arguments(), *arguments_of(schema, *arguments), OpaqueFunction(function=node)])
+    named = DeclareLaunchArgument("node", default_value=executable, description="its name")
+    return LaunchDescription(
+        [*common_arguments(), named, *arguments_of(schema, *arguments), OpaqueFunction(function=node)]
+    )
+
+
+def _end_with(node: Node, name: str) -> RegisterEventHandler:
+    """A node that found its set-up wrong would only do so again."""
+
+    def on_exit(event: ProcessExited, _context: LaunchContext) -> list[LaunchDescriptionEntity]:
+        wrong = event.returncode == EXIT_CONFIG
+        return [EmitEvent(event=Shutdown(reason=f"{name} cannot run as it is set up"))] if wrong else []
+
+    return RegisterEventHandler(OnProcessExit(target_action=node, on_exit=on_exit))
 
 
 def parameter_files(config: Path, profile: str, names: Sequence[str]) -> list[Path]:
@@ -150,3 +188,16 @@ def _value(annotation: Any, text: str) -> Any:
         except ValueError:
             return text
     return text
+
+
+def pairs(text: str, argument: str, form: str) -> dict[str, str]:
+    """`a=1,b=2` as a launch argument has it. Raises ConfigError that names the argument and the form."""
+    found: dict[str, str] = {}
+    for each in filter(None, text.split(",")):
+        key, separator, value = (part.strip() for part in each.partition("="))
+        if not (key and separator and value) or key in found:
+            raise ConfigError(f"launch arguments: {argument}: {each!r} is not {form}, or not the first of its name")
+        found[key] = value
+    if not found:
+        raise ConfigError(f"launch arguments: {argument}: is empty; give {form}, …")
+    return found

@@ -1,22 +1,22 @@
-"""The verbs that only look: `skyfog status`, `skyfog replicas`, `skyfog trace`."""
+"""The verbs that only look: `skyfog status`, `skyfog replicas`, `skyfog trace`, `skyfog uplink status`."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from skyfog_bringup import tables
+from skyfog_bringup import tables, uplink_tables
 from skyfog_bringup.timeline import Newest, Request, Slowest, Timelines, Wanted, timeline
 from skyfog_core.errors import ConfigError, SkyfogError
 from skyfog_core.trace import Follower
-from skyfog_router.report import ServiceReport
 
 LEAST_WIDTH = 120  # of tables: on a narrower terminal lines are wrapped, but no figure is cut
 REFRESH_S = 1.0
@@ -24,63 +24,81 @@ FOLLOW_S = 0.2
 NEWEST = 5  # requests shown where nobody says which
 MOST = 1_000
 
-Reports = Sequence[ServiceReport]
+NO_ROBOT = "no robot told its state within {:g} s: is a robot_proxy running, with this ROS_DOMAIN_ID?"
+NO_CAR = "no car told its state within {:g} s: is a shaper running, with this ROS_DOMAIN_ID?"
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
-class States(Protocol):
-    """Who hears the robots; see nodes/states.py."""
+class States(Protocol[R_co]):
+    """Who hears the robots, or the cars; see nodes/states.py."""
 
-    def first(self, limit_s: float) -> Reports: ...
+    def first(self, limit_s: float) -> Sequence[R_co]: ...
     def listen(self, seconds: float) -> None: ...
-    def reports(self) -> Reports: ...
+    def reports(self) -> Sequence[R_co]: ...
 
 
-def _ros() -> AbstractContextManager[States]:
+def _ros(whom: str) -> AbstractContextManager[States[Any]]:
     try:
-        from skyfog_bringup.nodes.states import listener  # noqa: PLC0415  # imports ROS
+        states = importlib.import_module("skyfog_bringup.nodes.states")
     except ModuleNotFoundError as error:
         raise ConfigError(f"{error.name} cannot be imported: source the workspace, or ./ws shell") from None
-    return listener()
+    listener: AbstractContextManager[States[Any]] = getattr(states, whom)()
+    return listener
 
 
 def status(console: Console, as_json: bool, watch: bool, limit_s: float) -> None:
     """Raises SkyfogError where nobody tells its state within `limit_s`."""
-    _show(console, tables.status_table, tables.plain, as_json, watch, limit_s)
+    with _ros("robots") as states:
+        found = _found(states, NO_ROBOT, limit_s)
+        _show(console, states, found, tables.status_table, tables.plain, as_json, watch)
 
 
 def replicas(console: Console, as_json: bool, watch: bool, limit_s: float) -> None:
     """Raises SkyfogError where nobody tells its state within `limit_s`."""
-    _show(console, tables.replicas_table, tables.plain_replicas, as_json, watch, limit_s)
+    with _ros("robots") as states:
+        found = _found(states, NO_ROBOT, limit_s)
+        _show(console, states, found, tables.replicas_table, tables.plain_replicas, as_json, watch)
+
+
+def uplink(console: Console, as_json: bool, watch: bool, limit_s: float) -> None:
+    """Raises SkyfogError where nobody tells its state within `limit_s`."""
+    with _ros("cars") as states:
+        found = _found(states, NO_CAR, limit_s)
+        _show(console, states, found, uplink_tables.status_table, uplink_tables.plain, as_json, watch)
+
+
+def _found(states: States[R], nobody: str, limit_s: float) -> Sequence[R]:
+    found = states.first(limit_s)
+    if not found:
+        raise SkyfogError(nobody.format(limit_s))
+    return found
 
 
 def _show(
     console: Console,
-    table: Callable[[Reports], RenderableType],
-    plain: Callable[[Reports], list[dict[str, Any]]],
+    states: States[R],
+    found: Sequence[R],
+    table: Callable[[Sequence[R]], RenderableType],
+    plain: Callable[[Sequence[R]], list[dict[str, Any]]],
     as_json: bool,
     watch: bool,
-    limit_s: float,
 ) -> None:
     console.width = max(console.width, LEAST_WIDTH)
-    with _ros() as states:
-        found = states.first(limit_s)
-        if not found:
-            raise SkyfogError(
-                f"no robot told its state within {limit_s:g} s: is a robot_proxy running, with this ROS_DOMAIN_ID?"
-            )
-        if as_json:
+    if as_json:
+        for reports in _again(states, found, watch):
+            console.out(json.dumps(plain(reports), indent=None if watch else 2))
+    elif watch and console.is_terminal:
+        with Live(table(found), console=console, auto_refresh=False) as live:
             for reports in _again(states, found, watch):
-                console.out(json.dumps(plain(reports), indent=None if watch else 2))
-        elif watch and console.is_terminal:
-            with Live(table(found), console=console, auto_refresh=False) as live:
-                for reports in _again(states, found, watch):
-                    live.update(table(reports), refresh=True)
-        else:
-            for reports in _again(states, found, watch):
-                console.print(table(reports))
+                live.update(table(reports), refresh=True)
+    else:
+        for reports in _again(states, found, watch):
+            console.print(table(reports))
 
 
-def _again(states: States, found: Reports, watch: bool) -> Iterator[Reports]:
+def _again(states: States[R], found: Sequence[R], watch: bool) -> Iterator[Sequence[R]]:
     yield found
     while watch:
         states.listen(REFRESH_S)

@@ -19,7 +19,8 @@ NONE = "-"
 STATE_STYLES = {"healthy": "green", "suspect": "yellow", "probing": "yellow", "backing_off": "yellow", "ejected": "red"}
 
 
-def _table(words: Sequence[str], numbers: Sequence[str], last: str = "") -> Table:
+def new_table(words: Sequence[str], numbers: Sequence[str], last: str = "") -> Table:
+    """Columns of words, then of numbers, then one more of words."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in words:
         table.add_column(name, overflow="fold")
@@ -52,7 +53,7 @@ def percent(part: float, whole: float) -> str:
 def status_table(reports: Sequence[ServiceReport]) -> Group:
     """One row a robot and service, and a line for each that is not well."""
     numbers = ("called", "failed", "p50 ms", "p99 ms", "SLO ms", "within", "extra", "open", "healthy")
-    table = _table(("robot", "service", "policy", "rank"), numbers)
+    table = new_table(("robot", "service", "policy", "rank"), numbers)
     lines = []
     for report in reports:
         now = report.snapshot
@@ -98,7 +99,7 @@ def _name(replica: ReplicaSnapshot) -> str:
 def replicas_table(reports: Sequence[ServiceReport]) -> Group:
     """One row a replica as one robot sees it, and a line for each that is not well."""
     numbers = ("$/h", "busy", "queue", "asked", "won", "failed", "p50 ms", "p99 ms", "ejected")
-    table = _table(("robot", "service", "replica"), numbers, "state")
+    table = new_table(("robot", "service", "replica"), numbers, "state")
     lines = []
     for report in reports:
         robot = report.origin.robot or NONE
@@ -179,7 +180,7 @@ def _summary_lines(service: str, summary: Summary) -> Iterator[str]:
 
 
 def _shares(summary: Summary) -> Table:
-    table = _table(("replica",), ("asked", "won", "share of answers", "no result", "withdrawn"), "ejected")
+    table = new_table(("replica",), ("asked", "won", "share of answers", "no result", "withdrawn"), "ejected")
     delivered = len(summary.latencies_ms)
     for name, share in sorted(summary.replicas.items()):
         table.add_row(

@@ -246,10 +246,13 @@ class ClientDriver:
 
     def _encode_all(self) -> None:
         while (job := self._jobs.take()) is not None:
-            for option, probe in job.wanted:
-                late = self._clock.now_ns() >= job.capture.deadline_ns
-                if late or (probe and self._jobs.waiting) or not self._encode(job.capture, option, probe):
-                    self.cloud_answered(job.capture, option, None)
+            self._encode_job(job)
+
+    def _encode_job(self, job: _Job) -> None:
+        for option, probe in job.wanted:
+            late = self._clock.now_ns() >= job.capture.deadline_ns
+            if late or (probe and self._jobs.waiting) or not self._encode(job.capture, option, probe):
+                self.cloud_answered(job.capture, option, None)
 
     def _encode(self, capture: Capture, option: int, probe: bool) -> bool:
         """Whether the shaper has it."""

@@ -39,7 +39,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[ServiceReport]]:
     rounds: list[Sequence[ServiceReport]] = []
 
     @contextmanager
-    def ros() -> Iterator[FakeStates]:
+    def ros(_whom: str) -> Iterator[FakeStates]:
         yield FakeStates(*rounds)
 
     monkeypatch.setattr(observe, "_ros", ros)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from skyfog_core.units import S
@@ -87,6 +86,26 @@ def _service_message(report: ServiceReport) -> UplinkServiceState:
     return UplinkServiceState(**counts, **{name: getattr(report, name) for name in _OF_SERVICE})
 
 
+def state_of(message: UplinkState) -> tuple[str, str, str, CarReport]:
+    """Car, fleet, table and what `state_message` was given."""
+    report = CarReport(
+        gateway=message.gateway,
+        up=message.up,
+        plan=message.plan,
+        plan_age_s=message.plan_age_s,
+        budget_bps=message.budget_bps,
+        sent_bps=message.sent_bps,
+        services=tuple(_service_of(service) for service in message.services),
+    )
+    return message.car, message.fleet, message.table, report
+
+
+def _service_of(message: UplinkServiceState) -> ServiceReport:
+    outcomes = {outcome: count for outcome in Outcome if (count := getattr(message, outcome.value))}
+    given = {field: getattr(message, field) for field in ServiceReport.__dataclass_fields__ if field != "outcomes"}
+    return ServiceReport(outcomes=outcomes, **given)
+
+
 def capture_age_ns(stamp: Any, now_ns: int, limit_ns: int) -> int:
     """How old an image is by ROS time, which may jump.
 
@@ -95,8 +114,3 @@ def capture_age_ns(stamp: Any, now_ns: int, limit_ns: int) -> int:
     """
     age_ns = int(now_ns - (stamp.sec * S + stamp.nanosec))
     return age_ns if 0 <= age_ns <= limit_ns else 0
-
-
-def finite_or_none(value: float) -> float | None:
-    """NaN in a message means not known."""
-    return value if math.isfinite(value) else None
