@@ -42,7 +42,7 @@ class AllocatorNode(Node):
         self._config = config = declare(self, AllocatorNodeConfig)
         with blame("table"):
             self._table = load_table(Path(config.table))
-        self._clock = SteadyClock()
+        self._steady = SteadyClock()
         self._allocator = Allocator(self._table, config.allocator)
         self._plan: Plan | None = None
         self._told_ns = 0
@@ -62,28 +62,28 @@ class AllocatorNode(Node):
         log.info("allocator_ready", table=self._table.name, services=len(self._table.services))
 
     def _on_link(self, message: UplinkLink) -> None:
-        now_ns = self._clock.now_ns()
+        now_ns = self._steady.now_ns()
         self._link_ns, self._up = now_ns, bool(message.up)
         self._follow(self._allocator.on_link(link_of(message, now_ns), now_ns), now_ns)
 
     def _on_scene(self, message: Scene) -> None:
-        self._scene, self._scene_ns = message.name, self._clock.now_ns()
+        self._scene, self._scene_ns = message.name, self._steady.now_ns()
         self._look(message.speed_mps)
 
     def _on_odometry(self, message: Odometry) -> None:
-        if self._clock.now_ns() - self._scene_ns >= SCENE_AGE_NS:
+        if self._steady.now_ns() - self._scene_ns >= SCENE_AGE_NS:
             linear = message.twist.twist.linear
             self._look(math.hypot(linear.x, linear.y))
 
     def _look(self, speed_mps: float) -> None:
         if not math.isfinite(speed_mps):
             return  # the speed known before stays
-        now_ns = self._clock.now_ns()
+        now_ns = self._steady.now_ns()
         self._speed_mps = abs(speed_mps)
         self._follow(self._allocator.on_scene(self._scene, self._speed_mps, now_ns), now_ns)
 
     def _on_tick(self) -> None:
-        now_ns = self._clock.now_ns()
+        now_ns = self._steady.now_ns()
         due_ns = self._allocator.next_timer_ns()
         if due_ns is None or due_ns <= now_ns:
             self._follow(self._allocator.on_timer(now_ns), now_ns)
@@ -106,7 +106,7 @@ class AllocatorNode(Node):
     def _diagnose(self) -> None:
         if self._plan is None:
             return
-        now_ns = self._clock.now_ns()
+        now_ns = self._steady.now_ns()
         age_s = math.inf if self._link_ns is None else (now_ns - self._link_ns) / S
         services = diagnosis.of_plan(self._plan, self._floors, self._config.floor_warn_s, now_ns)
         self._diagnostics.publish({"link": diagnosis.of_link(age_s, self._up), **services})

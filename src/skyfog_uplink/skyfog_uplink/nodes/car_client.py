@@ -61,16 +61,16 @@ class CarClient(Node):
         self._spec = spec = _service(table, config.service)
         with blame("service"):
             self._task = task_of(spec.type, self)
-        self._clock = SteadyClock()
+        self._steady = SteadyClock()
         self._decode = decoder(self._task.srv.Response)
-        self._car = Calls(self, self._task.srv, config.on_car, self._clock, CAR_LIMIT_MS, CAR_CALLS)
+        self._car = Calls(self, self._task.srv, config.on_car, self._steady, CAR_LIMIT_MS, CAR_CALLS)
         limit_ms = spec.slo_ms + CLOUD_LIMIT_MS
-        self._cloud = Calls(self, Offload, "shaper/offload", self._clock, limit_ms, CLOUD_CALLS)
+        self._cloud = Calls(self, Offload, "shaper/offload", self._steady, limit_ms, CLOUD_CALLS)
         self._answers = self.create_publisher(CarDetections, "~/detections", DEPTH)
         self._diagnostics = DiagnosticsPublisher(self, hardware_id=spec.name)
         self._before: diagnosis.ClientReport | None = None
         stale_ns = config.plan_stale_ms * MS
-        self._driver = ClientDriver(table, spec.name, self, self._clock, config.publish, stale_ns)
+        self._driver = ClientDriver(table, spec.name, self, self._steady, config.publish, stale_ns)
         self._driver.start()
         self.create_subscription(UplinkPlan, "allocator/plan", self._on_plan, LATCHED)
         self.create_subscription(Image, config.image, self._on_image, IMAGES)
@@ -82,7 +82,7 @@ class CarClient(Node):
         super().destroy_node()
 
     def _on_plan(self, message: UplinkPlan) -> None:
-        self._driver.plan(plan_of(message, self._clock.now_ns()))
+        self._driver.plan(plan_of(message, self._steady.now_ns()))
 
     def _on_image(self, image: Image) -> None:
         age_ns = capture_age_ns(image.header.stamp, self.get_clock().now().nanoseconds, MAX_AGE_NS)
@@ -119,7 +119,7 @@ class CarClient(Node):
         def done(response: Offload.Response | None) -> None:
             self._driver.cloud_answered(capture, option, self._of_cloud(response))
 
-        age_ms = ns_to_ms(self._clock.now_ns() - capture.captured_ns)
+        age_ms = ns_to_ms(self._steady.now_ns() - capture.captured_ns)
         request = Offload.Request(
             service=self._spec.name, option=option, probe=probe, age_ms=age_ms, payload=array("B", payload)
         )
@@ -137,7 +137,7 @@ class CarClient(Node):
             final=how.final,
             replaces=how.replaces,
             late=how.late,
-            latency_ms=ns_to_ms(self._clock.now_ns() - told.capture.captured_ns),
+            latency_ms=ns_to_ms(self._steady.now_ns() - told.capture.captured_ns),
             accuracy=self._spec.accuracy(told.option),
             detections=detections if option is None else scaled(detections, image, option),
         )

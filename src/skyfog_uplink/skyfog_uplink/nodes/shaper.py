@@ -55,7 +55,7 @@ class ShaperNode(Node):
         with blame("trace"):
             trace = FileTrace(Path(config.trace)) if config.trace else NoTrace()
         transport = _open_transport(config)
-        self._clock = SteadyClock()
+        self._steady = SteadyClock()
         self._links = self.create_publisher(UplinkLink, "~/link", NEWEST)
         self._states = self.create_publisher(UplinkState, "~/state", LATCHED)
         self._diagnostics = DiagnosticsPublisher(self, hardware_id=config.car)
@@ -64,7 +64,7 @@ class ShaperNode(Node):
             self._table,
             Shaper(self._table, config.shaper, LinkEstimator(config.estimator)),
             transport,
-            self._clock,
+            self._steady,
             trace,
             _hashes(self._table),
             Limits(config.shaper.max_frame_bytes, config.plan_stale_ms * MS),
@@ -81,7 +81,7 @@ class ShaperNode(Node):
         super().destroy_node()
 
     def _on_plan(self, message: UplinkPlan) -> None:
-        self._driver.plan(plan_of(message, self._clock.now_ns()))
+        self._driver.plan(plan_of(message, self._steady.now_ns()))
 
     def _on_link(self, link: LinkState) -> None:
         try:
