@@ -35,9 +35,12 @@ class Recorder:
         self.counts: dict[str, int] = dict.fromkeys(topics, 0)
         for kind, topic in topics.items():
             of, _, service = kind.partition(".")
-            qos = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE)
-            if of == "plan":
-                qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
+            best_effort, latched = of == "link", of == "plan"  # as they are told
+            qos = QoSProfile(
+                depth=DEPTH,
+                reliability=ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE,
+                durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+            )
             node.create_subscription(KINDS[of], topic, self._writer(kind, of, service), qos)
 
     def _writer(self, kind: str, of: str, service: str) -> Callable[[Any], None]:
