@@ -175,6 +175,12 @@ def pool(context: typer.Context) -> None:
 
 
 @app.command(context_settings=PASS_ON)
+def uplink(context: typer.Context) -> None:
+    """A car's uplink: option tables and plans; `skyfog uplink --help` lists what can be done with them."""
+    _pass_on("uplink", "skyfog_uplink", context.args, module="skyfog_bringup.uplink_cli")
+
+
+@app.command(context_settings=PASS_ON)
 def certs(context: typer.Context) -> None:
     """Certificates of a fleet; `skyfog certs --help` lists what can be done with them."""
     _pass_on("certs", "skyfog_router", context.args, "certs")
@@ -186,10 +192,10 @@ def zenohd(context: typer.Context) -> None:
     _pass_on("zenohd", "skyfog_router", context.args, "router")
 
 
-def _pass_on(verb: str, package: str, arguments: list[str], name: str = "app") -> None:
-    """Run another package's command, which is imported only now: `name` in its `cli`."""
+def _pass_on(verb: str, package: str, arguments: list[str], name: str = "app", module: str = "") -> None:
+    """Run another package's command, which is imported only now: `name` in its `cli`, or in `module`."""
     try:
-        command = getattr(importlib.import_module(f"{package}.cli"), name)
+        command = getattr(importlib.import_module(module or f"{package}.cli"), name)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != package:
             raise

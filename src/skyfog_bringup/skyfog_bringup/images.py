@@ -32,6 +32,11 @@ FROM_PACKAGES = (
 class Images(Protocol):
     """An endless series of images: the same index gives the same image, also in another process."""
 
+    @property
+    def count(self) -> int:
+        """How many there are before they come again."""
+        ...
+
     def name(self, index: int) -> str:
         """What to call the image, e.g. "chelsea"."""
         ...
@@ -48,6 +53,10 @@ class Photographs:
         self._files = files
         self._seed = seed
         self._read: dict[Path, Rgb] = {}
+
+    @property
+    def count(self) -> int:
+        return len(self._files)
 
     def _file(self, index: int) -> Path:
         lap, place = divmod(index, len(self._files))
@@ -78,6 +87,10 @@ class Video:
         if self._frames < 1 or not self._video.read()[0]:
             raise ConfigError(f"{file}: holds no frames that OpenCV can read")
         self._next = 1
+
+    @property
+    def count(self) -> int:
+        return self._frames
 
     def name(self, index: int) -> str:
         return f"{self._file.stem}_{index % self._frames:06d}"

@@ -154,6 +154,32 @@ def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
         load_yaml(Outer, tmp_path / "none.yaml")
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["name: 2024-99-99", "name: !!timestamp x", "name: !!bool x", "name: !!int ''", "[" * 5_000, "name: n\nname: m"],
+    ids=lambda content: content[:20],
+)
+def test_what_yaml_or_its_library_stumbles_over_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=f"^{path}: is not YAML: "):
+        load_yaml(Outer, path)
+
+
+def test_a_key_given_twice_is_named_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_text("name: n\ntable:\n  detect: {}\n  detect: {deadline_ms: 3}\n")
+    with pytest.raises(ConfigError, match=r"'detect' is given twice.* line 4"):
+        load_yaml(Outer, path)
+
+
+def test_what_is_merged_may_be_overridden_wherever_it_was_first_written(tmp_path: Path) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_text("name: n\ntable:\n  a: &a {<<: &b {deadline_ms: 3}, deadline_ms: 4}\n  c: {<<: [*a, *b]}\n")
+    table = load_yaml(Outer, path).table
+    assert (table["a"].deadline_ms, table["c"].deadline_ms) == (4, 4)
+
+
 def test_a_right_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "robot.yaml"
     path.write_text("name: n\ntable: {detect: {deadline_ms: 7}}")

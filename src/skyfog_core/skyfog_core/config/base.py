@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError
@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from skyfog_core.errors import ConfigError
 
+MERGE = "tag:yaml.org,2002:merge"  # of `<<`, which may stand several times
 QUOTE = "'"  # pydantic puts names in an error's context between these
 
 
@@ -48,6 +49,11 @@ def _tagged(union: Any, tag: str) -> Any:
     return next(part for part in get_args(union) if Tag(tag) in get_args(part)[1:])
 
 
+def _told_apart_by(metadata: Iterable[Any]) -> Discriminator | None:
+    """The function that tells the parts of a union apart, if one does."""
+    return next((mark for mark in metadata if isinstance(mark, Discriminator)), None)
+
+
 def _follow(schema: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
     """Where `loc` leads in `schema`: the keys as the file has them, and the keys that are known there.
 
@@ -65,13 +71,15 @@ def _follow(schema: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[s
         shown.append(str(part))
         if get_origin(here) in {dict, list}:
             here = get_args(here)[-1]
+            if get_origin(here) is Annotated:
+                discriminator = _told_apart_by(here.__metadata__)
+                here = get_args(here)[0]
             continue
         members = _members(here)
         field = members[0].model_fields.get(str(part)) if len(members) == 1 else None
         if field is not None:
             here = field.annotation
-            by_function = (mark for mark in field.metadata if isinstance(mark, Discriminator))
-            discriminator = field.discriminator or next(by_function, None)
+            discriminator = field.discriminator or _told_apart_by(field.metadata)
     members = [] if get_origin(here) in {dict, list} else _members(here)
     return shown, list(members[0].model_fields) if len(members) == 1 else []
 
@@ -105,13 +113,32 @@ def parse(schema: type[S], values: Mapping[str, Any], source: str) -> S:
         raise ConfigError("\n".join(lines)) from None
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses what YAML forbids and PyYAML lets pass: a key that is given twice, of which the first would be lost."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == MERGE:
+                continue
+            if (key.tag, key.value) in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
+            seen.add((key.tag, key.value))
+        return node
+
+
+# What PyYAML raises for a value that is not what its tag says, for a date that is none, and for too deep a nest.
+NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError)
+
+
 def load_yaml(schema: type[S], path: Path) -> S:
     """Build `schema` from a YAML file. Raises ConfigError that names the file, the key and its bound."""
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(), _Loader)  # noqa: S506  # is a SafeLoader
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except NOT_YAML as error:
         raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds {type(values).__name__}, not a table of keys")

@@ -31,6 +31,7 @@ STEPS = 500  # of the grid: 0.3 ms for an SLO of 150 ms
 HALVINGS = 28  # of the search for the least rate
 REMEMBERED = 16  # distributions of the RTT, 1 MB each for 20 services with 12 options
 RTT_CUTS = (0.25, 0.5, 0.625, 0.75, 0.825, 0.9, 0.93, 0.96, 0.98, 0.99, 1.0)
+MOST_BPS = 1e12  # what only a faster link would bring in time has no time for a link
 NEAR = 1e-9  # of a step or a share: what rounding of floats may cost
 
 
@@ -74,7 +75,7 @@ class Needs:
         rates = np.asarray(rates_bps, np.float64)
         chosen = np.asarray(options, np.intp)
         flat = self._grid.at[np.asarray(services, np.intp), np.maximum(chosen, 0)]
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):
             ms_per_bit = np.where(rates > 0, 1e3 / rates, math.inf)
         flat, ms_per_bit = np.broadcast_arrays(flat, ms_per_bit)
         likely = self._likely(flat, ms_per_bit)
@@ -96,8 +97,8 @@ class Needs:
         every = np.arange(len(needed))
         feasible = every[self._likely(every, np.zeros(len(every))) >= grid.targets - NEAR]
         enough = grid.targets[feasible] - NEAR
-        # As slow as the smallest frame can bear, which is the answer where all are of one size.
-        slow = (self._slack[feasible] - 1) / grid.size[feasible, 0]
+        # As slow as a frame can bear that only so many exceed: the answer where all else is constant.
+        slow = (self._slack[feasible] - 1 - NEAR) / grid.size_at_target[feasible]
         fast = np.where(self._likely(feasible, slow) >= enough, slow, 0.0)
         for _ in range(HALVINGS):
             middle = (fast + slow) / 2
@@ -105,7 +106,7 @@ class Needs:
             fast, slow = np.where(good, middle, fast), np.where(good, slow, middle)
         with np.errstate(divide="ignore"):
             needed[feasible] = 1e3 / fast
-        return needed
+        return np.where(needed > MOST_BPS, math.inf, needed)
 
 
 class _Grid:
@@ -135,6 +136,8 @@ class _Grid:
             self.size[row, :count] = 8.0 * np.asarray(option.bytes.values) / self.step_ms[row]
             self.size[row, count:] = self.size[row, count - 1]
             self.weights[row, :count] = option.bytes.weights
+        within_target = np.cumsum(self.weights, axis=1) >= self.targets[:, None] - NEAR
+        self.size_at_target = np.take_along_axis(self.size, np.argmax(within_target, axis=1)[:, None], axis=1)[:, 0]
         # [N, STEPS + 2] share of cases in which pre + exec is within so many steps, less one, above their least sum
         self._own = np.array([_within(option, step) for (_, option), step in zip(pairs, self.step_ms, strict=True)])
 

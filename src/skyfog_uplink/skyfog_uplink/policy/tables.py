@@ -6,10 +6,10 @@ never meets its SLO.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from skyfog_core.config.base import load_yaml, nearest
 from skyfog_core.config.quantities import Dimension, Quantiles, Units
 from skyfog_core.config.uplink import FloorSpec, OptionSpec, SceneSpec, UplinkServiceSpec, UplinkTableSpec
 from skyfog_core.errors import ConfigError
+from skyfog_uplink.policy.formulate import Formulation
+from skyfog_uplink.policy.link import RTT_LEVELS
 from skyfog_uplink.policy.model import Distribution, Floor, Option, Scene, Service, Table, constant
 
 # Shares at which a distribution given by quantiles is cut; finer where SLOs are decided.
@@ -25,7 +27,7 @@ DEFAULT_TARGET = 0.99
 DEFAULT_WEIGHT = 1.0
 LEAST_BYTES = 1.0  # a frame of none is no frame
 
-T = TypeVar("T")
+PLAIN = ("cloud", "type", "rate_hz", "slo_ms", "target", "weight")  # what a service takes as it is from another
 
 
 def spread(quantiles: Quantiles, least: float = 0.0) -> Distribution:
@@ -106,17 +108,16 @@ class _Reader:
         )
 
 
-def _ancestry(reader: _Reader, name: str) -> list[UplinkServiceSpec]:
-    """The service and those that it is like, nearest first."""
-    services = reader.spec.services
-    path = [name]
-    while (base := services[path[-1]].like) is not None:
+def _ancestry(services: Mapping[str, UplinkServiceSpec], name: str) -> dict[str, UplinkServiceSpec]:
+    """The service and those that it is like, nearest first. Raises ConfigError where that leads nowhere."""
+    path = {name: services[name]}
+    while (base := list(path.values())[-1].like) is not None:
         if base in path:
             raise ConfigError(f"goes in a circle: {' -> '.join([*path, base])}")
         if base not in services:
             raise ConfigError(f"unknown service {base!r}{nearest(base, list(services))} (known: {', '.join(services)})")
-        path.append(base)
-    return [services[each] for each in path]
+        path[base] = services[base]
+    return path
 
 
 class _Services:
@@ -124,54 +125,48 @@ class _Services:
 
     def __init__(self, reader: _Reader) -> None:
         self._reader = reader
-        specs = reader.spec.services
-        # Read once where they are written, so that a mistake that others inherit is told once.
+        self._specs = reader.spec.services
+        # Read where they are written, so that a mistake that others inherit is told once.
         self._floors = {
-            id(spec.floor): reader.floor(spec.floor, f"services.{name}.floor")
-            for name, spec in specs.items()
+            name: reader.floor(spec.floor, f"services.{name}.floor")
+            for name, spec in self._specs.items()
             if spec.floor is not None
         }
         self._options = {
-            id(spec.options): reader.options(spec.options, f"services.{name}.options")
-            for name, spec in specs.items()
+            name: reader.options(spec.options, f"services.{name}.options")
+            for name, spec in self._specs.items()
             if spec.options is not None
         }
 
     def service(self, name: str) -> Service | None:
-        """None where it is wrong."""
+        """None where something is missing or leads nowhere, which is among the complaints then."""
         key = f"services.{name}"
-        before = len(self._reader.complaints)
-        ancestry: list[UplinkServiceSpec] = []
+        ancestry: Mapping[str, UplinkServiceSpec] = {}
         with self._reader.blame(f"{key}.like"):
-            ancestry = _ancestry(self._reader, name)
+            ancestry = _ancestry(self._specs, name)
         if not ancestry:
             return None
-
-        def first(field: str, get: Callable[[UplinkServiceSpec], T | None], default: T | None = None) -> T | None:
-            value = next((value for spec in ancestry if (value := get(spec)) is not None), default)
-            if value is None:
-                self._reader.complaints.append(f"{key}.{field}: is missing")
-            return value
-
-        cloud = first("cloud", lambda spec: spec.cloud)
-        type_ = first("type", lambda spec: spec.type)
-        rate_hz = first("rate_hz", lambda spec: spec.rate_hz)
-        slo_ms = first("slo_ms", lambda spec: spec.slo_ms)
-        target = first("target", lambda spec: spec.target, DEFAULT_TARGET)
-        weight = first("weight", lambda spec: spec.weight, DEFAULT_WEIGHT)
-        floor = first("floor", lambda spec: spec.floor)
-        options = first("options", lambda spec: spec.options)
-        if cloud is None or type_ is None or rate_hz is None or slo_ms is None or target is None or weight is None:
+        got: dict[str, Any] = {"target": DEFAULT_TARGET, "weight": DEFAULT_WEIGHT}
+        for ancestor, spec in reversed(ancestry.items()):
+            got |= {field: value for field in PLAIN if (value := getattr(spec, field)) is not None}
+            if ancestor in self._floors:
+                got["floor"] = self._floors[ancestor]
+            if ancestor in self._options:
+                got["options"] = self._options[ancestor]
+        missing = [field for field in (*PLAIN, "floor", "options") if field not in got]
+        if missing:
+            self._reader.complaints += [f"{key}.{field}: is missing" for field in missing]
             return None
-        if floor is None or options is None or len(self._reader.complaints) > before:
-            return None
-        read_floor, read_options = self._floors[id(floor)], self._options[id(options)]
-        if (needed := read_floor.exec_ms.quantile(target)) > slo_ms:
+        return self._whole(Service(name=name, **got), key)
+
+    def _whole(self, service: Service, key: str) -> Service:
+        needed = service.floor.exec_ms.quantile(service.target)
+        if needed > service.slo_ms:
             self._reader.complaints.append(
-                f"{key}.slo_ms: {slo_ms:g} is less than the {needed:g} ms that the model on the car needs"
-                f" in {target:.4g} of all cases (floor {read_floor.model})"
+                f"{key}.slo_ms: {service.slo_ms:g} is less than the {needed:g} ms that the model on the car,"
+                f" {service.floor.model}, needs in {100 * service.target:g} % of all cases"
             )
-        return Service(name, cloud, type_, rate_hz, slo_ms, target, weight, read_floor, read_options)
+        return service
 
 
 def _scene(reader: _Reader, name: str, spec: SceneSpec) -> Scene:
@@ -201,3 +196,23 @@ def table_of(spec: UplinkTableSpec, source: str = "") -> Table:
 def load_table(path: Path) -> Table:
     """A table from its file. Raises ConfigError that names the file, every bad key and what is allowed."""
     return table_of(load_yaml(UplinkTableSpec, path), str(path))
+
+
+def doubts(table: Table) -> list[str]:
+    """What is allowed and surely not meant, a line each: options that are never in time or worse than the floor."""
+    needed = Formulation(table).exactly((0.0,) * len(RTT_LEVELS)).needed_bps
+    who: dict[str, list[str]] = {}  # services by what is doubtful of them, since many are like another
+    for row, service in enumerate(table.services):
+        for at, option in enumerate(service.options):
+            if not np.isfinite(needed[row, at]):
+                took = option.pre_ms.mean + option.exec_ms.mean
+                doubt = (
+                    f"option {option.name} is never in time: it takes {took:.4g} ms on average without any network,"
+                    f" and has {service.slo_ms:g} ms in {100 * service.target:g} % of all cases"
+                )
+            elif option.accuracy <= service.floor.accuracy:
+                doubt = f"option {option.name} ({option.accuracy:g}) is no better than the car's own model"
+            else:
+                continue
+            who.setdefault(doubt, []).append(service.name)
+    return [f"{', '.join(names)}: {doubt}" for doubt, names in who.items()]
