@@ -101,5 +101,15 @@ def profile(
     printed.print(f"{out}: {len(table.services[0].options)} options of {len(ways)} measured", markup=False)
 
 
+@app.command()
+def gateway(
+    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="YAML; see skyfog_uplink/doc/the_link.md")],
+) -> None:
+    """Take cars' frames, ask the fleet's replicas, send the answers back; until SIGTERM or SIGINT. Needs no ROS."""
+    from skyfog_bringup import uplink_gateway  # noqa: PLC0415  # imports zenoh; the other verbs need not
+
+    uplink_gateway.run(config)
+
+
 def _quiet() -> bool:
     return not sys.stderr.isatty()

@@ -50,7 +50,7 @@ EVERYTHING = ["delete", *sorted({kind for says in SAYS.values() for kinds in say
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A process of a fleet: its role, and the services that it asks, answers or passes on; a car or gateway has none."""
+    """A process of a fleet: its role, and the services that it asks, answers or passes on; cars and gateways: none."""
 
     role: Role
     fleet: str

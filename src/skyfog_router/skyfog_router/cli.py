@@ -99,7 +99,9 @@ def fleet_(
     router: Annotated[list[str] | None, typer.Option(metavar="NAME")] = None,
     pool: Annotated[list[str] | None, typer.Option(metavar="NAME")] = None,
     car: Annotated[list[str] | None, typer.Option(metavar="NAME")] = None,
-    gateway: Annotated[list[str] | None, typer.Option(metavar="NAME", help="it needs a robot's certificate too")] = None,
+    gateway: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="it needs a robot's certificate too")
+    ] = None,
     host: Hosts = None,
     days: Days = DAYS,
     force: Force = False,

@@ -13,7 +13,7 @@ import structlog
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from skyfog_core.nodes.main import configure_logs
+from skyfog_core.logs import configure_logs
 from skyfog_core.nodes.parameters import NODE_OPTIONS
 from support.ros import free_domain
 

@@ -45,13 +45,13 @@ def test_certificates_bring_mutual_tls_access_control_and_no_other_protocol(tls:
     assert settings["access_control"] == access_control("f", ["/detect"])
 
 
-def test_a_router_joins_the_regions_of_robots_replicas_and_pools() -> None:
+def test_a_router_joins_the_regions_of_all_roles() -> None:
     config = ZenohConfig()
     regions = [
         zenoh_settings(config, Member(role, "f", ("/detect",)), NOW)["region_name"]
-        for role in ("robot", "replica", "pool")
+        for role in ("robot", "replica", "pool", "car", "gateway")
     ]
-    assert len(set(regions)) == 3
+    assert len(set(regions)) == 5
     south = zenoh_settings(ZenohConfig(mode="router"), Member("router", "f", ("/detect",)), NOW)["gateway"]["south"]
     assert [part["filters"] for part in south] == [[{"region_names": [name]}] for name in regions]
     assert "gateway" not in zenoh_settings(config, ROBOT, NOW)

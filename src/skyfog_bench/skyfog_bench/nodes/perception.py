@@ -16,7 +16,8 @@ from rclpy.node import Node
 from rclpy.serialization import serialize_message
 
 from skyfog_bench.serve import serve
-from skyfog_core.nodes.main import configure_logs, keep_freed_memory
+from skyfog_core.logs import configure_logs
+from skyfog_core.nodes.main import keep_freed_memory
 from skyfog_core.nodes.parameters import NODE_OPTIONS
 from skyfog_core.wire.envelope import Encoding
 from skyfog_core.wire.payload import pack

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from skyfog_core.config.base import Strict
 from skyfog_core.config.quantities import Amount
-from skyfog_core.config.router import RoutingConfig, ZenohConfig
+from skyfog_core.config.router import LoadReportMs, RoutingConfig, ZenohConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=60)]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]  # as `skyfog models` has it
@@ -123,11 +123,6 @@ class UplinkConfig(Strict):
     shaper: ShaperConfig = ShaperConfig()
 
 
-PlanStale = Annotated[
-    int, Field(ge=200, le=60_000, description="all services are on the floor where no plan was told for so long")
-]
-
-
 class LinkConfig(ZenohConfig):
     """How a car and its gateways are linked: skyfog_uplink/doc/the_link.md says why these values."""
 
@@ -137,7 +132,8 @@ class LinkConfig(ZenohConfig):
         int, Field(ge=100, le=60_000, description="a gateway that says nothing for so long is left for one that does")
     ] = 1_000
     send_buffer_bytes: Annotated[
-        int, Field(ge=0, le=2**26, description="of the kernel for tcp and tls: what can no more be replaced; 0: its own")
+        int,
+        Field(ge=0, le=2**26, description="of the kernel for tcp and tls: what can no more be replaced; 0: its own"),
     ] = 0
 
 
@@ -161,7 +157,6 @@ class ShaperNodeConfig(Strict):
     zenoh: LinkConfig = LinkConfig()
     estimator: EstimatorConfig = EstimatorConfig()
     shaper: ShaperConfig = ShaperConfig()
-    plan_stale_ms: PlanStale = 1_500
     trace: Annotated[str, Field(description="file for decisions as JSON lines; empty: none")] = ""
 
 
@@ -172,7 +167,6 @@ class CarClientConfig(Strict):
     service: Annotated[str, Field(min_length=1, description="its name in the table")]
     image: Annotated[str, Field(description="sensor_msgs/Image topic")] = "image"
     on_car: Annotated[str, Field(description="ROS service of the model on the car")] = "on_car/detect"
-    plan_stale_ms: PlanStale = 1_500
     publish: Annotated[
         Literal["each", "best"], Field(description="each answer as it comes, or one a frame at its deadline")
     ] = "each"
@@ -183,6 +177,7 @@ class GatewayConfig(Strict):
 
     fleet: str = "skyfog"
     name: Annotated[str, Field(min_length=1, description="this gateway's name")] = "gateway"
+    zone: Annotated[str, Field(description="the gateway's own zone, for `rank: zone_aware`")] = ""
     services: Annotated[
         dict[str, RoutingConfig], Field(min_length=1, description="how each ROS service is asked, e.g. /detect: {}")
     ]
@@ -191,3 +186,8 @@ class GatewayConfig(Strict):
     max_open: Annotated[int, Field(ge=1, le=100_000, description="frames in assembly or in the cloud at once")] = 256
     max_frame_bytes: Annotated[int, Field(ge=1_000, le=2**30)] = 16 << 20
     max_held_bytes: Annotated[int, Field(ge=1_000, le=2**40, description="of all frames in assembly")] = 256 << 20
+    load_report_ms: LoadReportMs = 1_000
+    metrics_listen: Annotated[
+        str, Field(description="HOST:PORT for Prometheus, e.g. 127.0.0.1:9466; empty: no /metrics")
+    ] = ""
+    trace: Annotated[str, Field(description="JSON-lines file for what became of each call; empty: none")] = ""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import signal
 import sys
 from collections.abc import Callable
 
 import rclpy
-import structlog
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.exceptions import InvalidNamespaceException, InvalidNodeNameException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
@@ -17,6 +15,7 @@ from rclpy.node import Node
 
 from skyfog_core.config.parameters import check_files
 from skyfog_core.errors import SkyfogError, plain_reason
+from skyfog_core.logs import configure_logs
 from skyfog_core.nodes.ending import CanFinish, finished_first
 from skyfog_core.nodes.parameters import params_files
 
@@ -26,28 +25,6 @@ EXIT_CONFIG = 2
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEEP_BYTES = 64 << 20
 MMAP_BYTES = 32 << 20  # glibc's upper limit for M_MMAP_THRESHOLD
-
-
-def configure_logs(name: str) -> None:
-    """Log events with fields to stderr, in one line each; colours only on a terminal."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(),
-                pad_event_to=0,
-                sort_keys=False,
-                # not rich's, which prints every local variable: for an image that takes a minute
-                exception_formatter=structlog.dev.plain_traceback,
-            ),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )
-    structlog.contextvars.clear_contextvars()
-    structlog.get_logger().debug("logs_ready", node=name)
 
 
 def keep_freed_memory() -> None:

@@ -44,6 +44,7 @@ class Deliver:
     took_ns: int
     local: bool = False
     asked: int = 1
+    service_ns: int = 0  # of that in the service itself, as the replica tells
 
 
 @dataclass(frozen=True, slots=True)

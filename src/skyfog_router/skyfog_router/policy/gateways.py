@@ -3,9 +3,11 @@
     nobody --token--------------------------------------> the lowest name
     one    --its token goes-----------------------------> the lowest name that is left, or nobody
     one    --silent, and another one answers a probe----> that one
+    one    --silent for longer, and nobody answers------> nobody, and the links are made anew
 
 A gateway may hold its token and be frozen, and a link may be cut for all of them alike. So nobody is left for being
-silent alone: the others are asked first, and whoever answers is taken. In an outage nobody does, and nothing changes.
+silent alone: the others are asked first, and whoever answers is taken. Where nobody does it is an outage, and what TCP
+has learnt in it is to wait longer and longer: a new link knows nothing of that.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 PROBES = 4  # in the time after which a gateway counts as silent
+RENEW = 2  # times that time, after which the links are made anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,14 @@ class Probe:
     gateway: str
 
 
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Leave the network and join it anew; no token that was seen counts any more."""
+
+
+Do = Turn | Probe | Renew
+
+
 class Gateways:
     """Pure; every event returns what to do."""
 
@@ -40,7 +51,7 @@ class Gateways:
         self._waits_ns: int | None = None  # since when the current one owes an answer
         self._due_ns: int | None = None
 
-    def on_token(self, gateway: str, live: bool) -> list[Turn | Probe]:
+    def on_token(self, gateway: str, live: bool) -> list[Do]:
         """A gateway came or went."""
         (self._live.add if live else self._live.discard)(gateway)
         if live and self._current is None:
@@ -54,7 +65,7 @@ class Gateways:
         if self._waits_ns is None and self._current is not None:
             self._waits_ns, self._due_ns = now_ns, now_ns + self._silent_ns
 
-    def on_heard(self, gateway: str, now_ns: int) -> list[Turn | Probe]:
+    def on_heard(self, gateway: str, now_ns: int) -> list[Do]:
         """A gateway said something."""
         if gateway == self._current:
             self._waits_ns = self._due_ns = None
@@ -62,10 +73,13 @@ class Gateways:
             return self._turn(gateway, f"{self._current} is silent")
         return []
 
-    def on_timer(self, now_ns: int) -> list[Turn | Probe]:
-        """Ask the others while the current one is silent."""
-        if self._due_ns is None or now_ns < self._due_ns:
+    def on_timer(self, now_ns: int) -> list[Do]:
+        """Ask the others while the current one is silent; make the links anew when all of them are."""
+        if self._waits_ns is None or self._due_ns is None or now_ns < self._due_ns:
             return []
+        if now_ns - self._waits_ns >= RENEW * self._silent_ns:
+            self._live.clear()
+            return [*self._turn(None, f"{self._current} is silent, and nobody else is there"), Renew()]
         self._due_ns = now_ns + self._silent_ns // PROBES
         return [Probe(gateway) for gateway in sorted(self._live) if gateway != self._current]
 
@@ -76,6 +90,6 @@ class Gateways:
     def _silent(self, now_ns: int) -> bool:
         return self._waits_ns is not None and now_ns - self._waits_ns >= self._silent_ns
 
-    def _turn(self, gateway: str | None, why: str) -> list[Turn | Probe]:
+    def _turn(self, gateway: str | None, why: str) -> list[Do]:
         self._current, self._waits_ns, self._due_ns = gateway, None, None
         return [Turn(gateway, why)]

@@ -20,6 +20,7 @@ class Given:
 
     replica: ReplicaKey
     response: Any
+    service_ns: int = 0  # in the service itself, as the replica tells
 
 
 class Gather(Protocol):

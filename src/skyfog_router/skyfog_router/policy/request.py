@@ -31,7 +31,7 @@ from skyfog_core.errors import (
 from skyfog_core.ids import RequestId
 from skyfog_core.units import MS, ns_to_ms
 from skyfog_core.wire.keys import ReplicaKey
-from skyfog_router.policy.actions import Action, Cancel, Deliver, Fail, Load, Send, Why
+from skyfog_router.policy.actions import NO_LOAD, Action, Cancel, Deliver, Fail, Load, Send, Why
 from skyfog_router.policy.fanout import Copy, FanOut, Plan, Situation
 from skyfog_router.policy.fleet import Fleet
 from skyfog_router.policy.gather import Gather, Given, Quorum
@@ -132,13 +132,13 @@ class Request:
             self.trials.add(replica.key)
         return actions
 
-    def on_reply(self, replica: ReplicaKey, response: Any, now_ns: int) -> list[Action]:
+    def on_reply(self, replica: ReplicaKey, response: Any, now_ns: int, load: Load = NO_LOAD) -> list[Action]:
         """A valid reply. Late and unknown ones are nothing."""
         if self.done or replica not in self.asked:
             return []
         del self.asked[replica]
         self._gave.add(replica)
-        given = self._gather.take(Given(replica, response))
+        given = self._gather.take(Given(replica, response, load.service_ns))
         return self._deliver(given, now_ns) if given else self._go_on(now_ns)
 
     def on_error(self, replica: ReplicaKey, error: RequestError, load: Load, now_ns: int) -> list[Action]:
@@ -310,7 +310,9 @@ class Request:
         replica = self._rules.fleet.find(given.replica)
         local = replica is not None and replica.local
         took_ns = now_ns - self.started_ns
-        deliver = Deliver(self.request_id, given.replica, given.response, took_ns, local, self.attempts)
+        deliver = Deliver(
+            self.request_id, given.replica, given.response, took_ns, local, self.attempts, given.service_ns
+        )
         return [deliver, *self._close(now_ns)]
 
     def _fail(self, error: RequestError, now_ns: int) -> list[Action]:

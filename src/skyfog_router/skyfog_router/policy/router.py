@@ -95,7 +95,9 @@ class Router:
     ) -> list[Action]:
         """A valid reply came."""
         learnt = self._fleet.on_answer(replica, request_id, load, now_ns)
-        actions = self._with(request_id, replica, lambda request: request.on_reply(replica, response, now_ns), now_ns)
+        actions = self._with(
+            request_id, replica, lambda request: request.on_reply(replica, response, now_ns, load), now_ns
+        )
         if any(isinstance(action, Deliver) for action in actions):
             self._fleet.last_winner = replica
         return actions + learnt

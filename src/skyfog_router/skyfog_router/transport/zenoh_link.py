@@ -5,11 +5,14 @@
 
 What is sent must wait in the car's shaper, where it can still be replaced, and neither here nor in the kernel:
 
-- Control (ping, withdraw, ack) has a priority of its own and is dropped where zenoh does not take it within a
-  millisecond. Data waits for zenoh in an `Outbox` with a thread of its own, since a put to a frozen peer blocks; what
-  does not fit there is refused. Nothing is batched: zenoh holds two data messages at most.
-- Zenoh makes a link anew that was silent for its lease. TCP itself would wait for as long again as an outage has
-  lasted, before it sends once more.
+- Control (ping, withdraw, ack) has a priority of its own. A put waits while the socket is full, so that the car has an
+  `Outbox` with a thread for control and one for data, and the gateway one for each car's answers; what does not fit
+  there is refused, and what zenoh does not take in time is lost. Zenoh keeps its routing tables locked while a put
+  waits: a put that may block for long (`BLOCK`) would hold up every other link of the process, new ones too.
+  Nothing is batched: zenoh holds two messages of a priority at most.
+- After an outage TCP waits for as long again before it sends once more, and zenoh waits for TCP where it is in the
+  middle of a write. So the car joins the network anew, under another id, when nobody answers it any more (policy
+  gateways), and each attempt to connect is a short one. What was left behind ends when it can.
 
 `skyfog_uplink.transport.base` says what the ends promise. doc/the_link.md of skyfog_uplink says why these settings.
 """
@@ -35,7 +38,7 @@ from skyfog_core.wire import uplink
 from skyfog_core.wire.keys import UplinkKeys, last_chunk
 from skyfog_core.wire.uplink import Ack, Answer, Chunk, Downward, Ping, Upward
 from skyfog_router.acl import Member
-from skyfog_router.policy.gateways import Gateways, Probe, Turn
+from skyfog_router.policy.gateways import Do, Gateways, Probe, Renew, Turn
 from skyfog_router.transport.zenoh import close_session, open_session, quietly
 
 log = structlog.get_logger()
@@ -43,6 +46,8 @@ log = structlog.get_logger()
 OUTBOX_MESSAGES = 256  # waiting for zenoh
 OUTBOX_BYTES = 1 << 20  # but for one, which may be larger
 MAX_PAYLOAD_BYTES = 64 << 10  # of a chunk
+CAR_WAIT_US = 300_000
+GATEWAY_WAIT_US, ANSWER_WAIT_US = 20_000, 1_000_000
 IDLE_S = 10.0  # an outbox's thread ends that has had nothing to do for so long
 CLOSE_LIMIT_S = 1.0
 MAX_CARS = 1_000  # with answers under way
@@ -67,10 +72,19 @@ class GatewayEvents(Protocol):
     def received(self, car: str, message: Upward, payload: bytes) -> None: ...
 
 
-def link_settings(config: LinkConfig) -> dict[str, Any]:
-    """Zenoh's settings for one end of the uplink, beside those of any process."""
+def link_settings(config: LinkConfig, wait_us: int, large_us: int) -> dict[str, Any]:
+    """Zenoh's settings for one end of the uplink, beside those of any process.
+
+    A put waits for `wait_us` while the socket is full, one of more than 64 KB, in pieces, for `large_us`.
+    """
+    queue_of = "transport/link/tx/queue"
     settings: dict[str, Any] = {
-        "transport/link/tx/queue/batching/enabled": False,
+        f"{queue_of}/batching/enabled": False,
+        f"{queue_of}/congestion_control/drop": {
+            "wait_before_drop": wait_us,
+            "max_wait_before_drop_fragments": large_us,
+        },
+        "open/return_conditions/connect_scouted": False,
         "transport/unicast/open_timeout": OPEN_MS,
         "transport/unicast/accept_timeout": OPEN_MS,
         "connect/retry": RETRY,
@@ -151,30 +165,21 @@ class Outbox:
 
 
 class _End:
-    """What both ends do: put control at once and data through an outbox, and count what is no message."""
+    """A session of either end. What comes and is no message is counted."""
 
     def __init__(self, session: zenoh.Session) -> None:
         self._session = session
         self._declared: list[Any] = []
-        self.strange: Counter[str] = Counter()  # what came and was no message, by the kind of error
 
-    def _control(self, key: str, header: bytes) -> None:
-        drop, first = zenoh.CongestionControl.DROP, zenoh.Priority.REAL_TIME
-        quietly(
-            lambda: self._session.put(
-                key, b"", attachment=header, congestion_control=drop, priority=first, express=True
-            )
-        )
+    def control(self, key: str, header: bytes) -> None:
+        """Before all data. Waits where the socket is full, and then it is lost."""
+        self._put(key, header, b"", zenoh.Priority.REAL_TIME)
 
-    def _data(self, key: str, header: bytes, payload: bytes) -> None:
-        block, then = zenoh.CongestionControl.BLOCK, zenoh.Priority.DATA
-        quietly(
-            lambda: self._session.put(
-                key, payload, attachment=header, congestion_control=block, priority=then, express=True
-            )
-        )
+    def data(self, key: str, header: bytes, payload: bytes) -> None:
+        """As control, but after it."""
+        self._put(key, header, payload, zenoh.Priority.DATA)
 
-    def _listen(self, key: str, heard: Callable[[str, bytes, bytes], None]) -> None:
+    def listen(self, key: str, heard: Callable[[str, bytes, bytes], None], strange: Counter[str]) -> None:
         """`heard(who, header, payload)` for each put on `key`; raises WireError for what is no message."""
 
         def on_sample(sample: zenoh.Sample) -> None:
@@ -182,62 +187,82 @@ class _End:
                 header = b"" if sample.attachment is None else sample.attachment.to_bytes()
                 heard(last_chunk(str(sample.key_expr)), header, sample.payload.to_bytes())
             except WireError as error:
-                self.strange[type(error).__name__] += 1
-                if self.strange.total() == 1:  # once: whoever sends junk sends much of it
+                strange[type(error).__name__] += 1
+                if strange.total() == 1:  # once: whoever sends junk sends much of it
                     log.warning("strange_message", key=str(sample.key_expr), why=str(error))
 
-        self._declared.append(
-            self._session.declare_subscriber(key, zenoh.handlers.Callback(on_sample, indirect=False))
-        )
+        self._keep(self._session.declare_subscriber(key, zenoh.handlers.Callback(on_sample, indirect=False)))
 
-    def _leave(self) -> None:
+    def watch(self, key: str, on_token: Callable[[str, bool], None]) -> None:
+        """`on_token(who, live)` for each token that comes or goes, those already there included."""
+
+        def on_sample(sample: zenoh.Sample) -> None:
+            try:
+                who = last_chunk(str(sample.key_expr))
+            except WireError as error:
+                log.warning("strange_token", key=str(sample.key_expr), why=str(error))
+                return
+            on_token(who, sample.kind == zenoh.SampleKind.PUT)
+
+        callback = zenoh.handlers.Callback(on_sample, indirect=False)
+        self._keep(self._session.liveliness().declare_subscriber(key, callback, history=True))
+
+    def announce(self, key: str) -> Any:
+        """A token, held until it is undeclared."""
+        return self._session.liveliness().declare_token(key)
+
+    def leave(self) -> None:
+        """Leave the network. Returns within seconds."""
         for declared in self._declared:
             quietly(declared.undeclare)
         close_session(self._session)
 
+    def _put(self, key: str, header: bytes, payload: bytes, priority: zenoh.Priority) -> None:
+        drop = zenoh.CongestionControl.DROP
+        quietly(
+            lambda: self._session.put(
+                key, payload, attachment=header, congestion_control=drop, priority=priority, express=True
+            )
+        )
 
-class ZenohCarLink(_End):
+    def _keep(self, declared: Any) -> None:
+        self._declared.append(declared)
+
+
+class ZenohCarLink:
     """The car's end (skyfog_uplink.transport.base.CarTransport)."""
 
-    def __init__(self, session: zenoh.Session, fleet: str, car: str, clock: Clock, silent_ms: int) -> None:
-        """Takes the session over. Raises ConfigError for names that make no key."""
-        super().__init__(session)
-        self._keys, self._car = UplinkKeys(fleet), car
+    def __init__(self, join: Callable[[], zenoh.Session], fleet: str, car: str, clock: Clock, silent_ms: int) -> None:
+        """`join` opens a session, now and for each link that is made anew. Raises ConfigError as it does."""
+        self.strange: Counter[str] = Counter()  # what came and was no message, by the kind of error
+        self._join, self._keys, self._car = join, UplinkKeys(fleet), car
         self._own = self._keys.all_down(car)
         self._gateways = Gateways(silent_ms * MS)
         self._owner = Owner("car-link", clock, self._on_timer, OWNER_LIMIT)
-        self._outbox = Outbox("car-link-data", self._data_to_current)
         self._up = ""  # key of the current gateway; empty: there is none
+        self._leaving: list[threading.Thread] = []
+        self._end, self._control, self._data = self._new()
 
     def start(self, events: CarEvents) -> None:
         self._events = events
         self._owner.start()
-        self._listen(self._own, self._heard)
-        watch = self._session.liveliness().declare_subscriber(
-            self._keys.all_live, zenoh.handlers.Callback(self._on_token, indirect=False), history=True
-        )
-        self._declared.append(watch)
+        self._owner.post(lambda _now_ns: self._enter())
 
     def send(self, message: Upward, payload: bytes = b"") -> bool:
         key = self._up
         if not key:
             return False
         header = uplink.encode(message)
-        if isinstance(message, Chunk):
-            taken = self._outbox.offer(key, header, payload)
-        else:
-            self._control(key, header)
-            taken = True
+        taken = (self._data if isinstance(message, Chunk) else self._control).offer(key, header, payload)
         if isinstance(message, Chunk | Ping):
             self._post(self._gateways.on_sent)
         return taken
 
     def close(self) -> None:
         self._up = ""
-        self._owner.close(lambda _now_ns: None)
-        self._outbox.clear()
-        self._outbox.close()
-        self._leave()
+        self._owner.close(lambda _now_ns: self._leave())
+        for thread in self._leaving:
+            thread.join(CLOSE_LIMIT_S)
 
     # from zenoh's threads
 
@@ -246,15 +271,6 @@ class ZenohCarLink(_End):
         self._post(lambda now_ns: self._perform(self._gateways.on_heard(gateway, now_ns)))
         if not (isinstance(message, Ack) and message.seq == PROBE_SEQ):
             self._events.received(message, payload)
-
-    def _on_token(self, sample: zenoh.Sample) -> None:
-        try:
-            gateway = last_chunk(str(sample.key_expr))
-        except WireError as error:
-            log.warning("strange_token", key=str(sample.key_expr), why=str(error))
-            return
-        live = sample.kind == zenoh.SampleKind.PUT
-        self._owner.post(lambda _now_ns: self._perform(self._gateways.on_token(gateway, live)))
 
     # in the owner's thread
 
@@ -266,39 +282,79 @@ class ZenohCarLink(_End):
         self._perform(self._gateways.on_timer(now_ns))
         return self._gateways.next_timer_ns()
 
-    def _perform(self, actions: list[Turn | Probe]) -> None:
+    def _perform(self, actions: list[Do]) -> None:
         for action in actions:
-            if isinstance(action, Probe):
-                self._control(self._keys.up(action.gateway, self._car), uplink.encode(Ping(seq=PROBE_SEQ)))
-            else:
-                self._turn(action)
+            match action:
+                case Probe():
+                    key = self._keys.up(action.gateway, self._car)
+                    self._control.offer(key, uplink.encode(Ping(seq=PROBE_SEQ)), b"")
+                case Turn():
+                    self._turn(action)
+                case Renew():
+                    self._leave()
+                    self._end, self._control, self._data = self._new()
+                    self._enter()
 
     def _turn(self, turn: Turn) -> None:
         log.info("gateway", gateway=turn.gateway, why=turn.why)
         was, self._up = self._up, self._keys.up(turn.gateway, self._car) if turn.gateway else ""
         if was:
-            self._outbox.clear()
+            self._data.clear()
             self._events.disconnected(turn.why)
         if turn.gateway:
             self._events.connected(turn.gateway)
 
-    # in the outbox's thread
+    def _new(self) -> tuple[_End, Outbox, Outbox]:
+        """A session, and what waits for it of control and of data."""
+        end = _End(self._join())
 
-    def _data_to_current(self, key: str, header: bytes, payload: bytes) -> None:
-        if key == self._up:
-            self._data(key, header, payload)
+        def control(key: str, header: bytes, _payload: bytes) -> None:
+            end.control(key, header)
+
+        def data(key: str, header: bytes, payload: bytes) -> None:
+            if key == self._up:  # else it was for one that we have turned away from
+                end.data(key, header, payload)
+
+        return end, Outbox("car-link-control", control), Outbox("car-link-data", data)
+
+    def _enter(self) -> None:
+        end = self._end
+
+        def on_token(gateway: str, live: bool) -> None:
+            def tell(_now_ns: int) -> None:
+                if end is self._end:
+                    self._perform(self._gateways.on_token(gateway, live))
+
+            self._owner.post(tell)
+
+        end.listen(self._own, self._heard, self.strange)
+        end.watch(self._keys.all_live, on_token)
+
+    def _leave(self) -> None:
+        """Without waiting: a link that is cut may hold its session until TCP gives it up."""
+        end, outboxes = self._end, (self._control, self._data)
+
+        def leave() -> None:
+            for outbox in outboxes:
+                outbox.clear()
+                outbox.close()
+            end.leave()
+
+        self._leaving = [thread for thread in self._leaving if thread.is_alive()]
+        self._leaving.append(threading.Thread(target=leave, name="car-link-leaves", daemon=True))
+        self._leaving[-1].start()
 
 
-class ZenohGatewayLink(_End):
+class ZenohGatewayLink:
     """The gateway's end (skyfog_uplink.transport.base.GatewayTransport), and its token."""
 
     def __init__(self, session: zenoh.Session, fleet: str, gateway: str) -> None:
         """Takes the session over. Raises ConfigError for names that make no key."""
-        super().__init__(session)
-        self._keys, self._gateway = UplinkKeys(fleet), gateway
+        self.strange: Counter[str] = Counter()  # what came and was no message, by the kind of error
+        self._end, self._keys, self._gateway = _End(session), UplinkKeys(fleet), gateway
         self._own, self._live = self._keys.all_up(gateway), self._keys.live(gateway)
         self._outboxes: dict[str, Outbox] = {}
-        self._token: zenoh.LivelinessToken | None = None
+        self._token: Any = None
 
     def start(self, events: GatewayEvents) -> None:
         """Hear the cars, unannounced."""
@@ -309,12 +365,12 @@ class ZenohGatewayLink(_End):
                 raise WireError(f"a chunk of {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES}")
             events.received(car, message, payload)
 
-        self._listen(self._own, heard)
+        self._end.listen(self._own, heard, self.strange)
 
     def announce(self, live: bool) -> None:
         """Hold the token by which cars find this gateway, or none. Idempotent; one thread."""
         if live and self._token is None:
-            self._token = self._session.liveliness().declare_token(self._live)
+            self._token = self._end.announce(self._live)
         elif not live and self._token is not None:
             token, self._token = self._token, None
             quietly(token.undeclare)
@@ -323,31 +379,33 @@ class ZenohGatewayLink(_End):
         """One thread calls."""
         key, header = self._keys.down(car, self._gateway), uplink.encode(message)
         if not isinstance(message, Answer):
-            self._control(key, header)
+            self._end.control(key, header)
         elif not self._outbox(car).offer(key, header, payload):
             log.warning("answer_dropped", car=car, frame=message.frame)
 
     def close(self) -> None:
+        """Send what answers wait, and leave the network. Returns within seconds."""
         self.announce(live=False)
         for outbox in self._outboxes.values():
             outbox.close()
-        self._leave()
+        self._end.leave()
 
     def _outbox(self, car: str) -> Outbox:
         outbox = self._outboxes.get(car)
         if outbox is None:
             if len(self._outboxes) >= MAX_CARS:
                 self._outboxes = {name: box for name, box in self._outboxes.items() if not box.idle}
-            outbox = self._outboxes[car] = Outbox(f"answers-{car}", self._data)
+            outbox = self._outboxes[car] = Outbox(f"answers-{car}", self._end.data)
         return outbox
 
 
 def open_car_link(config: LinkConfig, fleet: str, car: str, clock: Clock) -> ZenohCarLink:
     """Join the network as a car. Raises ConfigError."""
-    session = open_session(config, Member("car", fleet, ()), link_settings(config))
-    return ZenohCarLink(session, fleet, car, clock, config.silent_ms)
+    member, settings = Member("car", fleet, ()), link_settings(config, CAR_WAIT_US, CAR_WAIT_US)
+    return ZenohCarLink(lambda: open_session(config, member, settings), fleet, car, clock, config.silent_ms)
 
 
 def open_gateway_link(config: LinkConfig, fleet: str, gateway: str) -> ZenohGatewayLink:
     """Join the network as a gateway. Raises ConfigError."""
-    return ZenohGatewayLink(open_session(config, Member("gateway", fleet, ()), link_settings(config)), fleet, gateway)
+    settings = link_settings(config, GATEWAY_WAIT_US, ANSWER_WAIT_US)
+    return ZenohGatewayLink(open_session(config, Member("gateway", fleet, ()), settings), fleet, gateway)
