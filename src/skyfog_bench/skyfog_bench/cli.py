@@ -114,6 +114,12 @@ def pool_live(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     _bench("pool_live", quick, json, seed)
 
 
+@app.command("uplink")
+def uplink(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """What a car makes of a thin uplink, under every way to share it, beside an oracle and a bound."""
+    _bench("uplink", quick, json, seed)
+
+
 @app.command("uplink_live")
 def uplink_live(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     """A car's uplink with all its processes on links that follow traces, beside its simulation; the link is cut."""

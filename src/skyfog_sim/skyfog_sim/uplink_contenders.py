@@ -39,8 +39,9 @@ BASELINES = {
     EQUAL_SPLIT: with_our_sender(EQUAL_SPLIT, equal_split),
 }
 
-# Planning with CWND/RTT, as published, and with BBR's bandwidth, to its advantage.
+# As published, and with little junk: 25 Mbit/s of it fill most of the links here, and their queues.
+LITTLE_JUNK_BPS = 1e6
 TURBOS = (
     Contender(TURBO, turbo, TurboSender),
-    Contender(f"{TURBO}, B = bandwidth", turbo, lambda table: TurboSender(table, "bandwidth")),
+    Contender(f"{TURBO}, little junk", turbo, lambda table: TurboSender(table, junk_bps=LITTLE_JUNK_BPS)),
 )

@@ -94,10 +94,10 @@ class Drive:
 
 
 def drawn(distribution: Distribution, shares: np.ndarray) -> np.ndarray:
-    """[N] the quantiles at `shares`, straight between the distribution's values: a plan rounds each piece up, life not."""
+    """[N] the quantiles at `shares`, straight between the values: a plan rounds each piece up, life does not."""
     ends = np.cumsum(distribution.weights)
     ends[-1] = 1.0
-    return np.interp(shares, ends, distribution.values)
+    return np.asarray(np.interp(shares, ends, distribution.values))
 
 
 def _columns(columns: Sequence[np.ndarray]) -> np.ndarray:

@@ -45,14 +45,16 @@ def fit(name: str, course: Course, seed: int = 0, guesses: int = 12) -> MarkovLi
 
     # The last: of the outages that are counted, the share that is no part of a low level.
     bounds = [(np.log(100), np.log(20_000)), (0.0, 1.0), (0.02, 1.5), (np.log(15), np.log(1_000)), (0.1, 1.0)]
-    found = differential_evolution(
-        lambda numbers: misfit(guess(numbers), course, seed), bounds, maxiter=guesses, popsize=5, seed=seed, polish=False
-    )
+
+    def error(numbers: Sequence[float]) -> float:
+        return misfit(guess(numbers), course, seed)
+
+    found = differential_evolution(error, bounds, maxiter=guesses, popsize=5, seed=seed, polish=False)
     return guess(found.x)
 
 
 def misfit(link: MarkovLink, course: Course, seed: int) -> float:
-    """Mean relative error of the mean and of quantiles (to the course's mean), and errors of correlations and outages."""
+    """Mean of the errors: of mean and quantiles (to the course's mean), of correlations and of the share of outages."""
     had, made = stats(course), stats(link.draw(SECONDS, seed))
     errors = [abs(made.mean_mbps / had.mean_mbps - 1)]
     for window in WINDOWS_MS:
@@ -63,10 +65,12 @@ def misfit(link: MarkovLink, course: Course, seed: int) -> float:
     return float(np.mean(errors))
 
 
-def with_levels(link: MarkovLink, wanted: np.ndarray, window_ms: int, seed: int) -> MarkovLink:
+def with_levels(
+    link: MarkovLink, wanted: np.ndarray, window_ms: int, seed: int, least_level: float = LEAST_LEVEL
+) -> MarkovLink:
     """Levels such that windows with any capacity have the quantiles `wanted` [n], at equal steps of share, Mbit/s."""
     at, shares = _middles(len(wanted)), _middles(LEVELS)
-    least = LEAST_LEVEL * float(wanted.mean())
+    least = least_level * float(wanted.mean())
     levels = np.maximum(np.interp(shares, at, wanted), least)
     for _ in range(ROUNDS):
         made = replace(link, levels_mbps=tuple(np.sort(levels))).draw(SECONDS, seed)

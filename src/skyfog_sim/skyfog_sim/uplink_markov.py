@@ -99,6 +99,86 @@ def _packets(bytes_a_ms: np.ndarray, grain_ms: int) -> np.ndarray:
     return np.diff(whole, prepend=0) * PACKET_BYTES
 
 
+# Fitted to the recorded courses by uplink_fit.fit (seed 0).
+ATT_LTE_DRIVING = MarkovLink(
+    "like ATT-LTE-driving",
+    (0.192, 0.528, 0.729, 0.944, 1.008, 1.01, 1.056, 1.128, 1.129, 1.158, 1.2, 1.21),
+    stay_ms=4_077.0,
+    near=0.393,
+    fading=0.416,
+    fading_ms=15.1,
+    outages_a_minute=6.61,
+    outage_p50_ms=340.5,
+    outage_sigma=1.609,
+    grain_ms=10,
+)
+ATT_LTE_DRIVING_2016 = MarkovLink(
+    "like ATT-LTE-driving-2016",
+    (0.325, 0.665, 1.615, 1.648, 1.668, 1.807, 1.837, 1.895, 1.921, 1.999, 3.457, 6.588),
+    stay_ms=460.9,
+    near=0.636,
+    fading=0.652,
+    fading_ms=55.1,
+    outages_a_minute=8.43,
+    outage_p50_ms=286.5,
+    outage_sigma=1.446,
+    grain_ms=3,
+)
+VERIZON_LTE = MarkovLink(
+    "like Verizon-LTE-short",
+    (0.741, 1.984, 2.487, 3.527, 3.874, 4.57, 6.079, 6.661, 8.427, 9.324, 9.409, 11.887),
+    stay_ms=1_688.0,
+    near=0.383,
+    fading=0.333,
+    fading_ms=22.8,
+    outages_a_minute=1.71,
+    outage_p50_ms=383.0,
+    outage_sigma=0.672,
+    grain_ms=2,
+)
+# Levels such that rates over a second have the published quantiles; all else is assumed, after Verizon's.
+T_MOBILE_LTE = MarkovLink(  # published: mean 13.4 Mbit/s, p5 2.5
+    "T-Mobile LTE",
+    (2.301, 3.796, 5.024, 6.4, 8.0, 10.3, 11.9, 14.2, 17.5, 20.5, 26.0, 42.0),
+    stay_ms=1_700.0,
+    near=0.6,
+    fading=0.33,
+    fading_ms=25.0,
+    outages_a_minute=1.0,
+    outage_p50_ms=350.0,
+    outage_sigma=0.9,
+)
+MMWAVE_5G = MarkovLink(  # published, driving: p50 5.6 to 8.8 Mbit/s, p95 59 to 126, a quarter at most 0.1
+    "5G mmWave driving",
+    (0.03, 0.05, 0.075, 0.12, 2.5, 5.9, 9.0, 12.5, 17.5, 27.0, 48.0, 106.0),
+    stay_ms=2_000.0,
+    near=0.8,
+    fading=0.4,
+    fading_ms=25.0,
+    outages_a_minute=1.0,
+    outage_p50_ms=400.0,
+    outage_sigma=1.0,
+)
+STARLINK = MarkovLink(  # published, moving: p5, p50, p95 of 4.4, 15.4, 32.3 Mbit/s; it hands over each 15 s
+    "Starlink moving",
+    (4.025, 6.022, 7.9, 10.7, 13.3, 14.8, 16.4, 17.8, 19.5, 21.5, 25.5, 34.0),
+    stay_ms=5_000.0,
+    near=0.6,
+    fading=0.25,
+    fading_ms=60.0,
+    outages_a_minute=1.5,
+    outage_p50_ms=400.0,
+    outage_sigma=0.8,
+    rtt=STARLINK_RTT,
+)
+LIKE_RECORDED = {
+    "ATT-LTE-driving": ATT_LTE_DRIVING,
+    "ATT-LTE-driving-2016": ATT_LTE_DRIVING_2016,
+    "Verizon-LTE-short": VERIZON_LTE,
+}
+PUBLISHED = (T_MOBILE_LTE, MMWAVE_5G, STARLINK)
+
+
 @dataclass(frozen=True, slots=True)
 class CourseStats:
     """What courses are compared by."""

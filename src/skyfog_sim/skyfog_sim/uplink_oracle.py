@@ -2,8 +2,8 @@
 
 Two choices of options, of which each drive takes the better:
 
-    planned   every `interval_ms` the exact multiple-choice knapsack over services, with the true capacity of the interval
-              to come; an option costs its mean bytes times its rate
+    planned   every `interval_ms` the exact multiple-choice knapsack over services, with the true capacity of the
+              interval to come; an option costs its mean bytes times its rate
     priced    each frame takes what it gains most by at the prices of the upper bound (uplink_bound)
 
 Frames then go earliest deadline first, one at a time, and only where the answer will be in time; where the chosen
@@ -23,7 +23,7 @@ from skyfog_core.units import MS
 from skyfog_sim.uplink_bound import Bound, bound, priced, stakes
 from skyfog_sim.uplink_drive import Drive
 from skyfog_uplink.policy.model import FLOOR
-from skyfog_uplink.policy.solve import Choices, Knapsack
+from skyfog_uplink.policy.solve import Choices, Knapsack, padded
 
 INTERVALS_MS = (250, 1_000)
 CELLS = 400
@@ -57,6 +57,8 @@ def planned(drive: Drive, interval_ms: int) -> list[np.ndarray]:
     options = np.full((len(services), count), FLOOR)
     since = [at for at, _ in drive.weights]
     trip_ms = float(np.median(drive.rtt.rtts_ms))
+    floors = np.array([service.floor.accuracy for service in services])
+    accuracies = padded([[option.accuracy for option in service.options] for service in services], 0.0)
     for at in range(count):
         from_ns = at * interval_ms * MS
         bps = drive.course.bps(from_ns, from_ns + interval_ms * MS)
@@ -64,7 +66,8 @@ def planned(drive: Drive, interval_ms: int) -> list[np.ndarray]:
         if bps <= 0:
             continue
         knapsack = Knapsack(CELLS, bps / CELLS * (1 + 1e-9))
-        knapsack.solve([_choices(drive, each, weights[each], bps, trip_ms) for each in range(len(services))])
+        costs = padded([_costs(drive, each, bps, trip_ms) for each in range(len(services))], np.inf)
+        knapsack.solve(Choices(weights * floors, weights[:, None] * accuracies, costs))
         options[:, at] = knapsack.choice(bps)
     return [
         options[at, np.minimum(frames.captured_ns // (interval_ms * MS), count - 1)]
@@ -72,15 +75,14 @@ def planned(drive: Drive, interval_ms: int) -> list[np.ndarray]:
     ]
 
 
-def _choices(drive: Drive, at: int, weight: float, bps: float, trip_ms: float) -> Choices:
+def _costs(drive: Drive, at: int, bps: float, trip_ms: float) -> list[float]:
     service = drive.table.services[at]
     costs = []
     for option in service.options:
         left_ms = service.slo_ms - option.pre_ms.mean - option.exec_ms.mean - trip_ms
         fits = left_ms > 0 and 8_000 * option.bytes.mean / left_ms <= bps
         costs.append(8 * option.bytes.mean * service.rate_hz if fits else np.inf)
-    values = tuple(weight * option.accuracy for option in service.options)
-    return Choices(weight * service.floor.accuracy, values, tuple(costs))
+    return costs
 
 
 def by_price(drive: Drive, limit: Bound) -> list[np.ndarray]:

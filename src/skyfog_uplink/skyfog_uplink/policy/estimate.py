@@ -224,7 +224,7 @@ class LinkEstimator:
             if now_ns - self._tripped_ns >= LONE_NS:
                 self._trip(2 * (self._clocks.lower_ns + now_ns - received_ns), now_ns)
         elif size > SMALL_BYTES:
-            self._measure_first(max(sent_ns + self._ways.usual_ns // 2, before_ns or 0), end_ns, size)
+            self._measure_first(sent_ns, before_ns or 0, end_ns, size)
         elif alone:  # not one of those that are sent because the link stands still
             self._ways.add(end_ns - sent_ns)
             self._trip(now_ns - sent_ns - self._clocks.least_trip_ns, now_ns)
@@ -232,7 +232,7 @@ class LinkEstimator:
             self._queues.append((now_ns, self._waited_ns))
         self._rates.on_progress(self._capacity, now_ns)
 
-    def _measure_first(self, begin_ns: int, end_ns: int, size: int) -> None:
+    def _measure_first(self, sent_ns: int, before_ns: int, end_ns: int, size: int) -> None:
         """A chunk that met an idle link: its time is the way's and its own; it counts where the latter is more.
 
         Of the way's usual delay half is taken off: all of it where that is jitter, none where it is the wait for a
@@ -240,6 +240,7 @@ class LinkEstimator:
         """
         service_ns = 8 * size / self._capacity.rates(end_ns, 0.0, 0.0)[1] * S
         if service_ns > self._ways.most_ns - self._ways.usual_ns:
+            begin_ns = max(sent_ns + self._ways.usual_ns // 2, before_ns)
             self._capacity.add(min(begin_ns, end_ns), end_ns, size)
 
     def _trip(self, above_ns: int, now_ns: int) -> None:
@@ -272,7 +273,7 @@ class LinkEstimator:
         begin_ns, size, seq = self._head()
         if size <= SMALL_BYTES or seq == self._slow_seq:
             return None
-        service_ns = 8 * size / self._capacity.rates(self._now_ns, 0.0, 0.0)[0] * S
+        service_ns = 8 * size / self._capacity.rates(begin_ns, 0.0, 0.0)[0] * S
         return begin_ns + int(self._round_trips_ms()[MOST] * MS + SLOW * service_ns) + 1
 
     def _awaited_since_ns(self) -> int:

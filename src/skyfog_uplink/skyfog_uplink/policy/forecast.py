@@ -15,14 +15,14 @@ import math
 from collections import deque
 from collections.abc import Sequence
 
-from skyfog_core.units import MS, S
+from skyfog_core.units import MS
 from skyfog_uplink.policy.analogues import Analogues, Prior
 from skyfog_uplink.policy.capacity import LEAST_BPS, Capacity
 from skyfog_uplink.policy.link import LEVELS, RTT_LEVELS
 
 HORIZON_NS = 150 * MS
 SETTLED_NS = 300 * MS  # after its end an outcome is known, if ever: what was under way is acknowledged
-MIN_BUSY = 0.3  # share of the horizon for which the link must have been at work
+MIN_BUSY_S = 0.005  # of the horizon; a link that was at work for less tells nothing
 LEAST_BUSY_S = 0.003
 RATE_WIDTHS = (0.35, 0.6, 0.6)
 RATE_PRIOR = Prior(LEVELS, (-4.0, -3.0, -1.8, -1.0, -0.5, -0.2, 0.0, 0.15, 0.35, 0.6), weight=6.0)
@@ -61,7 +61,7 @@ class RateForecast:
         while self._asked and now_ns - self._asked[0][0] >= HORIZON_NS + SETTLED_NS:
             at_ns, features, fast_bps = self._asked.popleft()
             bits, busy_s = capacity.between(at_ns, at_ns + HORIZON_NS)
-            if busy_s >= MIN_BUSY * HORIZON_NS / S:
+            if busy_s >= MIN_BUSY_S:
                 self._analogues.learn(features, math.log(max(bits / busy_s, LEAST_BPS) / fast_bps))
 
     def quantiles(self, features: Features, fast_bps: float) -> tuple[float, ...]:

@@ -5,10 +5,11 @@ end whoever still waits; no rate is enforced in the send loop; a junk service of
 that BBR sees the link; the client waits 200 ms at an SLO of 150 ms; the plan's B is CWND/RTT, the RTT that of pings.
 
 Given the benefit of the doubt where the paper is silent: streams take turns chunk by chunk, junk goes only while no
-frame waits, a frame that nobody waits for any more is dropped before its first byte, the time-out grows with the SLO of
-other services, BBR never stops to see the round trip anew, no packet is lost to a full buffer, and a plan without a grant ends
-nothing that waits. `believes` says what is planned with: CWND/RTT as published, which is up to twice what BBR measured
-(its window gain), or BBR's bandwidth itself; a comparison takes the better.
+frame waits, a frame that nobody waits for any more is dropped before its first byte, the time-out grows with the SLO
+of other services, BBR never stops to see the round trip anew, no packet is lost to a full buffer, and a plan without a
+grant ends nothing that waits. `believes` says what is planned with: CWND/RTT as published, which is up to twice what
+BBR measured (its window gain), or the bandwidth itself, which did worse on every recorded trace. `junk_bps` is how much
+junk there is at most: 25 Mbit/s fill a slow link and its queue, so a comparison takes the better of much and little.
 """
 
 from __future__ import annotations
@@ -52,8 +53,10 @@ class _Sending:
 class TurboSender:
     """Has the interface of shape.Shaper. Pure."""
 
-    def __init__(self, table: Table, believes: Literal["window", "bandwidth"] = "window") -> None:
-        self._believes = believes
+    def __init__(
+        self, table: Table, believes: Literal["window", "bandwidth"] = "window", junk_bps: float = JUNK_BPS
+    ) -> None:
+        self._believes, self._junk_bps = believes, junk_bps
         self._slo_ns = {service.name: round(service.slo_ms * MS) for service in table.services}
         self._streams: dict[str, list[_Sending]] = {service.name: [] for service in table.services}  # oldest first
         self._running: dict[str, _Sending] = {}
@@ -120,8 +123,10 @@ class TurboSender:
         ends_ns = self._ends[0][0] if self._ends else self._next_ping_ns()
         if self._bbr.in_flight >= self._bbr.window:  # an acknowledgement comes before
             return min(ends_ns, self._next_ping_ns())
-        ready_ns = self._paced_ns if self._waiting() else max(self._paced_ns, self._junk_ns)
-        return min(ready_ns, ends_ns, self._next_ping_ns())
+        due_ns = min(ends_ns, self._next_ping_ns())
+        if self._waiting():
+            return min(due_ns, self._paced_ns)
+        return min(due_ns, max(self._paced_ns, self._junk_ns)) if self._junk_bps else due_ns
 
     def link(self, now_ns: int) -> LinkState:
         """One number for the rate, one for the round trip."""
@@ -129,7 +134,9 @@ class TurboSender:
             return down(now_ns)
         rtt_min_ms = (self._bbr.rtt_min_ns or 0) / MS
         bps = 8e3 * self._bbr.window / self._rtt_ms if self._believes == "window" else 8 * S * self._bbr.bandwidth
-        return LinkState(now_ns, True, (bps,) * len(LEVELS), (self._rtt_ms,) * len(RTT_LEVELS), self._rtt_ms, rtt_min_ms)
+        return LinkState(
+            now_ns, True, (bps,) * len(LEVELS), (self._rtt_ms,) * len(RTT_LEVELS), self._rtt_ms, rtt_min_ms
+        )
 
     def check(self) -> None:
         """Raise if a frame is lost."""
@@ -179,8 +186,8 @@ class TurboSender:
             sending = self._next()
             if sending is not None:
                 self._send(sending, chunk, now_ns, out)
-            elif now_ns >= self._junk_ns:
-                self._junk_ns = max(self._junk_ns, now_ns - 10 * MS) + int(8 * chunk / JUNK_BPS * S)
+            elif self._junk_bps and now_ns >= self._junk_ns:
+                self._junk_ns = max(self._junk_ns, now_ns - 10 * MS) + int(8 * chunk / self._junk_bps * S)
                 self._account(chunk, now_ns)
                 out.append(SendJunk(self._take_seq(), chunk))
             else:
@@ -214,7 +221,7 @@ class TurboSender:
 
     def _account(self, size: int, now_ns: int) -> None:
         # Limited by what is to be sent only where even junk does not fill the window.
-        self._bbr.on_sent(self._seq, size, now_ns, app_limited=8 * S * self._bbr.bandwidth > 0.9 * JUNK_BPS)
+        self._bbr.on_sent(self._seq, size, now_ns, app_limited=8 * S * self._bbr.bandwidth > 0.9 * self._junk_bps)
         if self._bbr.pace > 0:
             self._paced_ns = max(self._paced_ns, now_ns) + int(size / self._bbr.pace)
 

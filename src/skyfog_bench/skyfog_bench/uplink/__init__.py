@@ -1,0 +1,1 @@
+"""`skyfog bench uplink`: what a car makes of a thin uplink, under every way to share it."""
