@@ -211,6 +211,15 @@ def test_down_at_once_up_after_a_while() -> None:
     made.check()
 
 
+def test_what_runs_is_kept_at_a_greater_risk_than_it_was_begun_at() -> None:
+    careful = [0.5, 0.5, 0.5, 4.5, 5, 6, 7, 8, 9, 10]  # slower than 4 Mbit/s with a chance of 10 %
+    assert options(allocator(CAMERA, risk=0.05).on_link(link(careful), 0)) == [FLOOR]
+    for keep_risk, wanted in ((0.2, 1), (0.05, FLOOR)):
+        made = allocator(CAMERA, risk=0.05, keep_risk=keep_risk)
+        assert options(made.on_link(link(6.0), 0)) == [1]
+        assert options(made.on_link(link(careful), MS)) == [wanted]
+
+
 def test_what_was_not_lowered_is_raised_at_once() -> None:
     made = allocator(hold_ms=1_000)
     assert options(made.on_link(link(1.2), 0)) == [0, FLOOR]

@@ -91,7 +91,7 @@ class LiveCar:
         }
         path = self._folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump(values))
-        return self.processes.start(name, GATEWAY, str(path), domain=claim_domain(), inside=self._inside(CLOUD))
+        return self.processes.start(name, GATEWAY, "--config", str(path), domain=claim_domain(), inside=self._inside(CLOUD))
 
     def _inside(self, zone: str) -> list[str]:
         return [*self.network.inside(zone), *(FIRST if self.first else ())]

@@ -94,11 +94,12 @@ class AllocatorConfig(Strict):
     grid_kbps: Annotated[float, Field(gt=0, le=10_000, description="grain of the knapsack")] = 50.0
     max_mbps: Annotated[float, Field(gt=0, le=10_000, description="more is never planned with")] = 200.0
     switch_cost: Annotated[float, Field(ge=0, le=1, description="utility that a change must gain, a service")] = 0.01
-    hold_ms: Annotated[int, Field(ge=0, le=60_000, description="a service is raised again only after this")] = 1_000
+    hold_ms: Annotated[int, Field(ge=0, le=60_000, description="a service is raised again only after this")] = 3_000
     risk: Annotated[float, Field(gt=0, lt=1, description="chance that the link is slower than planned with")] = 0.05
+    keep_risk: Annotated[float, Field(gt=0, lt=1, description="the same, for options that run already")] = 0.35
     probe_share: Annotated[
         float, Field(ge=0, le=1, description="of what is left over, for the options wanted next")
-    ] = 0.5
+    ] = 1.0
 
 
 class ShaperConfig(Strict):

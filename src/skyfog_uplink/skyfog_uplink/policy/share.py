@@ -8,8 +8,9 @@ split meets, so the probability that is computed here is a lower bound of what t
 
     P_i = E_R[ on_time_i(needed_i * min(budget, R) / needed) ],    needed = sum of needed_i
 
-The plan is the candidate with the greatest sum of weight_i * (floor_i + P_i * (accuracy_i - floor_i)): a late answer is
-worth the floor's, which is there anyway. Changing a service costs `switch_cost` of its weight, in the knapsack itself.
+What runs already is a candidate too, up to `keep_risk`, so that a budget that trembles moves nothing. The plan is the
+candidate with the greatest sum of weight_i * (floor_i + P_i * (accuracy_i - floor_i)): a late answer is worth the
+floor's, which is there anyway. Changing a service costs `switch_cost` of its weight, in the knapsack itself.
 
 What the link delivers in the median beyond what is needed goes, by `probe_share`, to probes: a second knapsack over
 what each better option would add, so that what is learnt of the link is learnt with frames that somebody wants.
@@ -116,7 +117,14 @@ class Sharer:
             options = self._knapsack.choice(budget)
             if options not in found:
                 found[options] = self._candidate(now, needed, free, budget, options)
+        kept = float(free[risky(self._config.keep_risk) - 1])
+        if now.current not in found and self._need(needed, now.current).sum() <= kept:
+            found[now.current] = self._candidate(now, needed, free, kept, now.current)
         return list(found.values())
+
+    def _need(self, needed: Floats, options: tuple[int, ...]) -> Floats:
+        chosen = np.array(options)
+        return np.where(chosen == FLOOR, 0.0, needed[self._services, chosen])
 
     def _choices(self, now: Now, needed: Floats) -> Choices:
         """What a change costs is part of the values; what is held is out of reach."""
@@ -131,7 +139,7 @@ class Sharer:
 
     def _candidate(self, now: Now, needed: Floats, free: Floats, budget: float, options: tuple[int, ...]) -> _Candidate:
         chosen = np.array(options)
-        own = np.where(chosen == FLOOR, 0.0, needed[self._services, chosen])
+        own = self._need(needed, options)
         on_time = np.ones(len(options))
         total = float(own.sum())
         if total > 0:
