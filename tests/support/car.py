@@ -104,7 +104,7 @@ class Surroundings:
         self._picture = Image(height=HEIGHT, width=WIDTH, encoding="rgb8", step=3 * WIDTH)
         self._picture.data = array("B", bytes(range(256)) * (3 * WIDTH * HEIGHT // 256))
         node.create_service(Detect, "on_car/detect", self._detect)
-        node.create_subscription(CarDetections, "car_client/detections", self.answers.append, 100)
+        node.create_subscription(CarDetections, "car_client/detections", self._on_answer, 100)
         node.create_subscription(UplinkLink, "shaper/link", lambda told: setattr(self, "link", told), NEWEST)
         node.create_subscription(UplinkPlan, "allocator/plan", lambda told: setattr(self, "plan", told), LATCHED)
         node.create_subscription(UplinkState, "shaper/state", lambda told: setattr(self, "state", told), LATCHED)
@@ -125,6 +125,9 @@ class Surroundings:
         seen.bbox.size_x, seen.bbox.size_y = float(request.image.width), float(request.image.height)
         response.detections = [seen]
         return response
+
+    def _on_answer(self, told: CarDetections) -> None:
+        self.answers.append(told)
 
     def _on_diagnostics(self, array: DiagnosticArray) -> None:
         for status in array.status:

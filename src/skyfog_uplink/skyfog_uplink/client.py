@@ -70,6 +70,23 @@ class Newest(Generic[T]):
             self._changed.notify()
 
 
+class Pace:
+    """Which images of a camera are taken, so that they are `rate_hz` on average, whatever the camera's own rate."""
+
+    def __init__(self, rate_hz: float) -> None:
+        self._period_ns = round(S / rate_hz)
+        self._due_ns: int | None = None
+
+    def take(self, now_ns: int) -> bool:
+        """Whether this one: a camera of just the rate may jitter by a quarter of its period."""
+        if self._due_ns is None:
+            self._due_ns = now_ns
+        if now_ns < self._due_ns - self._period_ns // 4:
+            return False
+        self._due_ns = max(self._due_ns, now_ns - self._period_ns // 2) + self._period_ns
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class Capture:
     """One image of the camera; what `image` is, only the peers know."""
@@ -138,6 +155,7 @@ class ClientDriver:
         self._follower = PlanFollower(table, stale_ns, clock.now_ns())
         self._merger = Merger(publish, self._spec.floor.accuracy)
         self._jobs: Newest[_Job] = Newest()
+        self._pace = Pace(self._spec.rate_hz)
         self._number = 0
         self._image_ns: int | None = None
         self._counts = ClientReport()
@@ -180,8 +198,11 @@ class ClientDriver:
     # in the owner's thread
 
     def _on_image(self, image: Any, captured_ns: int, now_ns: int) -> None:
-        self._number += 1
         self._image_ns = now_ns
+        if not self._pace.take(now_ns):
+            self._count(surplus=1)
+            return
+        self._number += 1
         capture = Capture(self._number, image, captured_ns, captured_ns + ms_to_ns(self._spec.slo_ms))
         grant = self._follower.plan.grants[self._at]
         wanted = _wanted(grant) if self._peers.can_offload() else ()

@@ -110,7 +110,8 @@ def _link_findings(age_s: float, up: bool) -> Iterator[Finding]:
 class ClientReport:
     """What a car_client counted since its start, and how it is."""
 
-    images: int = 0
+    images: int = 0  # that were taken
+    surplus: int = 0  # left out: the camera is faster than the option table says
     unreadable: int = 0  # of an encoding that is not known
     skipped: int = 0  # newer ones came while the encoder was busy
     offered: int = 0  # to the shaper

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.qos import QoSProfile
 
 from skyfog_interfaces.msg import CarDetections, Scene
 from skyfog_interfaces.srv import Offload
@@ -149,7 +150,7 @@ def test_a_client_without_any_other_node_publishes_the_cars_answers(car: Car) ->
 def test_what_cannot_be_offloaded_is_refused_with_the_reason(car: Car) -> None:
     car.shaper()
     with ros_node(car.domain) as node:
-        offload = caller(node, Offload, "/shaper/offload")
+        offload = caller(node, Offload, "/shaper/offload", QoSProfile(depth=100))
         cases = {
             "no service 'rear'": {"service": "rear"},
             "options 0 to 1, not 7": {"option": 7},

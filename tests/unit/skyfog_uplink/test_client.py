@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import threading
 from dataclasses import replace
 from typing import Any
@@ -12,13 +13,13 @@ import pytest
 from skyfog_core.clock import ManualClock
 from skyfog_core.errors import InvalidRequest
 from skyfog_core.units import MS, S
-from skyfog_uplink.client import Capture, ClientDriver, Newest, Told
+from skyfog_uplink.client import Capture, ClientDriver, Newest, Pace, Told
 from skyfog_uplink.policy.merge import Publish
-from skyfog_uplink.policy.model import Option
+from skyfog_uplink.policy.model import Option, Table
 from support.owners import StepOwner
 from support.uplink import grant, option, plan, service, table
 
-TABLE = table(service("a", 150, 10, option("small"), option("large", 50_000, accuracy=0.8)))
+TABLE = table(service("a", 150, 1_000, option("small"), option("large", 50_000, accuracy=0.8)))
 PLAN = plan(grant("a"), number=1)
 PROBING = plan(replace(grant("a", probe_bps=1e6), probe=1), number=2)
 
@@ -59,12 +60,12 @@ class HandPeers:
 class HandClient:
     """A client whose threads are played by hand."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, publish: Any = "each") -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, publish: Any = "each", of: Table = TABLE) -> None:
         monkeypatch.setattr("skyfog_uplink.client.Owner", StepOwner)
         monkeypatch.setattr(threading.Thread, "start", lambda _self: None)
         monkeypatch.setattr(threading.Thread, "join", lambda _self, _limit: None)
         self.clock, self.peers = ManualClock(10 * S), HandPeers()
-        self.driver = ClientDriver(TABLE, "a", self.peers, self.clock, publish, 1_500 * MS)
+        self.driver = ClientDriver(of, "a", self.peers, self.clock, publish, 1_500 * MS)
         self.driver.start()
         self.owner = StepOwner.made[-1]
 
@@ -77,6 +78,8 @@ class HandClient:
         self.step()
 
     def image(self, image: Any = "x", age_ms: float = 0.0) -> None:
+        """A millisecond after what was before, which is as fast as the table's rate allows."""
+        self.clock.advance(1 * MS)
         self.driver.image(image, round(age_ms * MS))
         self.step()
 
@@ -108,7 +111,7 @@ def test_the_cloud_replaces_the_cars_answer_where_it_comes_in_time(client: HandC
     client.encode()
     ((capture, option, probe, payload),) = client.peers.offered
     assert (option, probe, payload) == (0, False, b"x as small")
-    assert capture.deadline_ns == 10 * S - 10 * MS + 150 * MS
+    assert capture.deadline_ns == 10 * S + 1 * MS - 10 * MS + 150 * MS
     client.driver.car_answered(capture, "cat")
     client.step(30)
     client.driver.cloud_answered(capture, 0, "two cats")
@@ -252,6 +255,31 @@ def test_nothing_is_kept_of_images_that_nobody_answers(client: HandClient) -> No
     assert not client.driver._merger._open
     assert client.driver.report().missed == 200
     client.driver.close()
+
+
+@pytest.mark.parametrize(("camera_hz", "rate_hz", "taken"), [(10, 10, 100), (10, 3, 30), (30, 10, 100), (5, 10, 50)])
+def test_images_are_taken_at_the_tables_rate(camera_hz: float, rate_hz: float, taken: int) -> None:
+    pace = Pace(rate_hz)
+    rng = random.Random(1)
+    stamps = [round((at + rng.uniform(-0.1, 0.1)) / camera_hz * S) for at in range(10 * camera_hz)]
+    assert sum(pace.take(stamp) for stamp in stamps) == pytest.approx(taken, abs=1)
+
+
+def test_a_camera_that_stalled_is_made_up_for_by_one_image_at_most() -> None:
+    pace = Pace(10)
+    assert pace.take(0)
+    assert [pace.take(60 * S + at * 10 * MS) for at in range(5)] == [True, False, False, True, False]
+
+
+def test_images_beyond_the_rate_are_counted_and_nobody_is_asked_about_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = HandClient(monkeypatch, of=table(service("a", 150, 10)))
+    client.image("x")
+    client.step(19)
+    client.image("y")
+    client.step(79)
+    client.image("z")
+    assert [capture.image for capture in client.peers.asked] == ["x", "z"]
+    assert (client.driver.report().images, client.driver.report().surplus) == (2, 1)
 
 
 def test_the_newest_place_gives_back_what_was_not_taken() -> None:

@@ -28,6 +28,7 @@ from skyfog_uplink.policy.tables import load_table
 
 PERIOD_S = 1.0
 TICK_S = 0.02
+DEPTH = 10
 REPEAT_NS = 500 * MS  # a plan that still holds is told again, so that who follows it knows that somebody plans
 SCENE_AGE_NS = 2 * S  # the speed of a scene counts before that of the odometry for so long
 
@@ -55,7 +56,7 @@ class AllocatorNode(Node):
         self._plans = self.create_publisher(UplinkPlan, "~/plan", LATCHED)
         self._diagnostics = DiagnosticsPublisher(self, hardware_id=self._table.name)
         self.create_subscription(UplinkLink, "shaper/link", self._on_link, NEWEST)
-        self.create_subscription(Scene, "scene", self._on_scene, LATCHED)
+        self.create_subscription(Scene, "scene", self._on_scene, DEPTH)
         self.create_subscription(Odometry, "odom", self._on_odometry, qos_profile_sensor_data)
         self.create_timer(TICK_S, self._on_tick)
         self.create_timer(PERIOD_S, self._diagnose)
