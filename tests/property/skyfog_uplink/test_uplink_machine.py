@@ -15,7 +15,6 @@ from fractions import Fraction
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from support.uplink import FixedEstimator, grant, option, plan, service, table
 
 from skyfog_core.config.uplink import GatewayConfig, ShaperConfig
 from skyfog_core.errors import Status
@@ -26,6 +25,7 @@ from skyfog_uplink.policy.gateway import Ask, Cancel, Gateway, GatewayAction, Se
 from skyfog_uplink.policy.link import LinkState, down
 from skyfog_uplink.policy.model import FLOOR
 from skyfog_uplink.policy.shape import GRACE_NS, Shaper
+from support.uplink import FixedEstimator, grant, option, plan, service, table
 
 HASH = bytes(32)
 NAMES = ["a", "b", "c"]

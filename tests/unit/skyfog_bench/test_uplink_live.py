@@ -186,7 +186,7 @@ def test_shares_are_compared_in_points_and_utility_relative() -> None:
 def test_live_and_simulation_stand_side_by_side() -> None:
     live = cut()
     beside = [Figures(0.4, 1.0, 0.5, 0.5, 0.0, 0.0, 60.0, 0.0), Figures(0.5, 1.0, 0.7, 0.5, 0.0, 0.0, 80.0, 0.0)]
-    looks = [Look(at * S, 0.5, 80.0 + at) for at in range(1, 4)]
+    looks = [Look(at * S, 0.5, 1.0, 80.0 + at) for at in range(1, 4)]
     rows = verdict.drive_rows("lte", TABLE, live, beside, record.timeline(live, None), looks)
     by_cloud = next(row for row in rows if row.get("figure") == "by cloud")
     assert (by_cloud["live"], by_cloud["simulation"], by_cloud["lowest"], by_cloud["highest"]) == (0.5, 0.6, 0.5, 0.7)
@@ -209,7 +209,7 @@ def test_a_fault_counts_what_was_answered_and_when_the_cloud_was_back() -> None:
     links = [{"at_ns": round(at * S), "up": up} for at, up in ((1, True), (2.3, False), (6.1, False), (6.5, True))]
     live = Run(0, 10 * S, seen, [], [], links, [])
     faults = [Fault("cut", 2 * S, 6 * S), Fault("back", 6 * S, 8 * S), Fault("killed", 8 * S, 10 * S)]
-    looks = [Look(at * S + 1, 0.5, 80.0 + at) for at in range(10)]
+    looks = [Look(at * S + 1, 0.5, 1.0, 80.0 + at) for at in range(10)]
     rows = verdict.fault_rows(live, faults, looks)
     assert [(row["images"], row["answered"], row["without_any"]) for row in rows] == [(2, 1, 1), (1, 1, 0), (1, 1, 0)]
     assert [row["link_up_after_s"] for row in rows] == [None, 0.5, None]

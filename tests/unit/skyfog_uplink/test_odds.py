@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from support.uplink import link, option, service, table
 
 from skyfog_uplink.policy.link import LEVELS, LinkState
 from skyfog_uplink.policy.model import Distribution, Option, constant
 from skyfog_uplink.policy.odds import Odds, slower
+from support.uplink import link, option, service, table
 
 RATES = (1e6, 1.2e6, 1.5e6, 2e6, 3e6, 4e6, 5e6, 6e6, 8e6, 10e6)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from support.uplink import FixedEstimator, frame, grant, link, option, plan, service, table
 
 from skyfog_core.config.uplink import ShaperConfig
 from skyfog_core.errors import Status
@@ -14,6 +13,7 @@ from skyfog_uplink.policy.link import LinkState, down
 from skyfog_uplink.policy.model import FLOOR, Table
 from skyfog_uplink.policy.plan import Plan
 from skyfog_uplink.policy.shape import GRACE_NS, LOST_NS, Shaper
+from support.uplink import FixedEstimator, frame, grant, link, option, plan, service, table
 
 WIDE = ShaperConfig(window_rtts=20.0, chunk_bytes=4_000)  # nothing is held back by the window
 

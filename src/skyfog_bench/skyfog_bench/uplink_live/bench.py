@@ -16,6 +16,7 @@ import numpy as np
 
 from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.report import Report
+from skyfog_bench.uplink.drives import table_file
 from skyfog_bench.uplink_live import calibrate, compare, plot, record, verdict
 from skyfog_bench.uplink_live.compare import Played
 from skyfog_bench.uplink_live.links import ATT, VERIZON, Link
@@ -32,10 +33,8 @@ from skyfog_uplink.policy.tables import load_table
 FILM = "skyfog_bench.uplink_live.film"
 WIDTH, HEIGHT = 640, 480
 FILM_LIMIT_S = 120.0
-LEAD_S = 8.0  # on a link before anything counts, for the estimator
 TAIL_S = 1.5  # for the last answers
-SETTLE_S = 3.0
-SEEDS = 5  # of the simulation beside each run
+SETTLE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +44,17 @@ class Size:
     hz: float
     film_s: float
     warm_s: float  # on a fast link, to measure the table
-    seconds: float  # on each link, beyond LEAD_S
+    seconds: float  # on each link, beyond lead_s
     cut_s: float
     after_s: float  # after each fault
     links: tuple[Link, ...]
+    lead_s: float = 8.0  # on a link before anything counts, for the estimator
+    seeds: int = 8  # of the simulation beside each link
     transport: str = "tcp"
 
 
 FULL = Size(3.0, 20.0, 25.0, 150.0, 60.0, 20.0, (VERIZON, ATT))
-QUICK = Size(3.0, 6.0, 4.0, 4.0, 3.0, 3.0, (VERIZON,))
+QUICK = Size(3.0, 3.0, 3.0, 4.0, 2.0, 2.0, (VERIZON,), lead_s=2.0, seeds=2)
 
 
 def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None], out: Path | None = None) -> Report:
@@ -68,7 +69,7 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None],
         table, sizes = _calibrated(car, size, say)
         report.rows += verdict.table_rows(table)
         for link in size.links:
-            say(f"{link.name}: {LEAD_S + size.seconds:.0f} s …")
+            say(f"{link.name}: {size.lead_s + size.seconds:.0f} s …")
             _drive(car, link, table, sizes, size, report, out)
         _strike(car, table, size, report, say, out)
     return report
@@ -111,12 +112,8 @@ def _calibrated(car: LiveCar, size: Size, say: Callable[[str], None]) -> tuple[T
 
 def _street(hz: float) -> Table:
     """The street's table at our rate."""
-    for folder in Path(__file__).resolve().parents:
-        path = folder / "config" / "uplink" / "street.yaml"
-        if path.is_file():
-            table = load_table(path)
-            return replace(table, services=tuple(replace(service, rate_hz=hz) for service in table.services))
-    raise BenchError("config/uplink/street.yaml is not found: this bench runs in the workspace")
+    table = load_table(table_file("street"))
+    return replace(table, services=tuple(replace(service, rate_hz=hz) for service in table.services))
 
 
 def _drive(
@@ -129,17 +126,17 @@ def _drive(
     out: Path | None,
 ) -> None:
     """One link, live and simulated."""
-    path = car.processes.folder / f"{link.file}.scaled"
-    course = link.write(path)
+    path = car.processes.folder / f"{link.key}.up"
+    course = link.write(path, size.lead_s + size.seconds + TAIL_S, report.seed)
     starts_ns = time.monotonic_ns()
     car.follow(path, starts_ns - round(link.offset_s * S))
-    begin_ns = starts_ns + round(LEAD_S * S)
+    begin_ns = starts_ns + round(size.lead_s * S)
     end_ns = begin_ns + round(size.seconds * S)
     looks = car.watch(end_ns + round(TAIL_S * S))
     shots, heard, traced = car.written()
     live = record.cut(table, begin_ns, end_ns, shots, heard, traced)
     played = Played(table, sizes, shots, calibrate.times(table, live), path, link.offset_s, starts_ns, live)
-    simulated = [compare.simulate(played, seed) for seed in range(report.seed, report.seed + SEEDS)]
+    simulated = [compare.simulate(played, seed) for seed in range(report.seed, report.seed + size.seeds)]
     since_ns = starts_ns - round(link.offset_s * S)
     timeline = record.timeline(live, lambda a, b: course.bits(a - since_ns, b - since_ns))
     report.rows += verdict.drive_rows(link.name, table, live, simulated, timeline, looks)

@@ -1,43 +1,45 @@
-"""The uplinks of `skyfog bench uplink_live`: recorded ones where they are, at a rate at which there is a choice."""
+"""The uplinks of `skyfog bench uplink_live`: as recorded where the traces are here, else as generated to be like them."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from skyfog_bench.processes import BenchError
-from skyfog_core.errors import ConfigError
-from skyfog_core.opportunities import Opportunities, read
+import numpy as np
 
-FOLDER = "SKYFOG_NET_TRACES"  # environment: where the recorded ones are; else beside the workspace
+from skyfog_bench.uplink.drives import folder
+from skyfog_core.opportunities import PACKET_BYTES, Opportunities, read
+from skyfog_core.units import MS
+from skyfog_sim.uplink_markov import LIKE_RECORDED
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A recorded uplink at `factor` of its rate, from `offset_s` on."""
+    """An uplink at `factor` of its rate, so that there is something to choose, from `offset_s` on."""
 
     key: str  # in names of files
-    name: str
-    file: str
+    trace: str  # a key of LIKE_RECORDED
     factor: float
     offset_s: float = 0.0
 
-    def write(self, path: Path) -> Opportunities:
-        """Write it at its rate. Raises BenchError where it is absent."""
-        try:
-            scaled = read(folder() / self.file).scaled(self.factor)
-        except ConfigError as error:
-            raise BenchError(f"{error}; the recorded uplinks are looked for in {FOLDER}") from None
+    @property
+    def name(self) -> str:
+        return f"{self.trace} x {self.factor:g}, {'recorded' if folder() else 'generated'}"
+
+    def write(self, path: Path, seconds: float, seed: int) -> Opportunities:
+        """Write it as a trace. A generated one is as long as asked. Raises ConfigError."""
+        root = folder()
+        course = _generated(self.trace, seconds, seed) if root is None else read(root / f"{self.trace}.up")
+        scaled = course.scaled(self.factor)
         scaled.write(path)
         return scaled
 
 
-VERIZON = Link("verizon", "Verizon LTE x 0.15", "Verizon-LTE-short.up", 0.15)
-ATT = Link("att", "AT&T LTE driving", "ATT-LTE-driving-2016.up", 1.0)
+VERIZON = Link("verizon", "Verizon-LTE-short", 0.15)
+ATT = Link("att", "ATT-LTE-driving-2016", 1.0)
 
 
-def folder() -> Path:
-    """Where the recorded uplinks are, or would be."""
-    workspace = Path(os.environ.get("SKYFOG_WS", "."))
-    return Path(os.environ.get(FOLDER) or workspace / ".." / "shared" / "traces" / "net")
+def _generated(trace: str, seconds: float, seed: int) -> Opportunities:
+    carried = np.cumsum(np.diff(LIKE_RECORDED[trace].draw(seconds, seed).array)) // PACKET_BYTES
+    at_ms = np.repeat(np.arange(len(carried)), np.diff(carried, prepend=0))
+    return Opportunities((at_ms * MS).tolist(), len(carried) * MS)

@@ -6,6 +6,7 @@ and replicas of the same detection service. Between them the emulated network, a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -55,6 +56,7 @@ class Look:
 
     at_ns: int
     idle: float  # share of the machine's processors
+    ours: float  # processors that our own processes used
     shaper_mb: float
 
 
@@ -91,7 +93,9 @@ class LiveCar:
         }
         path = self._folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump(values))
-        return self.processes.start(name, GATEWAY, "--config", str(path), domain=claim_domain(), inside=self._inside(CLOUD))
+        return self.processes.start(
+            name, GATEWAY, "--config", str(path), domain=claim_domain(), inside=self._inside(CLOUD)
+        )
 
     def _inside(self, zone: str) -> list[str]:
         return [*self.network.inside(zone), *(FIRST if self.first else ())]
@@ -206,17 +210,27 @@ class LiveCar:
         """Look once a second until then. Raises BenchError where a process has ended that should not have."""
         found = []
         shaper = psutil.Process(self.shaper.pid)
-        before = psutil.cpu_times()
+        before, worked_s, at_ns = psutil.cpu_times(), self._worked_s(), time.monotonic_ns()
         while (left_s := (until_ns - time.monotonic_ns()) / S) > 0:
             time.sleep(min(1.0, left_s))
             for process in self._uplink:
                 process.must_live()
-            now = psutil.cpu_times()
+            now, worked_now_s, now_ns = psutil.cpu_times(), self._worked_s(), time.monotonic_ns()
             total = sum(now) - sum(before)
             idle = (now.idle - before.idle) / total if total else 1.0
-            before = now
-            found.append(Look(time.monotonic_ns(), idle, shaper.memory_info().rss / 1e6))
+            ours = (worked_now_s - worked_s) / ((now_ns - at_ns) / S)
+            before, worked_s, at_ns = now, worked_now_s, now_ns
+            found.append(Look(now_ns, idle, ours, shaper.memory_info().rss / 1e6))
         return found
+
+    def _worked_s(self) -> float:
+        """Processor seconds of our processes that live, the network's own among them."""
+        total = 0.0
+        for pid in (self.network.pid, *(process.pid for process in self.processes.living())):
+            with contextlib.suppress(psutil.Error):
+                times = psutil.Process(pid).cpu_times()
+                total += times.user + times.system
+        return total
 
     def kill_gateway(self) -> str:
         """SIGKILL to the one that the car talks to; returns its name."""

@@ -93,7 +93,8 @@ def machine_row(looks: Sequence[Look]) -> dict[str, Any]:
     """Processors and memory over a run."""
     return {
         "idle_share": mean(look.idle for look in looks),
-        "least_idle_share": min(look.idle for look in looks),
+        "our_processors": mean(look.ours for look in looks),
+        "at_most": max(look.ours for look in looks),
         "shaper_mb": looks[-1].shaper_mb,
         "shaper_grew_mb": growth([look.shaper_mb for look in looks]),
     }
