@@ -1,4 +1,4 @@
-"""The uplinks of `skyfog bench uplink_live`: as recorded where the traces are here, else as generated to be like them."""
+"""The uplinks of `skyfog bench uplink_live`: recorded ones where they are here, else generated to be like them."""
 
 from __future__ import annotations
 

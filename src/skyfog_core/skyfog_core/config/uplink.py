@@ -124,6 +124,11 @@ class UplinkConfig(Strict):
     shaper: ShaperConfig = ShaperConfig()
 
 
+PlanStale = Annotated[
+    int, Field(ge=200, le=60_000, description="all services are on the floor where no plan was told for so long")
+]
+
+
 class LinkConfig(ZenohConfig):
     """How a car and its gateways are linked: skyfog_uplink/doc/the_link.md says why these values."""
 
@@ -158,6 +163,7 @@ class ShaperNodeConfig(Strict):
     zenoh: LinkConfig = LinkConfig()
     estimator: EstimatorConfig = EstimatorConfig()
     shaper: ShaperConfig = ShaperConfig()
+    plan_stale_ms: PlanStale = 1_500
     trace: Annotated[str, Field(description="file for decisions as JSON lines; empty: none")] = ""
 
 
@@ -168,6 +174,7 @@ class CarClientConfig(Strict):
     service: Annotated[str, Field(min_length=1, description="its name in the table")]
     image: Annotated[str, Field(description="sensor_msgs/Image topic")] = "image"
     on_car: Annotated[str, Field(description="ROS service of the model on the car")] = "on_car/detect"
+    plan_stale_ms: PlanStale = 1_500
     publish: Annotated[
         Literal["each", "best"], Field(description="each answer as it comes, or one a frame at its deadline")
     ] = "each"

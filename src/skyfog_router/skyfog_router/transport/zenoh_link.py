@@ -48,6 +48,7 @@ OUTBOX_BYTES = 1 << 20  # but for one, which may be larger
 MAX_PAYLOAD_BYTES = 64 << 10  # of a chunk
 CAR_WAIT_US = 300_000
 GATEWAY_WAIT_US, ANSWER_WAIT_US = 20_000, 1_000_000
+MAX_MESSAGE_BYTES = 1 << 20  # that a gateway takes from the network: zenoh ends the link of who sends more
 IDLE_S = 10.0  # an outbox's thread ends that has had nothing to do for so long
 CLOSE_LIMIT_S = 1.0
 MAX_CARS = 1_000  # with answers under way
@@ -408,4 +409,5 @@ def open_car_link(config: LinkConfig, fleet: str, car: str, clock: Clock) -> Zen
 def open_gateway_link(config: LinkConfig, fleet: str, gateway: str) -> ZenohGatewayLink:
     """Join the network as a gateway. Raises ConfigError."""
     settings = link_settings(config, GATEWAY_WAIT_US, ANSWER_WAIT_US)
+    settings["transport/link/rx/max_message_size"] = MAX_MESSAGE_BYTES
     return ZenohGatewayLink(open_session(config, Member("gateway", fleet, ()), settings), fleet, gateway)
