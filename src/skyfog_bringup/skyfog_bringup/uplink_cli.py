@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -58,6 +59,9 @@ def profile(
     score: Annotated[float, typer.Option("--score", min=0, max=1, help="threshold of the services")] = 0.35,
     frames: Annotated[int, typer.Option("--frames", min=1, max=100_000, help="images at most, over all sources")] = 60,
     most: Annotated[int, typer.Option("--most", min=1, max=100, help="options kept")] = 8,
+    cpu_time: Annotated[
+        bool, typer.Option("--cpu-time", help="count the CPU's time, not the clock's: on a machine that is busy")
+    ] = False,
     threads: Annotated[int, typer.Option("--threads", min=1, max=256, help="of each model")] = 1,
     models_dir: Annotated[
         str, typer.Option("--models-dir", metavar="DIR", help="the user's models, instead of $SKYFOG_MODELS")
@@ -82,8 +86,10 @@ def profile(
         shown = track(
             sample, "measuring", total=len(sample), console=Console(stderr=True), transient=True, disable=_quiet()
         )
-        measured = measure(shown, task, ways, on_car, SteadyClock().now_ns)
-        source = f"measured by skyfog uplink profile on {sample}; score {score:g}; {here.machine(threads)}"
+        now_ns = time.process_time_ns if cpu_time else SteadyClock().now_ns
+        measured = measure(shown, task, ways, on_car, now_ns)
+        taken = "ms of CPU time" if cpu_time else "ms"
+        source = f"measured by skyfog uplink profile on {sample}; score {score:g}; {taken} of {here.machine(threads)}"
         keys = {"rate_hz": rate, "slo_ms": slo, "target": target}
         values = table_values(measured, task, most, title, source, names, **keys)
         table = here.checked(values, f"what was measured for {out}")

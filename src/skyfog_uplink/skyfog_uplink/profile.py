@@ -27,6 +27,7 @@ Counts = npt.NDArray[np.int64]
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 WITH_QUALITY = ("jpeg", "webp")
 NOTHING = constant(0.0)
+ENVELOPE_BYTES = 128  # of a request around its image: header, format, threshold, and the chunks' heads
 
 
 class Model(Protocol):
@@ -128,7 +129,7 @@ def _measure(way: Candidate, image: Bgr, reference: Any, task: Task, now_ns: Cal
     sent_ns = now_ns()
     answer = way.model.run(decode(data, way.option, image.shape[0], image.shape[1]))
     done_ns = now_ns()
-    way.sizes.append(len(data))
+    way.sizes.append(len(data) + ENVELOPE_BYTES)
     way.pre_ms.append(ns_to_ms(sent_ns - began_ns))
     way.exec_ms.append(ns_to_ms(done_ns - sent_ns))
     way.counts.append(task.compare(reference, answer))

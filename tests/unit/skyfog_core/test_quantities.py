@@ -59,6 +59,7 @@ def test_amounts_come_out_in_bytes_and_ms(text: float | str, dimension: Dimensio
         (float("nan"), "should be within 0 and 1e+12 bytes, not nan"),
         (2e12, "should be within 0 and 1e+12 bytes, not 2e+12"),
         (Quantiles(p50=3, p90=2, p99=4), "quantiles fall: p50 3, p90 2, p99 4"),
+        (Quantiles(p50=3, p90=5, p99=4), "quantiles fall: p50 3, p90 5, p99 4"),
         (Quantiles(p50=3, p90=4, p99=2e12), "should be within 0 and 1e+12 bytes, not 2e+12"),
     ],
 )

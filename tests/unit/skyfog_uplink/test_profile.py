@@ -13,7 +13,7 @@ from skyfog_core.config.uplink import UplinkTableSpec
 from skyfog_core.units import MS
 from skyfog_uplink.encode import Bgr
 from skyfog_uplink.policy.tables import table_of
-from skyfog_uplink.profile import Candidate, candidates, chosen, measure, plain, quantiles, table_values
+from skyfog_uplink.profile import ENVELOPE_BYTES, Candidate, candidates, chosen, measure, plain, quantiles, table_values
 
 
 class Brightness:
@@ -66,7 +66,7 @@ def test_bytes_times_and_agreement_are_measured_on_every_image() -> None:
     (way,) = candidates([cloud], ["raw"], [], [(40, 20)])
     measured = measure(IMAGES, Close(), [way], car, ticking(3))
     assert measured.images == 3
-    assert way.sizes == [20 * 40 * 3] * 3
+    assert way.sizes == [20 * 40 * 3 + ENVELOPE_BYTES] * 3
     assert way.pre_ms == way.exec_ms == [3.0] * 3
     assert measured.floor is not None
     assert np.sum(measured.floor.counts, axis=0).tolist() == [1, 3]  # 100 alone is a step of 50
