@@ -63,7 +63,7 @@ class Car:
     def node(self, executable: str, ready: bool = True, package: str = "skyfog_uplink", **parameters: Any) -> Process:
         """A node; ready when this returns."""
         path = self.folder / f"{executable}-{len(self.processes.all)}.yaml"
-        given = {"table": str(self.table), **parameters}
+        given = {**({"table": str(self.table)} if package == "skyfog_uplink" else {}), **parameters}
         path.write_text(yaml.safe_dump({executable: {"ros__parameters": given}}))
         tests = str(Path(__file__).parent.parent)
         env = {
@@ -85,6 +85,30 @@ class Car:
 
     def client(self, **more: Any) -> Process:
         return self.node("car_client", **{"service": "front", "plan_stale_ms": 1_000, **more})
+
+    def gateway(self, name: str, port: int, replica_port: int) -> Process:
+        """A gateway on loopback; ready when this returns."""
+        path = self.folder / f"{name}-{len(self.processes.all)}.yaml"
+        cars, zenoh = ({"listen": [f"tcp/127.0.0.1:{each}"]} for each in (port, replica_port))
+        services = {"/detect": {"deadline_ms": 1_000}}
+        path.write_text(
+            yaml.safe_dump({"fleet": "test", "name": name, "services": services, "cars": cars, "zenoh": zenoh})
+        )
+        process = self.processes.python(name, "-m", "skyfog_bringup.uplink_gateway", "--config", str(path))
+        process.wait_for("ready: ")
+        return process
+
+    def replica(self, ports: list[int]) -> Process:
+        """A replica that sees one thing in every image, linked with the gateways at `ports`."""
+        values = {
+            "fleet": "test",
+            "zone": "z",
+            "service": "/detect",
+            "type": "skyfog_interfaces/srv/Detect",
+            "embedded": "support.services:right_half",
+            "zenoh": {"connect": [f"tcp/127.0.0.1:{port}" for port in ports]},
+        }
+        return self.node("replica_proxy", ready=False, package="skyfog_router", **values)
 
 
 class Surroundings:

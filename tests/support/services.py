@@ -116,3 +116,22 @@ def lying_echo(node: Any) -> Any:
         return response
 
     return callback
+
+
+def right_half(_node: Any) -> Any:
+    """A Detect that sees one `cloud` over the right half of whatever image it is sent."""
+    import cv2  # the other services need neither
+    import numpy as np
+
+    from skyfog_interfaces.msg import Detection
+
+    def callback(request: Any, response: Any) -> Any:
+        sent: Any = cv2.imdecode(np.frombuffer(request.compressed_image.data, np.uint8), cv2.IMREAD_COLOR)
+        height, width = sent.shape[:2]
+        seen = Detection(class_id="1", class_name="cloud", score=0.9)
+        seen.bbox.center.position.x, seen.bbox.center.position.y = 0.75 * width, 0.5 * height
+        seen.bbox.size_x, seen.bbox.size_y = 0.5 * width, float(height)
+        response.header, response.detections = request.compressed_image.header, [seen]
+        return response
+
+    return callback

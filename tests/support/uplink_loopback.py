@@ -20,9 +20,9 @@ from skyfog_core.config.uplink import ShaperNodeConfig
 from skyfog_core.errors import Status
 from skyfog_core.units import MS, US, S
 from skyfog_core.wire.uplink import Ack, Answer, Chunk, Ping, Upward
-from skyfog_interfaces.msg import Detection
 from skyfog_interfaces.srv import Detect
 from skyfog_uplink.transport.base import CarEvents, CarTransport
+from support.services import right_half
 
 LOOK_NS = 20 * MS
 
@@ -39,6 +39,7 @@ class Loopback:
         self._free_ns = 0
         self._there = False
         self._closed = False
+        self._cloud = right_half(None)
         self._frames: dict[int, bytearray] = {}
         self._thread = threading.Thread(target=self._run, name="loopback", daemon=True)
 
@@ -85,7 +86,8 @@ class Loopback:
     def _answer(self, frame: int, request: bytes) -> None:
         if not self._is("deaf"):
             answer = Answer(frame=frame, status=Status.OK, cloud_us=self._exec_ns // US, replica="loop/back")
-            self._down(answer, cloud(request))
+            response = self._cloud(deserialize_message(request, Detect.Request), Detect.Response())
+            self._down(answer, bytes(serialize_message(response)))
 
     def _down(self, message: Ack | Answer, payload: bytes) -> None:
         if self._there and not self._is("silent"):
@@ -113,21 +115,6 @@ class Loopback:
                     calls.append(heapq.heappop(self._due)[2])
             for call in calls:
                 call()
-
-
-def cloud(request: bytes) -> bytes:
-    """A Detect request -> a response with one `cloud` over the right half of whatever was sent."""
-    import cv2  # only where a cloud is played
-    import numpy as np
-
-    asked = deserialize_message(request, Detect.Request)
-    sent = cv2.imdecode(np.frombuffer(asked.compressed_image.data, np.uint8), cv2.IMREAD_COLOR)
-    height, width = sent.shape[:2]
-    seen = Detection(class_id="1", class_name="cloud", score=0.9)
-    seen.bbox.center.position.x, seen.bbox.center.position.y = 0.75 * width, 0.5 * height
-    seen.bbox.size_x, seen.bbox.size_y = 0.5 * width, float(height)
-    response = Detect.Response(header=asked.compressed_image.header, detections=[seen])
-    return bytes(serialize_message(response))
 
 
 def open_link(config: ShaperNodeConfig) -> CarTransport:

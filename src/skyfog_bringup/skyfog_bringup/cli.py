@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any
 
 import typer
 from annotated_types import Ge, Le
 from rich.console import Console
 
+from skyfog_bringup.cli_look import EXIT_FLEET, EXIT_OPTIONS, LOG_WIDTH, Wait, Watch, WithJson, look
 from skyfog_core.config.base import parse
 from skyfog_core.config.demo import DemoConfig
 from skyfog_core.errors import ConfigError, SkyfogError
 
-EXIT_OPTIONS = 2
-EXIT_FLEET = 3
 BOUNDLESS = 1_000_000  # a bound not worth telling before it is passed
-LOG_WIDTH = 140  # of tables, where no terminal says how wide it is
 
 app = typer.Typer(
     help="Robots and cars lean on cloud compute as if it never failed.",
@@ -105,21 +101,16 @@ def pick_place(
     raise typer.Exit(0 if result.status.code == result.status.OK else 1)
 
 
-WithJson = Annotated[bool, typer.Option("--json", help="as JSON; what is unknown is null")]
-Watch = Annotated[bool, typer.Option("--watch", help="again every second, until Ctrl-C")]
-Wait = Annotated[float, typer.Option("--wait", min=0.1, max=600, help="seconds to look for robots")]
-
-
 @app.command()
 def status(as_json: WithJson = False, watch: Watch = False, wait: Wait = 5.0) -> None:
     """Services of the robots in this ROS domain: policy, failures, latencies, SLO, extra load, who is not well."""
-    _observe("status", lambda observe, console: observe.status(console, as_json, watch, wait))
+    look("status", lambda observe, console: observe.status(console, as_json, watch, wait))
 
 
 @app.command()
 def replicas(as_json: WithJson = False, watch: Watch = False, wait: Wait = 5.0) -> None:
     """Replicas as the robots in this ROS domain see them: state and why, load, price, latencies."""
-    _observe("replicas", lambda observe, console: observe.replicas(console, as_json, watch, wait))
+    look("replicas", lambda observe, console: observe.replicas(console, as_json, watch, wait))
 
 
 @app.command()
@@ -132,22 +123,7 @@ def trace(
 ) -> None:
     """Who was asked when and why, who answered, who was withdrawn; and a summary. Without options the newest few."""
     wanted = {"id_prefix": request_id.lower(), "failed_only": failed}
-    _observe("trace", lambda observe, console: observe.trace(console, file, wanted, slowest, follow))
-
-
-def _observe(verb: str, run: Callable[[ModuleType, Console], None]) -> None:
-    """Run one of the verbs that only look, each a function of skyfog_bringup.observe."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = LOG_WIDTH
-    try:
-        run(importlib.import_module("skyfog_bringup.observe"), console)
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
-    except SkyfogError as error:
-        text = f"skyfog {verb}: {error}"
-        Console(stderr=True, soft_wrap=True).print(text, markup=False, highlight=False)
-        raise typer.Exit(EXIT_OPTIONS if isinstance(error, ConfigError) else EXIT_FLEET) from None
+    look("trace", lambda observe, console: observe.trace(console, file, wanted, slowest, follow))
 
 
 @app.command(context_settings=PASS_ON)

@@ -15,6 +15,7 @@ from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity, Su
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
+    ExecuteLocal,
     GroupAction,
     IncludeLaunchDescription,
     OpaqueFunction,
@@ -116,7 +117,7 @@ def component(
             respawn=again,
             respawn_delay=AGAIN_S,
         )
-        return [made, *([_end_with(made, name)] if again else [])]
+        return [made, *([end_if_wrong(made, name)] if again else [])]
 
     named = DeclareLaunchArgument("node", default_value=executable, description="its name")
     return LaunchDescription(
@@ -124,14 +125,14 @@ def component(
     )
 
 
-def _end_with(node: Node, name: str) -> RegisterEventHandler:
-    """A node that found its set-up wrong would only do so again."""
+def end_if_wrong(process: ExecuteLocal, name: str) -> RegisterEventHandler:
+    """End the launch where a process finds its set-up wrong: started again, it would only find so again."""
 
     def on_exit(event: ProcessExited, _context: LaunchContext) -> list[LaunchDescriptionEntity]:
         wrong = event.returncode == EXIT_CONFIG
         return [EmitEvent(event=Shutdown(reason=f"{name} cannot run as it is set up"))] if wrong else []
 
-    return RegisterEventHandler(OnProcessExit(target_action=node, on_exit=on_exit))
+    return RegisterEventHandler(OnProcessExit(target_action=process, on_exit=on_exit))
 
 
 def parameter_files(config: Path, profile: str, names: Sequence[str]) -> list[Path]:
