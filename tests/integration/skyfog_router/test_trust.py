@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +23,7 @@ from integration.skyfog_router.ends import (
     TracedDriver,
     told_until,
 )
+from integration.skyfog_router.trust import Authority, lawless_router, raw_session, replies, tokens
 
 from skyfog_core.config.router import TlsConfig, ZenohConfig
 from skyfog_core.ports import free_tcp_port
@@ -31,7 +31,6 @@ from skyfog_core.wire import load
 from skyfog_core.wire.keys import ReplicaKey, ServiceKeys, robot_chunk
 from skyfog_core.wire.load import ReplicaLoad, RobotLoad
 from skyfog_core.wire.membership import to_chunk
-from skyfog_router import certs
 from skyfog_router.acl import Member
 from skyfog_router.transport.zenoh import ZenohFleetWatch, open_session
 from support.processes import wait_until
@@ -39,81 +38,8 @@ from support.processes import wait_until
 OTHER = "/other"
 ROUTER = Member("router", "test", (SERVICE, OTHER))
 FAKE = ReplicaKey("strange", "0")
-CONNECT_MS = 3_000
-DAY = timedelta(days=1)
 UNNAMED = robot_chunk("")  # the robot of these tests
 T = TypeVar("T")
-
-
-class Authority:
-    """A CA, and certificates of one day for whom it likes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self._count = folder, 0
-        certs.make_ca("test", folder, datetime.now(UTC) - 10 * DAY)
-
-    def tls(self, role: str, service: str = "", expires: timedelta = DAY) -> TlsConfig:
-        """`expires` is from now."""
-        self._count += 1
-        made = datetime.now(UTC) + expires - DAY
-        issued = certs.issue(role, f"m{self._count}", self.folder, made, service, days=1)
-        return TlsConfig(ca=str(self.folder / "ca.pem"), certificate=str(issued.certificate), key=str(issued.key))
-
-
-def raw_session(endpoint: str, tls: TlsConfig, region: str, shows: bool = True) -> zenoh.Session:
-    """A session that keeps no rule of ours, linked when this returns. Raises ZError where it is not let in."""
-    settings: dict[str, object] = {
-        "mode": "client",
-        "connect/endpoints": [endpoint],
-        "connect/timeout_ms": CONNECT_MS,
-        "connect/exit_on_failure": True,
-        "scouting/multicast/enabled": False,
-        "region_name": region,
-        "transport/link/tls/root_ca_certificate": tls.ca,
-    }
-    if shows:
-        settings |= {
-            "transport/link/tls/enable_mtls": True,
-            "transport/link/tls/connect_certificate": tls.certificate,
-            "transport/link/tls/connect_private_key": tls.key,
-        }
-    return opened(settings)
-
-
-def opened(settings: dict[str, object]) -> zenoh.Session:
-    config = zenoh.Config()
-    for key, value in settings.items():
-        config.insert_json5(key, json.dumps(value))
-    return zenoh.open(config)
-
-
-def lawless_router(endpoint: str, tls: TlsConfig) -> zenoh.Session:
-    """A router that passes everything on to everyone."""
-    return opened(
-        {
-            "mode": "router",
-            "listen/endpoints": [endpoint],
-            "scouting/multicast/enabled": False,
-            "gateway": {"south": [{"filters": [{"region_names": [name]}]} for name in ("robots", "replicas")]},
-            "transport/link/tls/root_ca_certificate": tls.ca,
-            "transport/link/tls/listen_certificate": tls.certificate,
-            "transport/link/tls/listen_private_key": tls.key,
-            "transport/link/tls/enable_mtls": True,
-        }
-    )
-
-
-def replies(session: zenoh.Session, key: str) -> list[bytes]:
-    """What a query gets before it ends."""
-    found = session.get(key, target=zenoh.QueryTarget.ALL, payload=b"?", attachment=b"?", timeout=LIMIT_S)
-    return [reply.ok.payload.to_bytes() for reply in found if reply.ok is not None]
-
-
-def tokens(session: zenoh.Session) -> set[str]:
-    """Who is live, as far as the session may know."""
-    found = session.liveliness().get("skyfog/**", timeout=LIMIT_S)
-    live = session.liveliness().get(KEYS.all_live, timeout=LIMIT_S)
-    return {str(reply.ok.key_expr) for replies in (found, live) for reply in replies if reply.ok is not None}
 
 
 class Fleet:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from skyfog_core.errors import ConfigError
-from skyfog_core.wire.keys import ReplicaKey, ServiceKeys
+from skyfog_core.wire.keys import ReplicaKey, ServiceKeys, UplinkKeys
 from skyfog_router.acl import Member, access_control, common_name
 
 DETECT, PLAN = ServiceKeys("f", "/arm/detect"), ServiceKeys("f", "/plan")
@@ -143,3 +143,44 @@ def test_names_that_could_be_mistaken_for_another_do_not_exist() -> None:
 def test_a_name_that_cannot_be_is_refused(role: str, fleet: str, service: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         common_name(role, fleet, service)
+
+
+UPLINK = UplinkKeys("f")
+OF_CARS = [
+    ("put", UPLINK.up("g", "c")),
+    ("declare_subscriber", UPLINK.all_down("c")),
+    ("declare_liveliness_subscriber", UPLINK.all_live),
+    ("liveliness_query", UPLINK.all_live),
+]
+OF_GATEWAYS = [
+    ("put", UPLINK.down("c", "g")),
+    ("declare_subscriber", UPLINK.all_up("g")),
+    ("liveliness_token", UPLINK.live("g")),
+]
+OTHERS = ("robot/f", "replica/f/arm.detect", "pool/f")
+
+
+@pytest.mark.parametrize(("says", "hears", "what"), [("car", "gateway", OF_CARS), ("gateway", "car", OF_GATEWAYS)])
+def test_cars_and_gateways_say_what_is_theirs_and_nobody_else_does(
+    says: str, hears: str, what: list[tuple[str, str]]
+) -> None:
+    for message, key in what:
+        for table in (TABLE, access_control("f", [])):
+            assert allowed(f"{says}/f", "ingress", message, key, table)
+            assert allowed(f"{hears}/f", "egress", message, key, table)
+            assert not allowed(f"{hears}/f", "ingress", message, key, table)
+        assert allowed("router/f", "ingress", message, key)
+        assert not any(allowed(other, flow, message, key) for other in OTHERS for flow in ("ingress", "egress"))
+
+
+@pytest.mark.parametrize("role", ["car", "gateway"])
+def test_a_car_and_a_gateway_have_nothing_to_do_with_replicas(role: str) -> None:
+    for message, key in [*ASKS, *ANSWERS, *WATCHES, ROBOT_LOAD, REPLICA_LOAD]:
+        assert not allowed(f"{role}/f", "ingress", message, key)
+        assert not allowed(f"{role}/f", "egress", message, key)
+
+
+def test_a_car_has_no_service() -> None:
+    assert Member("car", "f", ()).name == "car/f"
+    with pytest.raises(ConfigError, match="names no service"):
+        common_name("car", "f", "/detect")
