@@ -72,6 +72,7 @@ def test_many_are_asked_at_once() -> None:
     needs = Formulation(table).exactly(RTT_50)
     assert needs.needed_bps.shape == (2, 2)
     assert needs.needed_bps[0, 1] == math.inf  # the first service has no second option
+    assert needs.on_time(0, 1, 1e9) == 0.0
     rates = np.array([1e5, 1e6, 1e7])
     many = needs.on_time(np.array([[0], [1], [1]]), np.array([[0], [0], [1]]), rates)
     for row, (at, which) in enumerate(((0, 0), (1, 0), (1, 1))):

@@ -70,7 +70,7 @@ class Needs:
     def on_time(self, services: npt.ArrayLike, options: npt.ArrayLike, rates_bps: npt.ArrayLike) -> Floats:
         """Probability that a frame's answer is in time; the three are broadcast. A floor is always in time.
 
-        At no rate, or one that is not a number, nothing is.
+        At no rate, or one that is not a number, nothing is; nor is an option that the service does not have.
         """
         rates = np.asarray(rates_bps, np.float64)
         chosen = np.asarray(options, np.intp)
@@ -78,7 +78,8 @@ class Needs:
         with np.errstate(divide="ignore", over="ignore"):
             ms_per_bit = np.where(rates > 0, 1e3 / rates, math.inf)
         flat, ms_per_bit = np.broadcast_arrays(flat, ms_per_bit)
-        likely = self._likely(flat, ms_per_bit)
+        is_one = flat < len(self._slack)
+        likely = np.where(is_one, self._likely(np.where(is_one, flat, 0), ms_per_bit), 0.0)
         return np.where(chosen == FLOOR, 1.0, likely)
 
     def _likely(self, option: Ints, ms_per_bit: Floats) -> Floats:
