@@ -68,10 +68,15 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None],
         car = LiveCar(processes, network, processes.folder, size.hz, size.transport)
         table, sizes = _calibrated(car, size, say)
         report.rows += verdict.table_rows(table)
+        driven = []
         for link in size.links:
             say(f"{link.name}: {size.lead_s + size.seconds:.0f} s …")
-            _drive(car, link, table, sizes, size, report, out)
+            driven.append(_drive(car, link, table, sizes, size, seed))
         _strike(car, table, size, report, say, out)
+        processes.end(processes.living())
+    say("the same in simulation …")  # now that nobody waits for the processors
+    for drive in driven:
+        _judge(drive, size, report, out)
     return report
 
 
@@ -116,34 +121,40 @@ def _street(hz: float) -> Table:
     return replace(table, services=tuple(replace(service, rate_hz=hz) for service in table.services))
 
 
-def _drive(
-    car: LiveCar,
-    link: Link,
-    table: Table,
-    sizes: dict[str, np.ndarray],
-    size: Size,
-    report: Report,
-    out: Path | None,
-) -> None:
-    """One link, live and simulated."""
+@dataclass(frozen=True, slots=True)
+class Driven:
+    """A drive on one link."""
+
+    link: Link
+    played: Played
+    timeline: list[dict[str, Any]]
+    looks: list[Look]
+
+
+def _drive(car: LiveCar, link: Link, table: Table, sizes: dict[str, np.ndarray], size: Size, seed: int) -> Driven:
     path = car.processes.folder / f"{link.key}.up"
-    course = link.write(path, size.lead_s + size.seconds + TAIL_S, report.seed)
+    course = link.write(path, size.lead_s + size.seconds + TAIL_S, seed)
     starts_ns = time.monotonic_ns()
-    car.follow(path, starts_ns - round(link.offset_s * S))
+    since_ns = starts_ns - round(link.offset_s * S)
+    car.follow(path, since_ns)
     begin_ns = starts_ns + round(size.lead_s * S)
     end_ns = begin_ns + round(size.seconds * S)
     looks = car.watch(end_ns + round(TAIL_S * S))
     shots, heard, traced = car.written()
     live = record.cut(table, begin_ns, end_ns, shots, heard, traced)
     played = Played(table, sizes, shots, calibrate.times(table, live), path, link.offset_s, starts_ns, live)
-    simulated = [compare.simulate(played, seed) for seed in range(report.seed, report.seed + size.seeds)]
-    since_ns = starts_ns - round(link.offset_s * S)
     timeline = record.timeline(live, lambda a, b: course.bits(a - since_ns, b - since_ns))
-    report.rows += verdict.drive_rows(link.name, table, live, simulated, timeline, looks)
-    report.goals += verdict.drive_goals(link.name, table, live, simulated)
+    return Driven(link, played, timeline, looks)
+
+
+def _judge(drive: Driven, size: Size, report: Report, out: Path | None) -> None:
+    """Lay it beside its simulation."""
+    played, name = drive.played, drive.link.name
+    simulated = [compare.simulate(played, seed) for seed in range(report.seed, report.seed + size.seeds)]
+    report.rows += verdict.drive_rows(name, played.table, played.run, simulated, drive.timeline, drive.looks)
+    report.goals += verdict.drive_goals(name, played.table, played.run, simulated)
     if out is not None:
-        scene = plot.Scene(link.name, table, live, timeline)
-        plot.draw(scene, out.with_suffix(f".{link.key}.png"))
+        plot.draw(plot.Scene(name, played.table, played.run, drive.timeline), out.with_suffix(f".{drive.link.key}.png"))
 
 
 def _strike(
