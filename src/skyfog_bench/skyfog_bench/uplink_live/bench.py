@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from skyfog_bench.uplink.drives import table_file
 from skyfog_bench.uplink_live import calibrate, compare, plot, record, verdict
 from skyfog_bench.uplink_live.compare import Played
 from skyfog_bench.uplink_live.links import ATT, VERIZON, Link
-from skyfog_bench.uplink_live.stage import CAR, CLOUD, LiveCar
+from skyfog_bench.uplink_live.stage import CAR, CLOUD, LiveCar, Look
 from skyfog_bench.uplink_live.verdict import Fault
 from skyfog_core.errors import ConfigError
 from skyfog_core.extras import need
