@@ -28,6 +28,7 @@ from skyfog_core.extras import need
 from skyfog_core.ports import claim_domain
 from skyfog_core.units import S
 from skyfog_pool.provider.netem.network import Network, why_not
+from skyfog_sim.uplink_link import RttModel
 from skyfog_uplink.policy.model import Table
 from skyfog_uplink.policy.tables import load_table
 
@@ -67,13 +68,13 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None],
     with Network([CAR, CLOUD], seed) as network:
         say("starting cameras, the model on the car, gateways and replicas …")
         car = LiveCar(processes, network, processes.folder, size.hz, size.transport)
-        table, sizes = _calibrated(car, size, say)
-        report.rows += verdict.table_rows(table)
+        known = _calibrated(car, size, say)
+        report.rows += verdict.table_rows(known.table)
         driven = []
         for link in size.links:
             say(f"{link.name}: {size.lead_s + size.seconds:.0f} s …")
-            driven.append(_drive(car, link, table, sizes, size, seed))
-        _strike(car, table, size, report, say, out)
+            driven.append(_drive(car, link, known, size, seed))
+        _strike(car, known.table, size, report, say, out)
         processes.end(processes.living())
     say("the same in simulation …")  # now that nobody waits for the processors
     for drive in driven:
@@ -97,23 +98,32 @@ def _draw(processes: Processes, size: Size) -> None:
         raise drawing.fault("did not draw the film")
 
 
-def _calibrated(car: LiveCar, size: Size, say: Callable[[str], None]) -> tuple[Table, dict[str, np.ndarray]]:
-    """Drive on a fast link to see what everything takes; then the car's uplink runs with the table of that."""
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the drive on a fast link told."""
+
+    file: Path
+    table: Table
+    sizes: dict[str, np.ndarray]  # calibrate.film_bytes
+    distance: RttModel
+
+
+def _calibrated(car: LiveCar, size: Size, say: Callable[[str], None]) -> Known:
+    """Drive on a fast link to see what everything takes."""
     folder = car.processes.folder
     first = _street(size.hz)
     sizes = calibrate.film_bytes(first, folder)
     car.fast()
-    begin_ns, table_file = time.monotonic_ns(), folder / "first.yaml"
-    calibrate.write(first, table_file)
-    car.drive_with(table_file)
+    calibrate.write(first, folder / "first.yaml")
+    car.drive_with(folder / "first.yaml")
+    begin_ns = time.monotonic_ns()
     say(f"a fast link, to measure what the options need: {size.warm_s:.0f} s …")
-    car.watch(time.monotonic_ns() + round(size.warm_s * S))
+    car.watch(begin_ns + round(size.warm_s * S))
     shots, heard, traced = car.written()
     warm = record.cut(first, begin_ns, time.monotonic_ns(), shots, heard, traced)
-    table = calibrate.measured_table(first, sizes, calibrate.times(first, warm))
-    calibrate.write(table, folder / "measured.yaml")
-    car.drive_with(folder / "measured.yaml")
-    return load_table(folder / "measured.yaml"), sizes
+    path = folder / "measured.yaml"
+    calibrate.write(calibrate.measured_table(first, sizes, calibrate.times(first, warm)), path)
+    return Known(path, load_table(path), sizes, compare.distance_of(warm.links))
 
 
 def _street(hz: float) -> Table:
@@ -132,9 +142,12 @@ class Driven:
     looks: list[Look]
 
 
-def _drive(car: LiveCar, link: Link, table: Table, sizes: dict[str, np.ndarray], size: Size, seed: int) -> Driven:
+def _drive(car: LiveCar, link: Link, known: Known, size: Size, seed: int) -> Driven:
+    """With an estimator that knows nothing but a fast link yet, as the simulation's."""
     path = car.processes.folder / f"{link.key}.up"
     course = link.write(path, size.lead_s + size.seconds + TAIL_S, seed)
+    car.fast()
+    car.drive_with(known.file)
     starts_ns = time.monotonic_ns()
     since_ns = starts_ns - round(link.offset_s * S)
     car.follow(path, since_ns)
@@ -142,8 +155,11 @@ def _drive(car: LiveCar, link: Link, table: Table, sizes: dict[str, np.ndarray],
     end_ns = begin_ns + round(size.seconds * S)
     looks = car.watch(end_ns + round(TAIL_S * S))
     shots, heard, traced = car.written()
-    live = record.cut(table, begin_ns, end_ns, shots, heard, traced)
-    played = Played(table, sizes, shots, calibrate.times(table, live), path, link.offset_s, starts_ns, live)
+    live = record.cut(known.table, begin_ns, end_ns, shots, heard, traced)
+    times, met_ns = calibrate.times(known.table, live), record.met_ns(heard)
+    played = Played(
+        known.table, known.sizes, shots, times, known.distance, path, link.offset_s, met_ns, starts_ns, live
+    )
     timeline = record.timeline(live, lambda a, b: course.bits(a - since_ns, b - since_ns))
     return Driven(link, played, timeline, looks)
 

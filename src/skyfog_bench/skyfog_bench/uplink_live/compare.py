@@ -17,6 +17,7 @@ import numpy as np
 
 from skyfog_bench.uplink_live.calibrate import Times, measured_table
 from skyfog_bench.uplink_live.record import Figures, Line, Run, flaps_of
+from skyfog_bench.uplink_live.stage import FAST_MBIT
 from skyfog_core.rng import stream
 from skyfog_core.units import MS, S
 from skyfog_sim.uplink import UplinkWorld
@@ -67,10 +68,12 @@ class Played:
 
     table: Table
     sizes: Mapping[str, np.ndarray]  # calibrate.film_bytes
-    shots: Mapping[str, Sequence[Line]]  # by service, of the whole time since `starts_ns`
+    shots: Mapping[str, Sequence[Line]]  # by service
     times: Times  # of the run
+    distance: RttModel
     trace: Path
     offset_s: float  # where in the trace `starts_ns` is
+    begins_ns: int  # the car met its gateway, on a link of FAST_MBIT
     starts_ns: int  # the trace began to be followed
     run: Run  # the part that counts
 
@@ -78,14 +81,13 @@ class Played:
 def simulate(played: Played, seed: int) -> Figures:
     """The figures of one simulation; the seed draws times and distances."""
     table = measured_table(played.table, played.sizes, played.times)
-    course = _from(read_course(played.trace), played.offset_s)
-    seconds = (played.run.end_ns - played.starts_ns) / S + TAIL_S
-    rtt = _rtt(played.run.links).draw(round(seconds * S), seed)
+    seconds = (played.run.end_ns - played.begins_ns) / S + TAIL_S
+    rtt = played.distance.draw(round(seconds * S), seed)
     frames = tuple(_frames(played, table, at, seed) for at in range(len(table.services)))
-    drive = RecordedDrive("live", table, course, rtt, seconds, seed, recorded=frames)
+    drive = RecordedDrive("live", table, _course(played, seconds), rtt, seconds, seed, recorded=frames)
     world = UplinkWorld(drive, ours())
     tally = world.tally = _Window(drive, "skyfog")
-    tally.begin_ns = played.run.begin_ns - played.starts_ns
+    tally.begin_ns = played.run.begin_ns - played.begins_ns
     world.run()
     return _figures(drive, tally, played.run)
 
@@ -95,31 +97,39 @@ def average(figures: Sequence[Figures]) -> Figures:
     return Figures(*(mean(getattr(each, name) for each in figures) for name in Figures.__slots__))
 
 
-def _from(course: Course, offset_s: float) -> Course:
-    """The course, begun later."""
-    return Course(course.name, np.roll(np.diff(course.array), -round(offset_s * 1_000)))
+def _course(played: Played, seconds: float) -> Course:
+    """The fast link, then the trace from where it was entered."""
+    slots = np.diff(read_course(played.trace).array)
+    fast = np.full((played.starts_ns - played.begins_ns) // MS, FAST_MBIT * 125, dtype=np.int64)
+    wanted = np.arange(round(seconds * 1_000) - len(fast)) + round(played.offset_s * 1_000)
+    return Course("live", np.concatenate([fast, slots[wanted % len(slots)]]))
 
 
-def _rtt(links: Sequence[Line]) -> RttModel:
-    """As the car's estimator knew it in the run; a spell is short, since what there is is mostly processes waiting."""
+def distance_of(links: Sequence[Line]) -> RttModel:
+    """The round trip on a link that is never in the way, as the car's estimator knew it.
+
+    Its higher quantiles are careful rather than true while it has seen little, so the tail is that through p50 and p90.
+    A spell is short: what there is beside jitter is mostly processes that wait.
+    """
     up = [line for line in links if line["up"]]
 
     def typical(key: str) -> float:
         return float(median(line[key] for line in up))
 
     least = typical("rtt_min_ms")
-    p50 = max(least + 0.1, typical("rtt_p50_ms"))
-    return RttModel(least, p50, max(p50 + 0.1, typical("rtt_p99_ms")), spell_ms=50.0)
+    p50 = max(0.1, typical("rtt_p50_ms") - least)
+    p90 = max(p50 + 0.1, typical("rtt_p90_ms") - least)
+    return RttModel(least, least + p50, least + p50 * (p90 / p50) ** (2.326 / 1.282), spell_ms=50.0)
 
 
 def _frames(played: Played, table: Table, at: int, seed: int) -> Frames:
     service = table.services[at]
-    shots = [shot for shot in played.shots[service.name] if played.starts_ns <= shot["shot_ns"] < played.run.end_ns]
+    shots = [shot for shot in played.shots[service.name] if played.begins_ns <= shot["shot_ns"] < played.run.end_ns]
     sizes = played.sizes[service.name]
     random = np.random.default_rng(stream(seed, "live", service.name).getrandbits(64))
     pre, work, floor = random.random((3, len(shots)))
     return Frames(
-        np.array([shot["shot_ns"] - played.starts_ns for shot in shots], dtype=np.int64),
+        np.array([shot["shot_ns"] - played.begins_ns for shot in shots], dtype=np.int64),
         _ns(drawn(service.floor.exec_ms, floor)),
         sizes[[shot["index"] % len(sizes) for shot in shots]].astype(np.int64),
         np.stack([_ns(drawn(option.pre_ms, pre)) for option in service.options], axis=1),

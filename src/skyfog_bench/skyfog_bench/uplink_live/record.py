@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from skyfog_bench.processes import BenchError
 from skyfog_core.units import S
 from skyfog_sim.uplink_result import FLAP_NS
 from skyfog_uplink.policy.frames import MISSES, Outcome
@@ -104,6 +105,14 @@ def cut(
         between(by_kind.get("link", []), "at_ns"),
         between(by_kind.get("state", []), "at_ns"),
     )
+
+
+def met_ns(heard: Sequence[Line]) -> int:
+    """When the car first knew its link. Raises BenchError where it never did."""
+    for line in heard:
+        if line["kind"] == "link" and line["up"]:
+            return int(line["at_ns"])
+    raise BenchError("the car never met a gateway")
 
 
 def _seen(table: Table, at: int, shot: Line, answers: Sequence[Line]) -> Seen:

@@ -43,6 +43,7 @@ REPLICAS = ("cloud-a", "cloud-b")
 START_LIMIT_S = 60.0
 ASK_LIMIT_S = 10.0
 DELAY_MS, JITTER_MS = 16.0, 2.0  # one way; LTE's published ping of 32 ms
+FAST_MBIT = 20
 QUEUE_BYTES, QUEUE_MS = 1 << 20, 60_000.0  # a base station queues for seconds
 
 
@@ -167,7 +168,7 @@ class LiveCar:
 
     def fast(self) -> None:
         """A link that is never in the way."""
-        self.shape(Impairment(delay_ms=DELAY_MS, jitter_ms=JITTER_MS))
+        self.shape(Impairment(delay_ms=DELAY_MS, jitter_ms=JITTER_MS, rate_mbit=FAST_MBIT))
 
     def follow(self, trace: Path, begins_ns: int) -> None:
         """The uplink follows a trace that begins at `begins_ns` of the steady clock."""
