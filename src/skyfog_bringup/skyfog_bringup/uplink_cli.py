@@ -17,6 +17,7 @@ from skyfog_core.config.uplink import Codec
 from skyfog_core.errors import ConfigError
 from skyfog_uplink.cli import EXIT_OPTIONS, app, complain, console
 from skyfog_uplink.cli_table import parse_rtts, show
+from skyfog_uplink.policy.model import Table
 from skyfog_uplink.policy.tables import doubts
 from skyfog_uplink.profile import candidates, measure, plain, table_values
 
@@ -101,11 +102,15 @@ def profile(
     except KeyboardInterrupt:
         complain("profile", "ended by Ctrl-C; nothing was written")
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    _tell(table)
+    console().print(f"{out}: {len(table.services[0].options)} options of {len(ways)} measured", markup=False)
+
+
+def _tell(table: Table) -> None:
     printed = console()
     printed.print(*show(table, parse_rtts("50")), sep="\n")
     for doubt in doubts(table):
         printed.print(f"warning: {doubt}", style="yellow", markup=False, soft_wrap=True)
-    printed.print(f"{out}: {len(table.services[0].options)} options of {len(ways)} measured", markup=False)
 
 
 @app.command()

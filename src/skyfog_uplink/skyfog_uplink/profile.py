@@ -138,7 +138,7 @@ def _measure(way: Candidate, image: Bgr, reference: Any, task: Task, now_ns: Cal
 def quantiles(samples: Sequence[float], digits: int) -> dict[str, float]:
     """As an option table has them: rounded, and the least sample that the share does not exceed."""
     ordered = np.quantile(samples, list(QUANTILES.values()), method="inverted_cdf")
-    return {name: round(float(value), digits) for name, value in zip(QUANTILES, ordered, strict=True)}
+    return {name: round(float(value), digits or None) for name, value in zip(QUANTILES, ordered, strict=True)}
 
 
 def accuracy(task: Task, candidate: Candidate) -> float:

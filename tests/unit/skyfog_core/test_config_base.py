@@ -166,6 +166,17 @@ def test_what_yaml_or_its_library_stumbles_over_is_refused_by_name(tmp_path: Pat
         load_yaml(Outer, path)
 
 
+def test_a_nest_of_aliases_that_is_huge_when_written_out_is_refused_in_a_few_words(tmp_path: Path) -> None:
+    path = tmp_path / "robot.yaml"
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]" for k in range(1, 12)]
+    path.write_text("\n".join([*lines, "name: *a11"]))
+    with pytest.raises(ConfigError) as caught:
+        load_yaml(Outer, path)
+    assert "name: input should be a valid string, not [[[[...], [...]" in str(caught.value)
+    assert len(str(caught.value)) < 20_000
+
+
 def test_a_key_given_twice_is_named_with_its_place(tmp_path: Path) -> None:
     path = tmp_path / "robot.yaml"
     path.write_text("name: n\ntable:\n  detect: {}\n  detect: {deadline_ms: 3}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -24,6 +25,11 @@ class Strict(BaseModel):
 
 
 S = TypeVar("S", bound=Strict)
+
+# Of what a file holds where it should not: a nest of aliases of a few lines may be gigabytes long when written out.
+BRIEFLY = reprlib.Repr()
+BRIEFLY.maxlevel, BRIEFLY.maxlist, BRIEFLY.maxdict = 3, 10, 10
+BRIEFLY.maxstring = BRIEFLY.maxlong = BRIEFLY.maxother = 200
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -101,7 +107,7 @@ def _explain(schema: type[BaseModel], error: ErrorDetails) -> str:
         hint = nearest(tag, [known.strip(f" {QUOTE}") for known in tags.split(",")])
         return f"{where}.{context['discriminator'].strip(QUOTE)}: should be one of {tags}{hint}, not {tag!r}"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {message[0].lower()}{message[1:]}, not {error['input']!r}"
+    return f"{where}: {message[0].lower()}{message[1:]}, not {BRIEFLY.repr(error['input'])}"
 
 
 def parse(schema: type[S], values: Mapping[str, Any], source: str) -> S:
