@@ -1,11 +1,12 @@
 """A car on its uplink, in simulated time: production's policies joined by a link that follows a trace.
 
     captures -> encode -> sender (Shaper, LinkEstimator) ==bottleneck==> Gateway -> replica (a draw) -+
-                  ^ plan   | link state each LOOK, as the shaper's node tells it                      |
-                  +--- allocation (Allocator) <-+            <== acknowledgements, answers, RTT/2 ====+
+       |          ^ plan   | link state each LOOK_NS, as the shaper's node tells it                   |
+       |          +--- allocation (Allocator) <-+            <== acknowledgements, answers, RTT/2 ====+
+       +-> the car's own model (a draw) -> Merger <- answers
 
-What a contender is, is its allocation and its sender; all else is the same for all. The gateway has a clock of its own.
-The world keeps no choice: it performs actions and writes down what became of every frame.
+What a contender is, is its allocation and its sender; all else is the same for all. The gateway has a clock of its own,
+and the car's may jump (a fault). The world makes no choice: it performs actions and tells a Tally what happens.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from skyfog_sim.kernel import Alarm, Kernel
 from skyfog_sim.uplink_drive import Drive
 from skyfog_sim.uplink_link import Bottleneck, Downlink
 from skyfog_sim.uplink_result import Tally, UplinkResult
-from skyfog_uplink.policy.frames import Action, Ended, Frame, SendChunk, SendPing, SendWithdraw
+from skyfog_uplink.policy.frames import Action, Ended, Frame, Outcome, SendChunk, SendPing, SendWithdraw
 from skyfog_uplink.policy.gateway import Ask, Cancel, Gateway, GatewayAction, SendAck, SendAnswer
 from skyfog_uplink.policy.link import LinkState
+from skyfog_uplink.policy.merge import MergeAction, Merger, Publish
 from skyfog_uplink.policy.model import FLOOR, Table
 from skyfog_uplink.policy.plan import Allocation, Plan
 from skyfog_uplink.policy.turbo_sender import SendJunk
@@ -69,24 +71,40 @@ class Contender:
 class UplinkWorld:
     """Plays one drive with one contender."""
 
-    def __init__(self, drive: Drive, contender: Contender) -> None:
+    def __init__(self, drive: Drive, contender: Contender, tally: Callable[[Drive, str], Tally] = Tally) -> None:
         self.drive = drive
         self.kernel = Kernel()
         self.up, self.down = Bottleneck(drive.course, drive.rtt), Downlink(drive.rtt)
         self.allocation, self.sender = contender.allocation(drive.table), contender.sender(drive.table)
         services = drive.table.services
-        self.gateway = _gateway(drive.table)
-        self.tally = Tally(drive, contender.name)
+        self.gateway = make_gateway(drive.table)
+        self.mergers = [Merger("each", service.floor.accuracy) for service in services]
+        self.tally = tally(drive, contender.name)
         self.plan: Plan | None = None
         self.session = 0  # grows with each connection: what an old one carried is nothing
-        self._frames: dict[int, tuple[int, int, int]] = {}  # by id: service, row, option
+        self.skew_ns = 0  # of the car's clock
+        self._frames: dict[int, tuple[int, int, int]] = {}  # by id, not ended: service, row, option
         self._next_id = 0
         self._captures = [frames.captured_ns.tolist() for frames in drive.frames]
+        self._floors = [frames.floor_ns.tolist() for frames in drive.frames]
         self._clouds = [service.cloud for service in services]
+        self._slos = [round(service.slo_ms * MS) for service in services]
         self._payloads: dict[int, bytes] = {}
-        self._sender_alarm = Alarm(self.kernel, self.sender.next_timer_ns, self._on_sender_timer)
-        self._plan_alarm = Alarm(self.kernel, self.allocation.next_timer_ns, self._on_plan_timer)
+        self._sender_alarm = Alarm(self.kernel, self._car_timer(self.sender.next_timer_ns), self._on_sender_timer)
+        self._plan_alarm = Alarm(self.kernel, self._car_timer(self.allocation.next_timer_ns), self._on_plan_timer)
         self._gateway_alarm = Alarm(self.kernel, self._next_gateway_ns, self._on_gateway_timer)
+
+    @property
+    def now_ns(self) -> int:
+        """The car's clock."""
+        return self.kernel.now_ns + self.skew_ns
+
+    def _car_timer(self, next_ns: Callable[[], int | None]) -> Callable[[], int | None]:
+        def due() -> int | None:
+            at_ns = next_ns()
+            return None if at_ns is None else at_ns - self.skew_ns
+
+        return due
 
     # the car
 
@@ -100,7 +118,7 @@ class UplinkWorld:
         """Schedule what happens by itself."""
         self.connect()
         for scene in self.drive.scenes:
-            self.kernel.at(scene.at_ns, partial(self._scene, scene.name, scene.speed_mps))
+            self.kernel.at(scene.at_ns, partial(self.scene, scene.name, scene.speed_mps))
         self._look()
         for at, captures in enumerate(self._captures):
             if captures:
@@ -111,64 +129,101 @@ class UplinkWorld:
         self.sender.check()
         self.allocation.check()
         self.gateway.check()
+        for service, merger in enumerate(self.mergers):
+            self.merged(service, merger.on_timer(self.now_ns))
+            merger.check()
         return self.tally.result(self.up.carried_bytes)
 
     def connect(self) -> None:
         self.session += 1
-        self.perform(self.sender.on_connected(self.kernel.now_ns))
+        self.perform(self.sender.on_connected(self.now_ns))
 
     def disconnect(self) -> None:
         """The session breaks: what is on the way is lost."""
         self.session += 1
         self.up.forget(self.kernel.now_ns)
-        self.perform(self.sender.on_disconnected(self.kernel.now_ns))
+        self.perform(self.sender.on_disconnected(self.now_ns))
 
-    def _scene(self, name: str, speed_mps: float) -> None:
-        self._planned(self.allocation.on_scene(name, speed_mps, self.kernel.now_ns))
+    def restart_gateway(self) -> None:
+        """Its frames are forgotten; the session is another one."""
+        self.gateway = make_gateway(self.drive.table)
+        self.disconnect()
+        self.connect()
+
+    def woken(self) -> None:
+        """The car's clock has jumped: timers are looked at again."""
+        self._on_sender_timer()
+        self._on_plan_timer()
+
+    def scene(self, name: str, speed_mps: float) -> None:
+        self._planned(self.allocation.on_scene(name, speed_mps, self.now_ns))
 
     def _look(self) -> None:
-        now_ns = self.kernel.now_ns
+        now_ns = self.now_ns
         self.perform(self.sender.on_timer(now_ns))
         link = self.sender.link(now_ns)
         self.tally.link(link)
         self._planned(self.allocation.on_link(link, now_ns))
-        self.kernel.at(now_ns + LOOK_NS, self._look)
+        self.kernel.after(LOOK_NS, self._look)
 
     def _planned(self, plan: Plan | None) -> None:
         if plan is not None:
-            plan.check()
             self.plan = plan
-            self.tally.plan(plan, self.kernel.now_ns)
-            self.perform(self.sender.on_plan(plan, self.kernel.now_ns))
+            self.tally.plan(plan, self.now_ns)
+            self.perform(self.sender.on_plan(plan, self.now_ns))
         self._plan_alarm.reset()
 
     def _on_plan_timer(self) -> None:
-        self._planned(self.allocation.on_timer(self.kernel.now_ns))
+        self._planned(self.allocation.on_timer(self.now_ns))
 
     def _on_sender_timer(self) -> None:
-        self.perform(self.sender.on_timer(self.kernel.now_ns))
+        self.perform(self.sender.on_timer(self.now_ns))
 
     def _capture(self, service: int, row: int) -> None:
         captures = self._captures[service]
         if row + 1 < len(captures):
             self.kernel.at(captures[row + 1], partial(self._capture, service, row + 1))
-        if self.plan is None:
-            return
-        grant = self.plan.grants[service]
-        for option, probe in ((grant.option, False), (grant.probe, True)):
-            if option != FLOOR:
-                encoded_ns = captures[row] + int(self.drive.frames[service].pre_ns[row, option])
-                self.kernel.at(encoded_ns, partial(self._encoded, service, row, option, probe))
+        grant = None if self.plan is None else self.plan.grants[service]
+        options = () if grant is None else ((grant.option, False), (grant.probe, True))
+        offloads = [(option, probe) for option, probe in options if option != FLOOR]
+        deadline_ns = self.now_ns + self._slos[service]
+        self.tally.captured(service, row, self.now_ns)
+        self.merged(service, self.mergers[service].on_capture(row, deadline_ns, len(offloads), self.now_ns))
+        self.kernel.after(self._floors[service][row], partial(self._on_car, service, row))
+        for option, probe in offloads:
+            frame = self._frame(service, row, option, probe, deadline_ns)
+            self.kernel.after(int(self.drive.frames[service].pre_ns[row, option]), partial(self._encoded, frame))
 
-    def _encoded(self, service: int, row: int, option: int, probe: bool) -> None:
+    def _frame(self, service: int, row: int, option: int, probe: bool, deadline_ns: int) -> Frame:
         frame_id, self._next_id = self._next_id, self._next_id + 1
         self._frames[frame_id] = (service, row, option)
-        about = self.drive.table.services[service]
-        captured_ns = self._captures[service][row]
-        size = int(self.drive.frames[service].sizes[row, option])
-        deadline_ns = captured_ns + round(about.slo_ms * MS)
-        frame = Frame(frame_id, about.name, option, captured_ns, deadline_ns, size, probe)
-        self.perform(self.sender.on_frame(frame, self.kernel.now_ns))
+        name, size = self.drive.table.services[service].name, int(self.drive.frames[service].sizes[row, option])
+        return Frame(frame_id, name, option, self.now_ns, deadline_ns, size, probe)
+
+    def _encoded(self, frame: Frame) -> None:
+        self.tally.given(frame, self.now_ns)
+        self.perform(self.sender.on_frame(frame, self.now_ns))
+
+    def _on_car(self, service: int, row: int) -> None:
+        self.merged(service, self.mergers[service].on_car(row, FLOOR, self.now_ns))
+
+    def merged(self, service: int, actions: list[MergeAction]) -> None:
+        """Publish what a merger wants to."""
+        for action in actions:
+            if isinstance(action, Publish):
+                self.tally.published(service, action.capture, action.answer, action.late, self.now_ns)
+
+    def _ended(self, action: Ended) -> None:
+        found = self._frames.pop(action.frame.id, None)
+        self.tally.ended(action, found, self.now_ns)
+        if found is not None:
+            service, row, option = found
+            merger = self.mergers[service]
+            if action.outcome is Outcome.ON_TIME:
+                accuracy = self.drive.table.services[service].accuracy(option)
+                self.merged(service, merger.on_cloud(row, option, accuracy, self.now_ns))
+            else:
+                self.merged(service, merger.on_cloud_gone(row, self.now_ns))
 
     def perform(self, actions: list[Action]) -> None:
         """Do what the sender wants."""
@@ -176,8 +231,7 @@ class UplinkWorld:
             if isinstance(action, SendChunk):
                 self._send_chunk(action)
             elif isinstance(action, Ended):
-                service, row, option = self._frames.pop(action.frame.id)
-                self.tally.ended(action, service, row, option)
+                self._ended(action)
             elif isinstance(action, SendPing):
                 size = action.size if isinstance(action, SendJunk) else 0
                 self._carry(size, partial(self._ping, Ping(seq=action.seq)))
@@ -186,6 +240,7 @@ class UplinkWorld:
         self._sender_alarm.reset()
 
     def _send_chunk(self, action: SendChunk) -> None:
+        self.tally.sent(action, self.now_ns)
         chunk = Chunk(
             seq=action.seq,
             frame=action.frame,
@@ -195,7 +250,6 @@ class UplinkWorld:
             service=self._clouds[self._frames[action.frame][0]],
             type_hash=TYPE_HASH,
         )
-        self.tally.sent(action)
         self._carry(action.size, partial(self._chunk, chunk, action.size))
 
     def _carry(self, size: int, call: Callable[[int], None]) -> None:
@@ -262,13 +316,14 @@ class UplinkWorld:
 
     def _ack(self, ack: Ack, session: int) -> None:
         if session == self.session:
-            self.perform(self.sender.on_ack(ack, self.kernel.now_ns))
+            self.perform(self.sender.on_ack(ack, self.now_ns))
 
     def _answer(self, answer: Answer, session: int) -> None:
         if session == self.session:
-            self.perform(self.sender.on_answer(answer, self.kernel.now_ns))
+            self.perform(self.sender.on_answer(answer, self.now_ns))
 
 
-def _gateway(table: Table) -> Gateway:
+def make_gateway(table: Table) -> Gateway:
+    """One that knows the services of the table."""
     services = {service.cloud: RoutingConfig() for service in table.services}
     return Gateway(GatewayConfig(services=services, cars=LinkConfig()))

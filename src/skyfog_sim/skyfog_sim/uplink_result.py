@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from skyfog_core.units import MS, S
+from skyfog_core.units import S
 from skyfog_sim.uplink_drive import Drive
-from skyfog_uplink.policy.frames import MISSES, Ended, Outcome, SendChunk
+from skyfog_uplink.policy.frames import MISSES, Ended, Frame, Outcome, SendChunk
 from skyfog_uplink.policy.link import LEVELS, LinkState
 from skyfog_uplink.policy.model import FLOOR
 from skyfog_uplink.policy.plan import Plan
 
 FLAP_NS = 5 * S  # a service that is back where it was within this has flapped
 BUCKET_S = 1.0  # of the courses over time
+NONE = -2  # no answer at all, not even the car's own: worth nothing
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,9 @@ class Tally:
     def __init__(self, drive: Drive, contender: str) -> None:
         self._drive, self._contender = drive, contender
         services = drive.table.services
-        self.best = [np.full(len(frames.captured_ns), FLOOR) for frames in drive.frames]  # option answered in time
-        self._accuracy = [[*(o.accuracy for o in s.options), s.floor.accuracy] for s in services]
+        # The option whose answer was published in time, by service and frame; the best where there are several.
+        self.best = [np.full(len(frames.captured_ns), NONE) for frames in drive.frames]
+        self._accuracy = [[*(o.accuracy for o in s.options), 0.0, s.floor.accuracy] for s in services]
         self.outcomes: list[Counter[Outcome]] = [Counter() for _ in services]
         self.probes: list[Counter[Outcome]] = [Counter() for _ in services]
         self.plans = self.changes = self.flaps = 0
@@ -115,26 +117,32 @@ class Tally:
             before.append((now_ns, self._options[at]))
             self._options[at] = grant.option
 
-    def sent(self, action: SendChunk) -> None:
+    def captured(self, service: int, row: int, now_ns: int) -> None:
+        """An image was taken; its row in drive.frames."""
+
+    def given(self, frame: Frame, now_ns: int) -> None:
+        """The sender gets a frame."""
+
+    def published(self, service: int, row: int, option: int, late: bool, now_ns: int) -> None:
+        if not late:
+            self.best[service][row] = option
+
+    def sent(self, action: SendChunk, now_ns: int) -> None:
         self._bytes[action.frame] = self._bytes.get(action.frame, 0) + action.size
         self.sent_bytes += action.size
         if action.probe:
             self.probe_bytes += action.size
 
-    def ended(self, ended: Ended, service: int, row: int, option: int) -> None:
+    def ended(self, ended: Ended, found: tuple[int, int, int] | None, now_ns: int) -> None:
+        """`found` is None where it has ended before."""
+        assert found is not None, f"frame {ended.frame.id} ends twice"
         sent = self._bytes.pop(ended.frame.id, 0)
-        in_time = ended.outcome is Outcome.ON_TIME
-        if ended.frame.probe:
-            if sent:
-                self.probes[service][ended.outcome] += 1
-        else:
-            self.outcomes[service][ended.outcome] += 1
-        if not in_time:
+        if not ended.frame.probe:
+            self.outcomes[found[0]][ended.outcome] += 1
+        elif sent:
+            self.probes[found[0]][ended.outcome] += 1
+        if ended.outcome is not Outcome.ON_TIME:
             self.wasted_bytes += sent
-            return
-        accuracy, best = self._accuracy[service], self.best[service]
-        if accuracy[option] > accuracy[best[row]]:
-            best[row] = option
 
     def result(self, carried_bytes: int) -> UplinkResult:
         drive = self._drive
@@ -142,9 +150,8 @@ class Tally:
         buckets = max(1, int(np.ceil(drive.seconds / BUCKET_S)))
         gained_at, worth_at = np.zeros(buckets), np.zeros(buckets)
         for at, (service, frames) in enumerate(zip(drive.table.services, drive.frames, strict=True)):
-            floor_late = (self.best[at] == FLOOR) & (frames.floor_ns > service.slo_ms * MS)
             worth = frames.weights / service.rate_hz
-            gain = worth * np.array(self._accuracy[at])[self.best[at]] * ~floor_late
+            gain = worth * np.array(self._accuracy[at])[self.best[at]]
             bucket = np.minimum(frames.captured_ns // round(BUCKET_S * S), buckets - 1)
             np.add.at(gained_at, bucket, gain)
             np.add.at(worth_at, bucket, worth)
@@ -156,7 +163,7 @@ class Tally:
                 ServiceResult(
                     service.name,
                     len(worth),
-                    int((~floor_late).sum()),
+                    int((self.best[at] != NONE).sum()),
                     misses + outcomes[Outcome.ON_TIME],
                     dict(outcomes),
                     probes.total(),

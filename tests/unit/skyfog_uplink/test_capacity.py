@@ -26,7 +26,7 @@ def test_before_anything_is_known_a_first_rate_holds() -> None:
 def test_idle_time_does_not_count() -> None:
     fast, middle, slow = served(8.0, 20_000).rates(20 * S, 0.0, 0.0)
     assert (fast, middle) == (pytest.approx(8e6, rel=0.05), pytest.approx(8e6, rel=0.02))
-    assert slow == pytest.approx(8e6, rel=0.02)
+    assert slow == pytest.approx(8e6, rel=0.05)
 
 
 def test_a_short_train_counts_for_little() -> None:
@@ -40,7 +40,7 @@ def test_in_silence_the_fast_scales_fall_back_to_the_slow_one() -> None:
     for piece in range(20_000, 20_100):
         capacity.add(piece * MS, (piece + 1) * MS, 125)  # 1 Mbit/s for 100 ms
     soon, late = capacity.rates(20_110 * MS, 0.0, 0.0), capacity.rates(23 * S, 0.0, 0.0)
-    assert soon[0] < 1.5e6
+    assert soon[0] < 2.5e6
     assert late[0] == pytest.approx(late[2], rel=0.05)
 
 

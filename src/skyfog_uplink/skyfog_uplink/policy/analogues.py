@@ -39,56 +39,53 @@ class Prior:
 
 
 class Analogues:
-    """Moments and what came of them. Pure. Rows stand by rising outcome; those of the prior are like everything."""
+    """Moments and what came of them. Pure. Learning is cheap; what is told is made anew after some moments."""
 
     def __init__(self, widths: Sequence[float], levels: Sequence[float], prior: Prior) -> None:
         """`widths` of the kernel, one a feature; forecasts are quantiles at `levels`."""
-        rows = len(prior.levels)
-        self._widths, self._levels = tuple(widths), np.array(levels)
-        self._outcomes = np.array(prior.outcomes)  # [n]
-        self._features = np.zeros((rows, len(widths)))  # [n, features] in widths
-        self._conditional = np.zeros(rows)  # [n] 0: like everything
-        self._weights = prior.shares()  # [n]
-        self._numbers = np.full(rows, np.iinfo(np.int64).max)  # [n] in order of time; the prior never goes
-        self._prior_rows, self._learnt, self._made_at = rows, 0, 0
-        self._made: dict[tuple[int, ...], FloatArray] = {}  # forecasts by cell
+        self._widths, self._levels, self._prior = tuple(widths), np.array(levels), prior
+        self._outcomes = np.empty(REMEMBERED)  # a ring: moment k at k % REMEMBERED
+        self._features = np.empty((REMEMBERED, len(widths)))  # in widths
+        self._learnt = 0
+        self._sort()
 
     def __len__(self) -> int:
-        return len(self._outcomes) - self._prior_rows
+        return min(self._learnt, REMEMBERED)
 
     def learn(self, features: Sequence[float], outcome: float) -> None:
         """That is what came of a moment."""
         assert math.isfinite(outcome)
-        if len(self) >= REMEMBERED:
-            self._drop(int(np.argmin(self._numbers)))
-        self._weights *= np.where(self._conditional > 0, RECENCY, 1.0)
-        at = int(np.searchsorted(self._outcomes, outcome))
-        self._outcomes = np.insert(self._outcomes, at, outcome)
-        self._features = np.insert(self._features, at, np.divide(features, self._widths), axis=0)
-        self._conditional = np.insert(self._conditional, at, 1.0)
-        self._weights = np.insert(self._weights, at, 1.0)
-        self._numbers = np.insert(self._numbers, at, self._learnt)
+        at = self._learnt % REMEMBERED
+        self._outcomes[at] = outcome
+        self._features[at] = [value / width for value, width in zip(features, self._widths, strict=True)]
         self._learnt += 1
 
     def quantiles(self, features: Sequence[float]) -> FloatArray:
         """[levels] ascending, of what comes of a moment with these features."""
-        if self._learnt - self._made_at >= STALE:
-            self._made.clear()
-            self._made_at = self._learnt
+        if self._learnt - self._sorted_at >= min(STALE, 1 + self._sorted_at // STALE):
+            self._sort()
         cell = tuple([round(value / width / CELL) for value, width in zip(features, self._widths, strict=True)])
         found = self._made.get(cell)
         if found is None:
             found = self._made[cell] = self._make(np.array(cell) * CELL)
         return found
 
+    def _sort(self) -> None:
+        """Moments and the prior by rising outcome."""
+        count, prior = len(self), self._prior
+        outcomes = np.concatenate((self._outcomes[:count], prior.outcomes))
+        order = np.argsort(outcomes, kind="stable")
+        ages = (self._learnt - 1 - np.arange(count)) % REMEMBERED
+        self._by_outcome = outcomes[order]  # [n]
+        self._weights = np.concatenate((RECENCY**ages, prior.shares()))[order]  # [n]
+        self._like = np.concatenate((self._features[:count], np.zeros((len(prior.outcomes), len(self._widths)))))[order]
+        self._conditional = order < count  # [n] False: like everything
+        self._made: dict[tuple[int, ...], FloatArray] = {}  # forecasts by cell
+        self._sorted_at = self._learnt
+
     def _make(self, features: FloatArray) -> FloatArray:
-        apart = self._features - features
+        apart = self._like - features
         likeness = np.exp(-0.5 * np.einsum("nf,nf->n", apart, apart) * self._conditional)
         shares = np.cumsum(self._weights * (likeness + LEAST_WEIGHT))
-        found: FloatArray = self._outcomes[np.searchsorted(shares, self._levels * shares[-1])]
+        found: FloatArray = self._by_outcome[np.searchsorted(shares, self._levels * shares[-1])]
         return found
-
-    def _drop(self, row: int) -> None:
-        self._outcomes, self._features = np.delete(self._outcomes, row), np.delete(self._features, row, axis=0)
-        self._conditional, self._weights = np.delete(self._conditional, row), np.delete(self._weights, row)
-        self._numbers = np.delete(self._numbers, row)

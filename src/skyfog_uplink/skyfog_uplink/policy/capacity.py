@@ -23,8 +23,8 @@ from collections.abc import Sequence
 
 from skyfog_core.units import MS, S
 
-SCALES_NS = (60 * MS, 300 * MS, 5 * S)  # time constants, fastest first
-LEANS_S = (0.004, 0.010, 0.010)  # busy time that the next slower scale weighs in each
+SCALES_NS = (100 * MS, 500 * MS, 5 * S)  # time constants, fastest first
+LEANS_S = (0.015, 0.03, 0.03)  # busy time that the next slower scale weighs in each
 FIRST_BPS = 2e6  # before anything is known
 GRAIN_NS = 5 * MS  # of the record
 LEAST_BPS = 1e3  # no rate is called less, so that ratios stay finite

@@ -9,9 +9,9 @@ What is not yet acknowledged tells as much: the link has worked on the oldest su
 through. Where that is longer than the rate explains, the rate is less, at once (`_overdue`). Where it lasts longer than
 `outage_rtts` round trips and `outage_ms`, the link counts as gone until the next acknowledgement.
 
-A message counts for the capacity where it surely stood behind the one before it: sent with it or, by the usual delay of
-its way, arrived before that one was through. Jitter is no queue: else a sender that waits for its own pace would take
-that for the link's. Of a message that met an idle link, its way's delay and its service cannot be told apart: it counts
+A message counts for the capacity where it surely stood behind the one before it: sent with it, or arrived before that
+one was through however long its way was. Jitter is no queue: else a sender that waits for its own pace would take that
+for the link's. Of a message that met an idle link, its way's delay and its service cannot be told apart: it counts
 for what should be the greater part.
 
 Garbage (unknown or repeated numbers, times that no clock explains) is counted in `ignored` and changes nothing else.
@@ -45,6 +45,7 @@ DELIVERED_NS = 500 * MS  # time constant of the rate delivered
 OUTAGE_PING_NS = 250 * MS  # in an outage pings pile up before the bottleneck
 BACK_NS = S  # a clock that goes back by less is taken to stand still
 SLOW = 3.0  # a chunk that takes so many times what it should is told at once
+SAME_RTT_MS, SAME_RTT = 1.5, 0.05  # a smaller change is not told: plans are made anew for it
 USUAL, MOST = 0, RTT_LEVELS.index(0.9)
 
 
@@ -77,6 +78,7 @@ class LinkEstimator:
         self._trips = RttForecast()
         self._ways = Ways()
         self._rtts_ms: tuple[float, ...] | None = None  # made when asked for
+        self._told_ms = (-FIRST_RTT_MS,) * len(RTT_LEVELS)  # none yet
         self._smoothed_ms: float | None = None
         self._tripped_ns = 0  # when the last round trip was learnt
         self._open: dict[int, tuple[int, int, bool, bool]] = {}  # by seq: sent, bytes, alone, together with the last
@@ -93,6 +95,7 @@ class LinkEstimator:
         self._loss = 0.0
         self._out = False
         self._slow_seq = -1  # told to be slow
+        self._slow_due = (-1, 0)  # which message will be slow when
         self.sent = self.acknowledged = self.lost = 0
         self.ignored: Counter[str] = Counter()
 
@@ -119,7 +122,7 @@ class LinkEstimator:
             return
         together = self._sent_ns is not None and now_ns - self._sent_ns < TOGETHER_NS
         self._last_seq, self._sent_ns = seq, now_ns
-        if size > SMALL_BYTES and self._capacity.known:
+        if size > SMALL_BYTES and self._capacity.known and self._rates.wants(now_ns):
             self._rates.on_asked(*self._moment(now_ns), now_ns)
         self._open[seq] = (now_ns, size, not self._open, together)
         self._in_flight += size
@@ -218,7 +221,8 @@ class LinkEstimator:
         before_ns = None if self._through_ns is None else self._through_ns - self._clocks.upper_ns
         self._through_ns = received_ns if self._through_ns is None else max(self._through_ns, received_ns)
         self._waited_ns = 0
-        if before_ns is not None and (together or sent_ns + self._ways.usual_ns < before_ns):
+        doubt_ns = max(self._ways.most_ns, self._trips.late_ns)
+        if before_ns is not None and (together or sent_ns + doubt_ns < before_ns):
             self._waited_ns = max(before_ns - sent_ns - self._ways.usual_ns, 0)
             self._capacity.add(before_ns, max(end_ns, before_ns), size)
             if now_ns - self._tripped_ns >= LONE_NS:
@@ -273,8 +277,11 @@ class LinkEstimator:
         begin_ns, size, seq = self._head()
         if size <= SMALL_BYTES or seq == self._slow_seq:
             return None
-        service_ns = 8 * size / self._capacity.rates(begin_ns, 0.0, 0.0)[0] * S
-        return begin_ns + int(self._round_trips_ms()[MOST] * MS + SLOW * service_ns) + 1
+        if self._slow_due[0] != seq:
+            service_ns = 8 * size / self._capacity.rates(begin_ns, 0.0, 0.0)[0] * S
+            late_ns = int(self._round_trips_ms()[MOST] * MS + SLOW * service_ns) + 1
+            self._slow_due = (seq, begin_ns + late_ns)
+        return self._slow_due[1]
 
     def _awaited_since_ns(self) -> int:
         sent_ns, _, _, _ = next(iter(self._open.values()))
@@ -296,7 +303,9 @@ class LinkEstimator:
     def _round_trips_ms(self) -> tuple[float, ...]:
         if self._rtts_ms is None:
             least_ms = self._clocks.least_trip_ns / MS if self._clocks.known else FIRST_RTT_MS
-            self._rtts_ms = tuple([least_ms + above for above in self._trips.above_ms()])
+            found = [least_ms + above for above in self._trips.above_ms()]
+            near = all(abs(a - b) <= max(SAME_RTT_MS, SAME_RTT * b) for a, b in zip(found, self._told_ms, strict=True))
+            self._rtts_ms = self._told_ms = self._told_ms if near else tuple(found)
         return self._rtts_ms
 
     def _queue_ms(self, now_ns: int) -> float:

@@ -22,10 +22,11 @@ from skyfog_uplink.policy.link import LEVELS, RTT_LEVELS
 
 HORIZON_NS = 150 * MS
 SETTLED_NS = 300 * MS  # after its end an outcome is known, if ever: what was under way is acknowledged
-MIN_BUSY_S = 0.005  # of the horizon; a link that was at work for less tells nothing
+MIN_BUSY_S = 0.01  # of the horizon; a link that was at work for less tells nothing
+LEAN_S, FULL_S = 0.015, 0.06  # a shorter train's pauses are not all the link's: it leans on the rate of then
 LEAST_BUSY_S = 0.003
 RATE_WIDTHS = (0.35, 0.6, 0.6)
-RATE_PRIOR = Prior(LEVELS, (-4.0, -3.0, -1.8, -1.0, -0.5, -0.2, 0.0, 0.15, 0.35, 0.6), weight=6.0)
+RATE_PRIOR = Prior(LEVELS, (-3.4, -2.5, -1.45, -0.9, -0.45, -0.16, 0.0, 0.13, 0.32, 0.55), weight=10.0)
 
 AHEAD_NS = 100 * MS
 LATENESS_NS = 60 * MS  # time constant
@@ -51,9 +52,13 @@ class RateForecast:
         self._asked: deque[tuple[int, Features, float]] = deque()  # when, features, fast rate; outcomes are to come
         self._analogues = Analogues(RATE_WIDTHS, LEVELS, RATE_PRIOR)
 
+    def wants(self, now_ns: int) -> bool:
+        """Whether this moment should be kept."""
+        return not self._asked or now_ns - self._asked[-1][0] >= self._every_ns
+
     def on_asked(self, features: Features, fast_bps: float, now_ns: int) -> None:
         """The link is asked for at this moment."""
-        if len(self._asked) < MAX_ASKED and (not self._asked or now_ns - self._asked[-1][0] >= self._every_ns):
+        if len(self._asked) < MAX_ASKED:
             self._asked.append((now_ns, features, fast_bps))
 
     def on_progress(self, capacity: Capacity, now_ns: int) -> None:
@@ -62,7 +67,9 @@ class RateForecast:
             at_ns, features, fast_bps = self._asked.popleft()
             bits, busy_s = capacity.between(at_ns, at_ns + HORIZON_NS)
             if busy_s >= MIN_BUSY_S:
-                self._analogues.learn(features, math.log(max(bits / busy_s, LEAST_BPS) / fast_bps))
+                lean_s = LEAN_S * max(1 - busy_s / FULL_S, 0.0)
+                rate_bps = (bits + lean_s * fast_bps) / (busy_s + lean_s)
+                self._analogues.learn(features, math.log(max(rate_bps, LEAST_BPS) / fast_bps))
 
     def quantiles(self, features: Features, fast_bps: float) -> tuple[float, ...]:
         """[LEVELS] bits a second, ascending."""
@@ -81,6 +88,11 @@ class RttForecast:
         self._late_ms = 0.0
         self._at_ns = 0
         self._past: deque[tuple[int, float]] = deque(maxlen=64)  # when, lateness
+
+    @property
+    def late_ns(self) -> int:
+        """How late acknowledgements are lately."""
+        return int(self._late_ms * MS)
 
     def on_ack(self, late_ns: int, now_ns: int) -> None:
         """An acknowledgement was so much later than the least."""

@@ -25,8 +25,8 @@ take from those that have begun what they need: what has begun and misses is los
 A frame that has begun is cut once its odds are below 1 - certainty: its bytes are spent, so a fair chance is used.
 
 Probes come last: only while no planned frame waits, and with less in flight, so that they build no queue. They are also
-how a link that was thought slow is found to be faster: so they are sent unless they are hopeless, and two chunks may
-always be in flight, since one alone says nothing of the rate.
+how a link that was thought slow is found to be faster: so they are sent unless they are hopeless, the first chunks
+even then if no other was for EXPLORE_NS; and two chunks may always be in flight: one alone says nothing of the rate.
 
 An outage (the estimator's word) stops everything but pings. Frames under way keep their place until they are hopeless.
 If the connection itself ends, the rest of a half-sent frame has nowhere to go and the frame ends; what was sent in
@@ -60,7 +60,9 @@ JUMP_NS = 1 * S  # a clock that goes back by more has jumped
 MAX_OPEN = 4_096
 MEDIAN = 6  # in LEVELS
 CAUTIOUS = 3  # the rate that probes are sent by
-HOPELESS = 0.05  # odds below which not even a probe is sent
+HOPELESS = 0.05  # odds below which not even a probe is sent, but for its first chunks after a silence:
+EXPLORE_CHUNKS = 6
+EXPLORE_NS = 500 * MS
 
 
 class Shaper:
@@ -86,6 +88,7 @@ class Shaper:
         self._state: LinkState | None = None
         self._chunk = config.chunk_bytes
         self._window = self._probe_window = 0.0
+        self._sent_ns: int | None = None  # the last chunk
         self._wake_ns: int | None = None  # when a bucket will have tokens
         self.books: Books = empty([service.name for service in table.services])
 
@@ -385,7 +388,7 @@ class Shaper:
         least = HOPELESS if lane.probe else self._config.certainty
         if sending.sent:
             least = min(least, 1.0 - least)
-        if odds < least:
+        if odds < least and not (lane.probe and self._explores(sending, now_ns)):
             return f"in time with {odds:.2f} only"
         if sending.sent or lane.probe:
             return ""
@@ -398,6 +401,12 @@ class Shaper:
             if after < min(before, self._config.certainty):
                 return f"{other.service.name} has begun and needs the link"
         return ""
+
+    def _explores(self, probe: Sending, now_ns: int) -> bool:
+        """Whether the probe's next chunk goes for what it tells of the link alone."""
+        if probe.sent:
+            return probe.sent < EXPLORE_CHUNKS * self._chunk
+        return self._sent_ns is None or not 0 <= now_ns - self._sent_ns < EXPLORE_NS
 
     def _in_time(self, lane: Lane, sending: Sending, link: LinkState, now_ns: int, before: int = 0) -> float:
         wait_ns = lane.bucket.wait_ns(sending.to_go, now_ns)
@@ -424,6 +433,7 @@ class Shaper:
         self._estimator.on_sent(seq, size, now_ns)
         self._flying[seq] = (size, now_ns, sending)
         self._in_flight += size
+        self._sent_ns = now_ns
         sending.sent += size
         self.books.sent_bytes += size
         if not sending.to_go:

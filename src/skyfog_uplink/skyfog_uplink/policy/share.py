@@ -48,7 +48,8 @@ SPARES = 12  # tried at most
 ROOM = 1.25  # the grid ends at this much more than what is asked of it now, so that it need not grow at every step
 LEAST_BPS = 1e3  # what a grid reaches at least
 TAIL = 0.5  # the slowest LEVELS[0] of links are taken as half as fast as the quantile that bounds them
-HOPED = LEVELS.index(0.65)  # the rate that probes may fill
+SURER = np.array((1.0, 1.5, 2.5))  # rates that a probe may be given, in what a frame like most needs
+MEDIAN = LEVELS.index(0.5)
 
 # The link's rate as a discrete distribution: between two quantiles it is the lower one.
 SHARES = np.diff(np.array((0.0, *LEVELS, 1.0)))
@@ -103,6 +104,13 @@ class Sharer:
             math.inf,
         )
         self._knapsacks = [Knapsack(1, 1.0) for _ in range(SPARES)]
+        counts = np.array([[len(service.options)] for service in table.services])
+        self._options = np.minimum(np.arange(self._accuracy.shape[1] - 1), counts - 1)  # past the last: the last
+        self._bits = padded([[8 * option.bytes.mean for option in each.options] for each in table.services], math.inf)
+        own_ms = [[option.pre_ms.mean + option.exec_ms.mean for option in each.options] for each in table.services]
+        self._left_ms = np.array([[service.slo_ms] for service in table.services]) - padded(own_ms, math.inf)
+        self._chances_of: Needs | None = None
+        self._known_chances = (np.zeros(0), np.zeros(0))
         self._probes = Knapsack(1, 1.0)
 
     def share(self, now: Now) -> Shared:
@@ -112,8 +120,8 @@ class Sharer:
         free[free < 1.0] = 0.0  # less than a bit a second is nothing
         needed = np.maximum(now.needs.needed_bps, self._loads)
         best = max(self._candidates(now, needed, free), key=lambda candidate: candidate.score)
-        probes = self._probe(now, needed, best, float(free[HOPED]))
-        return self._grants(now, needed, best, probes)
+        probes, probe_bps = self._probe(now, best, float(free[MEDIAN]))
+        return self._grants(now, needed, best, probes, probe_bps)
 
     def _candidates(self, now: Now, needed: Floats, free: Floats) -> list[_Candidate]:
         budgets = free[: risky(self._config.risk)].tolist()
@@ -185,23 +193,40 @@ class Sharer:
         worth: Floats = now.weights * (self._floors + on_time * gain)
         return worth
 
-    def _probe(self, now: Now, needed: Floats, plan: _Candidate, expected_bps: float) -> tuple[int, ...]:
-        """For each service the option that is worth most beside the plan, within what is left over."""
-        left = self._config.probe_share * (expected_bps - float(plan.loads.sum()))
-        if left <= 0:
-            return (FLOOR,) * len(plan.options)
-        running = self._accuracy[self._services, np.array(plan.options)]
-        gain = now.weights[:, None] * (self._accuracy[:, :-1] - running[:, None])
-        costs = np.where((gain > 0) & (needed <= left), self._loads, np.inf)
-        self._probes = _reaching(self._probes, left, PROBE_CELLS, np.inf)
-        self._probes.solve(Choices(np.zeros(len(gain)), gain, costs))
-        return self._probes.choice(left)
+    def _probe(self, now: Now, plan: _Candidate, expected_bps: float) -> tuple[list[int], Floats]:
+        """For each service the option that is worth most beside the plan within what is left over, and its rate.
 
-    def _grants(self, now: Now, needed: Floats, plan: _Candidate, probes: tuple[int, ...]) -> Shared:
+        A probe that comes late does no harm, so it need not keep the target: an option may be had at several rates,
+        the better the surer.
+        """
+        left = self._config.probe_share * (expected_bps - float(plan.loads.sum()))
+        chosen, rates = np.array(plan.options), np.zeros(len(plan.options))
+        if left <= 0:
+            return [FLOOR] * len(chosen), rates
+        gain = now.weights[:, None] * (self._accuracy[:, :-1] - self._accuracy[self._services, chosen][:, None])
+        usual, in_time = self._chances(now)
+        costs = np.where(gain[:, :, None] > 0, usual, np.inf).reshape(len(chosen), -1)
+        values = (gain[:, :, None] * in_time).reshape(len(chosen), -1)
+        self._probes = _reaching(self._probes, left, PROBE_CELLS, np.inf)
+        self._probes.solve(Choices(np.zeros(len(gain)), values, costs))
+        found = np.array(self._probes.choice(left))
+        rates = np.where(found == FLOOR, 0.0, costs[self._services, found])
+        return (found // len(SURER)).tolist(), rates  # FLOOR, -1, stays what it is
+
+    def _chances(self, now: Now) -> tuple[Floats, Floats]:
+        """Rates that a probe may be given [services, options, SURER], and how likely it is in time at each."""
+        if self._chances_of is not now.needs:
+            left_ms = self._left_ms - math.ceil(now.link.rtts_ms[0])
+            usual = np.full(left_ms.shape, np.inf)
+            np.divide(self._bits * 1e3, left_ms, out=usual, where=left_ms > 0)
+            rates = np.maximum(usual, self._loads)[:, :, None] * SURER
+            in_time = now.needs.on_time(self._services[:, None, None], self._options[:, :, None], rates)
+            self._chances_of, self._known_chances = now.needs, (rates, np.where(np.isfinite(rates), in_time, 0.0))
+        return self._known_chances
+
+    def _grants(self, now: Now, needed: Floats, plan: _Candidate, probes: list[int], probe_bps: Floats) -> Shared:
         total = float(plan.loads.sum())
         margin = plan.budget_bps / total if total > 0 else 1.0
-        probed = np.array(probes)
-        probe_bps = np.where(probed == FLOOR, 0.0, needed[self._services, probed])
         columns = zip(
             self._table.services,
             plan.options,
