@@ -319,6 +319,13 @@ def test_nothing_is_probed_where_nothing_is_left_or_wanted() -> None:
     assert probes(allocator(CAMERA, probe_share=1.0).on_link(link(100.0), 0)) == [FLOOR]
 
 
+def test_where_nothing_seems_to_fit_the_least_is_probed_so_that_the_link_becomes_known() -> None:
+    plan = planned(allocator().on_link(link(0.2), 0))
+    assert [grant.option for grant in plan.grants] == [FLOOR, FLOOR]
+    assert probes(plan) == [0, FLOOR]
+    assert plan.grants[0].probe_bps > 0.2e6
+
+
 def test_probes_are_the_most_useful_set_that_fits() -> None:
     services = (CAMERA, replace(MAP, weight=5.0))
     made = allocator(*services, probe_share=1.0, risk=0.01)

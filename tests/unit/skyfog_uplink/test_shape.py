@@ -12,7 +12,7 @@ from skyfog_uplink.policy.frames import Action, Ended, Outcome, SendChunk, SendP
 from skyfog_uplink.policy.link import LinkState, down
 from skyfog_uplink.policy.model import FLOOR, Table
 from skyfog_uplink.policy.plan import Plan
-from skyfog_uplink.policy.shape import GRACE_NS, LOST_NS, Shaper
+from skyfog_uplink.policy.shape import EXPLORE_CHUNKS, EXPLORE_NS, GRACE_NS, LOST_NS, Shaper
 from support.uplink import FixedEstimator, frame, grant, link, option, plan, service, table
 
 WIDE = ShaperConfig(window_rtts=20.0, chunk_bytes=4_000)  # nothing is held back by the window
@@ -355,20 +355,37 @@ def test_probes_go_only_when_nothing_planned_waits_and_never_count_as_missed() -
     it.check()
 
 
-def test_a_probe_is_sent_on_a_link_thought_slow_but_not_if_hopeless() -> None:
+def test_a_probe_is_sent_on_a_link_thought_slow() -> None:
     rates = (1e5,) * 8 + (4e6,) * 2  # one in five
     state = LinkState(0, True, rates, (40.0,) * 4, 40.0, 40.0)
     it, _ = shaper(state, planned=plan(grant(rate_bps=1e6, probe_bps=1e6)))
     assert ended(it.on_frame(frame(1), 0)) == [(1, Outcome.WITHHELD)]
     assert chunks(it.on_frame(frame(2, probe=True), 0))
-    it, _ = shaper(link(1e5, 40), planned=plan(grant(rate_bps=1e6, probe_bps=1e6)))
-    assert ended(it.on_frame(frame(3, probe=True), 0)) == [(3, Outcome.WITHHELD)]
+
+
+def test_of_a_hopeless_probe_the_first_chunks_go_after_a_silence() -> None:
+    planned = plan(grant(rate_bps=1e6, probe_bps=1e6))
+    it, _ = shaper(link(1e5, 40), ShaperConfig(window_rtts=1.0, chunk_bytes=1_200), planned=planned)
+    more, now_ns = it.on_frame(frame(1, probe=True), 0), 0
+    sent = chunks(more)
+    assert len(sent) == 2
+    while not ended(more):
+        now_ns += 10 * MS
+        more = acks(it, more, now_ns)
+        sent += chunks(more)
+    assert ended(more) == [(1, Outcome.CUT)]
+    assert len(sent) == EXPLORE_CHUNKS
+    again = it.on_frame(frame(2, at_ns=now_ns, probe=True), now_ns)
+    assert ended(again) == [(2, Outcome.WITHHELD)]
+    later_ns = now_ns + EXPLORE_NS
+    assert chunks(it.on_frame(frame(3, at_ns=later_ns, probe=True), later_ns))
+    assert it.books.planned["a"].misses == 0
 
 
 def test_a_minute_forward_ends_everything_and_a_minute_back_too() -> None:
     it, _ = shaper()
     it.on_frame(frame(1, at_ns=100 * S), 100 * S)
-    assert ended(it.on_timer(160 * S)) == [] or True
+    it.on_timer(160 * S)  # its deadline, and then the grace
     it.on_timer(162 * S)
     assert not it._open
     it.on_frame(frame(2, at_ns=162 * S), 162 * S)

@@ -197,7 +197,8 @@ class Sharer:
         """For each service the option that is worth most beside the plan within what is left over, and its rate.
 
         A probe that comes late does no harm, so it need not keep the target: an option may be had at several rates,
-        the better the surer.
+        the better the surer. Where nothing at all seems to fit, the least is tried: of that the shaper sends the first
+        chunks now and then, or nobody would ever know that the link is faster than thought.
         """
         left = self._config.probe_share * (expected_bps - float(plan.loads.sum()))
         chosen, rates = np.array(plan.options), np.zeros(len(plan.options))
@@ -210,6 +211,8 @@ class Sharer:
         self._probes = _reaching(self._probes, left, PROBE_CELLS, np.inf)
         self._probes.solve(Choices(np.zeros(len(gain)), values, costs))
         found = np.array(self._probes.choice(left))
+        if (chosen == FLOOR).all() and (found == FLOOR).all():
+            found = _least(costs)
         rates = np.where(found == FLOOR, 0.0, costs[self._services, found])
         return (found // len(SURER)).tolist(), rates  # FLOOR, -1, stays what it is
 
@@ -263,6 +266,15 @@ def _spares(extra: Floats, budget: float) -> list[float]:
     if len(each) > SPARES:
         each = each[np.linspace(0, len(each) - 1, SPARES).round().astype(int)]
     found: list[float] = each.tolist()
+    return found
+
+
+def _least(costs: Floats) -> NDArray[np.intp]:
+    """The cheapest option of any service, for that service alone."""
+    found = np.full(len(costs), FLOOR)
+    service, option = np.unravel_index(int(np.argmin(costs)), costs.shape)
+    if np.isfinite(costs[service, option]):
+        found[service] = option
     return found
 
 
