@@ -384,6 +384,8 @@ class Shaper:
 
     def _doubt(self, lane: Lane, sending: Sending, link: LinkState, now_ns: int) -> str:
         """Why the frame should not be sent, or not go on."""
+        if lane.probe and sending.sent <= self._chunk and self._in_flight <= self._chunk:
+            return ""  # two chunks of a probe on an idle link: it may be faster than is known
         odds = self._in_time(lane, sending, link, now_ns)
         least = HOPELESS if lane.probe else self._config.certainty
         if sending.sent:

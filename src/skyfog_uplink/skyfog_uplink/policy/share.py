@@ -1,26 +1,19 @@
 """One plan: which option for each service at what rate, when the link is known by quantiles.
 
-What an option costs. TURBO charges S/(SLO - RTT - exec) for all the time, so a camera that needs 7 Mbit/s for 20 ms
-ten times a second is charged 7 Mbit/s. The shaper sends one frame after the other at the link's whole rate, earliest
-deadline first; so an option costs its load, 8 S rate, and one at a time must be fast enough beside the load of others:
+Candidates are budgets: the quantiles of the link's rate up to `risk`. For each the knapsack says the best options,
+each at its needed rate (formulate.py), which keeps the service's target as long as the link delivers the budget. What
+is left of the budget is spread in proportion, so that all services have the same margin. A link of rate R that is
+slower than what is granted is shared in proportion too: earliest deadline first meets every deadline that such a
+split meets, so the probability that is computed here is a lower bound of what the shaper reaches:
 
-    sum_j load_j + max_i (needed_i - load_i) <= B          needed_i: at which it keeps its target alone (formulate.py)
+    P_i = E_R[ on_time_i(needed_i * min(budget, R) / needed) ],    needed = sum of needed_i
 
-With the spare m for that maximum fixed it is a knapsack of loads within B - m over the options that m suffices for;
-SPARES of them are tried. It is no guarantee: frames that are ready at the same moment wait for each other, and the one
-that cannot be in time any more is withheld, which costs its gain and is no miss.
+What runs already is a candidate too, up to `keep_risk`, so that a budget that trembles moves nothing. The plan is the
+candidate with the greatest sum of weight_i * (floor_i + P_i * (accuracy_i - floor_i)): a late answer is worth the
+floor's, which is there anyway. Changing a service costs `switch_cost` of its weight, in the knapsack itself.
 
-Candidates are budgets: the quantiles of the link's rate up to `risk`, and what runs already up to `keep_risk`, so that
-a budget that trembles moves nothing. Under a link of rate R service i has what the others' load leaves,
-
-    P_i = E_R[ on_time_i(R - sum of the other loads) ]
-
-and the plan is the candidate with the greatest sum of weight_i * (floor_i + P_i * (accuracy_i - floor_i)): a late
-answer is worth the floor's, which is there anyway. Changing a service costs `switch_cost` of its weight, in the
-knapsack itself. What is left of the budget is spread in proportion to the loads.
-
-What the link likely delivers beyond that goes, by `probe_share`, to probes: a second knapsack over what each better
-option would add, so that what is learnt of the link is learnt with frames that somebody wants.
+What the link delivers in the median beyond what is needed goes, by `probe_share`, to probes: a second knapsack over
+what each better option would add, so that what is learnt of the link is learnt with frames that somebody wants.
 """
 
 from __future__ import annotations
@@ -44,7 +37,6 @@ Floats = NDArray[np.float64]
 
 CELLS = 1_000  # of the grid at least, over the rates that are planned with
 PROBE_CELLS = 256
-SPARES = 12  # tried at most
 ROOM = 1.25  # the grid ends at this much more than what is asked of it now, so that it need not grow at every step
 LEAST_BPS = 1e3  # what a grid reaches at least
 TAIL = 0.5  # the slowest LEVELS[0] of links are taken as half as fast as the quantile that bounds them
@@ -83,7 +75,7 @@ class Shared:
 class _Candidate:
     budget_bps: float
     options: tuple[int, ...]
-    loads: Floats  # [services]
+    needed: Floats  # [services]
     on_time: Floats  # [services]
     utility: Floats  # [services] expected
     score: float  # expected utility, less the cost of changes
@@ -99,11 +91,11 @@ class Sharer:
         accuracy = padded([[option.accuracy for option in service.options] for service in table.services], -1.0)
         self._accuracy = np.column_stack((accuracy, self._floors))  # the floor's is the last column, since FLOOR is -1
         self._targets = np.array([service.target for service in table.services])
-        self._loads = padded(
+        # A frame every 1/rate_hz: where its SLO is longer than that, deadlines alone would let the queue grow.
+        self._steady_bps = padded(
             [[8 * service.rate_hz * option.bytes.mean for option in service.options] for service in table.services],
             math.inf,
         )
-        self._knapsacks = [Knapsack(1, 1.0) for _ in range(SPARES)]
         counts = np.array([[len(service.options)] for service in table.services])
         self._options = np.minimum(np.arange(self._accuracy.shape[1] - 1), counts - 1)  # past the last: the last
         self._bits = padded([[8 * option.bytes.mean for option in each.options] for each in table.services], math.inf)
@@ -111,6 +103,7 @@ class Sharer:
         self._left_ms = np.array([[service.slo_ms] for service in table.services]) - padded(own_ms, math.inf)
         self._chances_of: Needs | None = None
         self._known_chances = (np.zeros(0), np.zeros(0))
+        self._knapsack = Knapsack(1, 1.0)
         self._probes = Knapsack(1, 1.0)
 
     def share(self, now: Now) -> Shared:
@@ -118,75 +111,53 @@ class Sharer:
         rates = np.minimum(now.link.rates_bps, self._config.max_mbps * 1e6)
         free = rates * _left_of_period(now.link, self._config)
         free[free < 1.0] = 0.0  # less than a bit a second is nothing
-        needed = np.maximum(now.needs.needed_bps, self._loads)
+        needed = np.maximum(now.needs.needed_bps, self._steady_bps)
         best = max(self._candidates(now, needed, free), key=lambda candidate: candidate.score)
         probes, probe_bps = self._probe(now, best, float(free[MEDIAN]))
         return self._grants(now, needed, best, probes, probe_bps)
 
     def _candidates(self, now: Now, needed: Floats, free: Floats) -> list[_Candidate]:
         budgets = free[: risky(self._config.risk)].tolist()
+        self._knapsack = _reaching(self._knapsack, budgets[-1], CELLS, self._config.grid_kbps * 1e3)
+        self._knapsack.solve(self._choices(now, needed))
         found: dict[tuple[int, ...], _Candidate] = {}
-        choices = self._solved(now, needed, budgets[-1])
         for budget in reversed(budgets):  # of the same options, the largest budget has the largest margin
-            options = self._best(choices, budget)
+            options = self._knapsack.choice(budget)
             if options not in found:
-                found[options] = self._candidate(now, free, budget, options)
+                found[options] = self._candidate(now, needed, free, budget, options)
         kept = float(free[risky(self._config.keep_risk) - 1])
-        if now.current not in found and self._fits(needed, now.current, kept):
-            found[now.current] = self._candidate(now, free, kept, now.current)
+        if now.current not in found and self._need(needed, now.current).sum() <= kept:
+            found[now.current] = self._candidate(now, needed, free, kept, now.current)
         return list(found.values())
 
-    def _solved(self, now: Now, needed: Floats, budget: float) -> list[tuple[float, Knapsack]]:
-        """By spare: the knapsack of the options that it suffices for."""
-        values, costs = self._values(now)
-        extra = np.where(np.isfinite(needed), needed, np.inf) - np.where(np.isfinite(self._loads), self._loads, 0.0)
-        found = []
-        for at, spare in enumerate(_spares(extra[np.isfinite(costs)], budget)):
-            knapsack = self._knapsacks[at] = _reaching(self._knapsacks[at], budget, CELLS, self._config.grid_kbps * 1e3)
-            knapsack.solve(Choices(values[:, FLOOR].copy(), values[:, :-1], np.where(extra <= spare, costs, np.inf)))
-            found.append((spare, knapsack))
-        return found
-
-    def _best(self, solved: list[tuple[float, Knapsack]], budget: float) -> tuple[int, ...]:
-        within = [(knapsack.value(budget - spare), -spare, knapsack) for spare, knapsack in solved if spare <= budget]
-        if not within:
-            return (FLOOR,) * len(self._floors)
-        _, spare, knapsack = max(within, key=lambda one: one[:2])
-        return knapsack.choice(budget + spare)
-
-    def _fits(self, needed: Floats, options: tuple[int, ...], budget: float) -> bool:
+    def _need(self, needed: Floats, options: tuple[int, ...]) -> Floats:
         chosen = np.array(options)
-        loads = self._load(options)
-        alone = np.where(chosen == FLOOR, 0.0, needed[self._services, chosen] - loads)
-        return bool(loads.sum() + alone.max() <= budget)
+        return np.where(chosen == FLOOR, 0.0, needed[self._services, chosen])
 
-    def _load(self, options: tuple[int, ...]) -> Floats:
-        chosen = np.array(options)
-        return np.where(chosen == FLOOR, 0.0, self._loads[self._services, chosen])
-
-    def _values(self, now: Now) -> tuple[Floats, Floats]:
-        """Of each option and the floor, and costs of options. What a change costs is in it; what is held is not."""
+    def _choices(self, now: Now, needed: Floats) -> Choices:
+        """What a change costs is part of the values; what is held is out of reach."""
         at, held = np.array(now.current), np.array(now.held)
         moving = (self._config.switch_cost * now.weights)[:, None]
         expected = self._floors[:, None] + self._targets[:, None] * (self._accuracy - self._floors[:, None])
         values = now.weights[:, None] * expected - moving
         values[self._services, at] += moving[:, 0]
         raised = self._accuracy[:, :-1] > self._accuracy[self._services, at][:, None]
-        return values, np.where(held[:, None] & raised, np.inf, self._loads)
+        costs = np.where(held[:, None] & raised, np.inf, needed)
+        return Choices(values[:, FLOOR].copy(), values[:, :-1], costs)
 
-    def _candidate(self, now: Now, free: Floats, budget: float, options: tuple[int, ...]) -> _Candidate:
+    def _candidate(self, now: Now, needed: Floats, free: Floats, budget: float, options: tuple[int, ...]) -> _Candidate:
         chosen = np.array(options)
-        loads = self._load(options)
+        own = self._need(needed, options)
         on_time = np.ones(len(options))
-        total = float(loads.sum())
+        total = float(own.sum())
         if total > 0:
-            rates = np.concatenate(([TAIL * free[0]], free))
-            each = np.maximum(rates[None, :] - (total - loads)[:, None], 0.0)
+            rates = np.minimum(np.concatenate(([TAIL * free[0]], free)), budget)
+            each = own[:, None] * (rates / total)[None, :]
             on_time = now.needs.on_time(self._services[:, None], chosen[:, None], each) @ SHARES
         utility = self._utility(now, chosen, on_time)
         moved = chosen != np.array(now.current)
         score = float(utility.sum() - self._config.switch_cost * (now.weights * moved).sum())
-        return _Candidate(budget, options, loads, on_time, utility, score)
+        return _Candidate(budget, options, own, on_time, utility, score)
 
     def _utility(self, now: Now, chosen: NDArray[np.intp], on_time: Floats) -> Floats:
         gain = self._accuracy[self._services, chosen] - self._floors
@@ -197,22 +168,23 @@ class Sharer:
         """For each service the option that is worth most beside the plan within what is left over, and its rate.
 
         A probe that comes late does no harm, so it need not keep the target: an option may be had at several rates,
-        the better the surer. Where nothing at all seems to fit, the least is tried: of that the shaper sends the first
-        chunks now and then, or nobody would ever know that the link is faster than thought.
+        the better the surer.
         """
-        left = self._config.probe_share * (expected_bps - float(plan.loads.sum()))
-        chosen, rates = np.array(plan.options), np.zeros(len(plan.options))
-        if left <= 0:
-            return [FLOOR] * len(chosen), rates
+        left = self._config.probe_share * (expected_bps - float(plan.needed.sum()))
+        chosen = np.array(plan.options)
         gain = now.weights[:, None] * (self._accuracy[:, :-1] - self._accuracy[self._services, chosen][:, None])
         usual, in_time = self._chances(now)
         costs = np.where(gain[:, :, None] > 0, usual, np.inf).reshape(len(chosen), -1)
         values = (gain[:, :, None] * in_time).reshape(len(chosen), -1)
-        self._probes = _reaching(self._probes, left, PROBE_CELLS, np.inf)
-        self._probes.solve(Choices(np.zeros(len(gain)), values, costs))
-        found = np.array(self._probes.choice(left))
-        if (chosen == FLOOR).all() and (found == FLOOR).all():
-            found = _least(costs)
+        found = np.full(len(chosen), FLOOR)
+        if left > 0:
+            self._probes = _reaching(self._probes, left, PROBE_CELLS, np.inf)
+            self._probes.solve(Choices(np.zeros(len(gain)), values, costs))
+            found = np.array(self._probes.choice(left))
+        if (found == FLOOR).all() and np.isfinite(costs).any():
+            # Nothing better fits what is known. What is known was learnt with less: so the most useful is tried.
+            service, column = np.unravel_index(np.argmax(values / costs), values.shape)
+            found[service] = column
         rates = np.where(found == FLOOR, 0.0, costs[self._services, found])
         return (found // len(SURER)).tolist(), rates  # FLOOR, -1, stays what it is
 
@@ -222,18 +194,18 @@ class Sharer:
             left_ms = self._left_ms - math.ceil(now.link.rtts_ms[0])
             usual = np.full(left_ms.shape, np.inf)
             np.divide(self._bits * 1e3, left_ms, out=usual, where=left_ms > 0)
-            rates = np.maximum(usual, self._loads)[:, :, None] * SURER
+            rates = np.maximum(usual, self._steady_bps)[:, :, None] * SURER
             in_time = now.needs.on_time(self._services[:, None, None], self._options[:, :, None], rates)
             self._chances_of, self._known_chances = now.needs, (rates, np.where(np.isfinite(rates), in_time, 0.0))
         return self._known_chances
 
     def _grants(self, now: Now, needed: Floats, plan: _Candidate, probes: list[int], probe_bps: Floats) -> Shared:
-        total = float(plan.loads.sum())
+        total = float(plan.needed.sum())
         margin = plan.budget_bps / total if total > 0 else 1.0
         columns = zip(
             self._table.services,
             plan.options,
-            (plan.loads * margin).tolist(),
+            (plan.needed * margin).tolist(),
             plan.on_time.tolist(),
             plan.utility.tolist(),
             probes,
@@ -258,24 +230,6 @@ class Sharer:
                 yield f"no better option meets {service.slo_ms:g} ms, however fast the link"
             else:
                 yield "lowered just now: held" if held else f"a better one needs {bps / 1e6:.2f} Mbit/s"
-
-
-def _spares(extra: Floats, budget: float) -> list[float]:
-    """What suffices for the first options, for some more, and so on to all that the budget allows."""
-    each = np.unique(extra[extra <= budget])
-    if len(each) > SPARES:
-        each = each[np.linspace(0, len(each) - 1, SPARES).round().astype(int)]
-    found: list[float] = each.tolist()
-    return found
-
-
-def _least(costs: Floats) -> NDArray[np.intp]:
-    """The cheapest option of any service, for that service alone."""
-    found = np.full(len(costs), FLOOR)
-    service, option = np.unravel_index(int(np.argmin(costs)), costs.shape)
-    if np.isfinite(costs[service, option]):
-        found[service] = option
-    return found
 
 
 def risky(risk: float) -> int:
