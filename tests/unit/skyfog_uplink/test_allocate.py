@@ -81,7 +81,7 @@ def test_utility_is_weight_times_accuracy_with_the_floor_for_what_is_late() -> N
 
 
 def test_bytes_of_ours_that_wait_in_the_network_are_taken_off() -> None:
-    assert options(allocator().on_link(link(3.2, queue_ms=50.0), 0)) == [0, FLOOR]
+    assert options(allocator().on_link(link(3.0, queue_ms=50.0), 0)) == [0, FLOOR]
 
 
 # When it plans

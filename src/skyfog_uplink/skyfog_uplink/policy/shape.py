@@ -368,13 +368,19 @@ class Shaper:
     def _next(self, now_ns: int) -> Lane | None:
         """The lane with the earliest deadline of those that have tokens; probes only if no planned frame waits."""
         for lanes in (self._planned, self._probes):
-            waiting = [(lane.head.frame.deadline_ns, at) for at, lane in enumerate(lanes) if lane.head is not None]
-            for _, at in sorted(waiting):
+            waiting = []
+            for at, lane in enumerate(lanes):
+                sending = lane.running or lane.waiting
+                if sending is not None:
+                    waiting.append((sending.frame.deadline_ns, at, sending))
+            if len(waiting) > 1:
+                waiting.sort(key=_deadline_then_lane)
+            for _, at, sending in waiting:
                 lane = lanes[at]
-                size = min(self._chunk, lane.head.to_go) if lane.head else 0
-                if lane.bucket.fits(size, now_ns):
-                    return lane
+                size = min(self._chunk, sending.to_go)
                 wait_ns = lane.bucket.wait_ns(size, now_ns)
+                if wait_ns == 0:
+                    return lane
                 if wait_ns is not None:
                     wake_ns = now_ns + wait_ns
                     self._wake_ns = wake_ns if self._wake_ns is None else min(self._wake_ns, wake_ns)
@@ -440,3 +446,7 @@ class Shaper:
         self.books.sent_bytes += size
         if not sending.to_go:
             lane.running = None
+
+
+def _deadline_then_lane(waiting: tuple[int, int, Sending]) -> tuple[int, int]:
+    return waiting[:2]
