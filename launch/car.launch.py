@@ -2,6 +2,7 @@
 
 ros2 launch skyfog_bringup car.launch.py connect:=tcp/10.0.0.5:7450 cameras:=front=/front_camera/image
 ros2 launch skyfog_bringup car.launch.py world:=street
+ros2 launch skyfog_bringup car.launch.py video:=drive.mp4 cameras:=front=/camera/image
 """
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -15,10 +16,12 @@ TLS = ("zenoh.tls.ca", "zenoh.tls.certificate", "zenoh.tls.key")
 NETWORK = ("fleet", "car", "zenoh.connect", *TLS, "transport", "trace")
 CAMERAS = "front=/front_camera/image,left=/left_camera/image,right=/right_camera/image"
 
+IMAGES_ONLY = share() / "config" / "cameras" / "images_only.yaml"
+
 
 def car(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     table, model = LaunchConfiguration("table"), LaunchConfiguration("on_car_model")
-    world = LaunchConfiguration("world").perform(context)
+    world, video = (LaunchConfiguration(name).perform(context) for name in ("world", "video"))
     cameras = pairs(LaunchConfiguration("cameras").perform(context), "cameras", "service=topic")
     clients = [
         include_with(
@@ -36,6 +39,7 @@ def car(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         ),
         *clients,
         *([include_with("components/world.launch.py", world=world)] if world else []),
+        *([include_with("components/camera.launch.py", image=video, params=IMAGES_ONLY)] if video else []),
     ]
 
 
@@ -49,6 +53,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "world", default_value="", choices=["", *WORLDS], description="also a simulated world"
             ),
+            DeclareLaunchArgument("video", default_value="", description="also a camera that plays this, or a folder"),
             *arguments_of(ShaperNodeConfig, *NETWORK),
             OpaqueFunction(function=car),
         ]

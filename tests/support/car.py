@@ -114,7 +114,8 @@ class Car:
 class Surroundings:
     """A camera, a model on the car, and whoever listens."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, client: str = "car_client", model: bool = True) -> None:
+        """`client`: name of the car_client. `model`: whether to play the model on the car."""
         self.answers: deque[CarDetections] = deque(maxlen=10_000)
         self.link: UplinkLink | None = None
         self.plan: UplinkPlan | None = None
@@ -127,8 +128,9 @@ class Surroundings:
         self._images = node.create_publisher(Image, "image", qos_profile_sensor_data)
         self._picture = Image(height=HEIGHT, width=WIDTH, encoding="rgb8", step=3 * WIDTH)
         self._picture.data = array("B", bytes(range(256)) * (3 * WIDTH * HEIGHT // 256))
-        node.create_service(Detect, "on_car/detect", self._detect)
-        node.create_subscription(CarDetections, "car_client/detections", self._on_answer, 100)
+        if model:
+            node.create_service(Detect, "on_car/detect", self._detect)
+        node.create_subscription(CarDetections, f"{client}/detections", self._on_answer, 100)
         node.create_subscription(UplinkLink, "shaper/link", lambda told: setattr(self, "link", told), NEWEST)
         node.create_subscription(UplinkPlan, "allocator/plan", lambda told: setattr(self, "plan", told), LATCHED)
         node.create_subscription(UplinkState, "shaper/state", lambda told: setattr(self, "state", told), LATCHED)
@@ -176,7 +178,7 @@ class Surroundings:
 
 
 @contextmanager
-def surroundings(domain: int) -> Iterator[Surroundings]:
+def surroundings(domain: int, **more: Any) -> Iterator[Surroundings]:
     """Until the block ends."""
     with ros_node(domain) as node:
-        yield Surroundings(node)
+        yield Surroundings(node, **more)

@@ -1,4 +1,4 @@
-"""A car's end of the uplink for tests: sends whole frames without a shaper, notes all that it hears. Waits have limits."""
+"""A car's end of the uplink for tests: sends whole frames without a shaper, notes what it hears. Waits have limits."""
 
 from __future__ import annotations
 

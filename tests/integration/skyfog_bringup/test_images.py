@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 ROOT = Path(__file__).resolve().parents[3]
 DOCKER = ROOT / "docker"
 FILES = sorted(DOCKER.glob("*.Dockerfile"))
-ROLES = {"robot", "replica", "gpu", "console"}
+ROLES = {"robot", "replica", "gpu", "console", "car"}
 LIMIT_S = 60.0
 
 
@@ -148,12 +148,21 @@ def commands() -> list[str]:
 
 def test_launch_files_are_there_and_take_the_arguments() -> None:
     found = [launched(words) for words in commands()]
-    assert {name for name, _ in found} == {"robot.launch.py", "cloud.launch.py", "camera.launch.py"}
-    component = {"robot.launch.py": "robot_proxy", "cloud.launch.py": "replica_proxy", "camera.launch.py": "camera"}
+    # Where the arguments of each are declared, but for those of every component.
+    declared = {
+        "robot.launch.py": "components/robot_proxy.launch.py",
+        "cloud.launch.py": "components/replica_proxy.launch.py",
+        "camera.launch.py": "components/camera.launch.py",
+        "car.launch.py": "car.launch.py",
+        "gateway.launch.py": "gateway.launch.py",
+    }
+    assert {name for name, _ in found} == set(declared)
+    launching = (ROOT / "src/skyfog_bringup/skyfog_bringup/launching.py").read_text()  # importing it needs ROS
+    common = set(re.findall(r'DeclareLaunchArgument\("(\w+)"', launching))
     for name, arguments in found:
         assert list((ROOT / "launch").rglob(name)), name
-        text = (ROOT / "launch" / "components" / f"{component[name]}.launch.py").read_text()
-        known = set(re.findall(r'"(?:\w+\.)*(\w+)"', text))
+        text = (ROOT / "launch" / declared[name]).read_text()
+        known = {*re.findall(r'"(?:\w+\.)*(\w+)"', text), *common}
         assert set(arguments) <= known, name
 
 

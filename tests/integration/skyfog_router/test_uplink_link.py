@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -35,13 +36,14 @@ class Acknowledging:
 
     def __init__(self, config: LinkConfig, name: str = "g0") -> None:
         self.heard: queue.SimpleQueue[tuple[str, Upward, bytes]] = queue.SimpleQueue()
+        self.mute = False
         self.link = open_gateway_link(config, "test", name)
         self.link.start(self)
         self.link.announce(live=True)
 
     def received(self, car: str, message: Upward, payload: bytes) -> None:
         self.heard.put((car, message, payload))
-        if isinstance(message, Chunk | Ping):
+        if isinstance(message, Chunk | Ping) and not self.mute:
             self.link.send(car, Ack(seq=message.seq, received_us=time.monotonic_ns() // 1_000))
 
     def close(self) -> None:
@@ -83,6 +85,24 @@ def test_a_chunk_comes_as_it_was_sent(net: Net) -> None:
     car.wait_for("g0")
     assert car.chunk(b"payload", frame=5, budget_ms=80)
     wait_until("it", lambda: isinstance(gateway.heard.get(timeout=LIMIT_S)[1], Chunk))
+
+
+@pytest.mark.parametrize("dials", ["car", "gateway"])
+def test_a_car_joins_anew_where_nobody_answers_and_leaves_nothing_behind(net: Net, dials: str) -> None:
+    """A car that listens cannot, while its port is in use by what it was: it stays, and finds the gateway again too."""
+    listens, connects = LinkConfig(listen=[net.endpoint], silent_ms=100), LinkConfig(connect=[net.endpoint])
+    if dials == "car":
+        listens, connects = connects.model_copy(update={"silent_ms": 100}), LinkConfig(listen=[net.endpoint])
+    car, gateway = net.keep(Car(listens)), net.keep(Acknowledging(connects))
+    car.wait_for("g0")
+    gateway.mute = True
+    for _ in range(2):
+        car.wait_for("")
+        car.wait_for("g0")
+    gateway.mute = False
+    wait_until("it answers", lambda: car.ping() and not car.acks.empty())
+    acknowledged(car)
+    wait_until("what was left ends", lambda: "car-link-leaves" not in {thread.name for thread in threading.enumerate()})
 
 
 def test_a_car_and_its_gateway_meet_at_a_router(net: Net, authority: Authority) -> None:
@@ -164,5 +184,3 @@ def test_a_stranger_is_not_let_in(net: Net, authority: Authority, tmp_path: Any)
         raw_session(where, authority.tls("car"), "cars", shows=False)
     with pytest.raises(zenoh.ZError):
         raw_session(where, other.tls("car"), "cars")
-
-

@@ -6,7 +6,9 @@ from skyfog_core.errors import ConfigError, WireError
 from skyfog_core.wire.keys import (
     ReplicaKey,
     ServiceKeys,
+    UplinkKeys,
     chunk,
+    last_chunk,
     parse_live,
     parse_load,
     replica_key,
@@ -108,3 +110,33 @@ def test_a_strange_load_key_is_refused(key: str) -> None:
 def test_replicas_sort_by_zone_then_name() -> None:
     assert sorted([ReplicaKey("b", "0"), ReplicaKey("a", "1")]) == [ReplicaKey("a", "1"), ReplicaKey("b", "0")]
     assert str(ReplicaKey("a", "1")) == "a/1"
+
+
+def test_the_uplinks_keys_name_both_ends_and_end_in_who_says_it() -> None:
+    keys = UplinkKeys("f")
+    assert last_chunk(keys.up("g", "c")) == last_chunk(keys.live("c")) == "c"
+    assert last_chunk(keys.down("c", "g")) == "g"
+    for key, of in ((keys.up("g", "c"), keys.all_up("g")), (keys.down("c", "g"), keys.all_down("c"))):
+        assert key.startswith(of.removesuffix("*"))
+        assert key.startswith(f"{keys.prefix}/")
+
+
+@pytest.mark.parametrize("text", BAD_CHUNKS)
+def test_names_of_cars_and_gateways_that_make_no_key_are_refused(text: str) -> None:
+    keys = UplinkKeys("f")
+    for make in (lambda: keys.up(text, "c"), lambda: keys.all_up(text), lambda: keys.live(text)):
+        with pytest.raises(ConfigError, match="gateway"):
+            make()
+    for make in (lambda: keys.up("g", text), lambda: keys.all_down(text)):
+        with pytest.raises(ConfigError, match="car"):
+            make()
+
+
+def test_a_wild_last_chunk_is_refused() -> None:
+    with pytest.raises(WireError):
+        last_chunk("skyfog/f/car-uplink/up/g/*")
+
+
+def test_no_service_shares_the_uplinks_keys() -> None:
+    with pytest.raises(ConfigError, match="not a ROS name"):
+        service_chunk(f"/{UplinkKeys('f').prefix.rpartition('/')[2]}")

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import structlog
 
+from skyfog_core.config.base import parse
 from skyfog_core.config.router import TlsConfig, ZenohConfig
+from skyfog_core.config.uplink import LinkConfig
 from skyfog_core.errors import ConfigError
 from skyfog_router.acl import Member, access_control
 from skyfog_router.certs import issue, make_ca
-from skyfog_router.transport.settings import zenoh_settings
+from skyfog_router.transport.settings import link_settings, zenoh_settings
 
 NOW = datetime(2030, 1, 2, tzinfo=UTC)
 ROBOT = Member("robot", "f", ("/detect",))
@@ -82,3 +84,26 @@ def test_a_certificate_of_another_role_or_of_no_use_is_refused(tls: TlsConfig) -
         zenoh_settings(config, Member("robot", "f", ()), NOW)
     with pytest.raises(ConfigError, match="expired"):
         zenoh_settings(config, ROBOT, NOW.replace(month=3))
+
+
+@pytest.mark.parametrize("role", ["car", "gateway"])
+def test_a_car_and_a_gateway_need_no_service(tmp_path: Path, role: str) -> None:
+    make_ca("f", tmp_path, NOW)
+    made = issue(role, "m", tmp_path, NOW, days=40)
+    tls = TlsConfig(ca=str(tmp_path / "ca.pem"), certificate=str(made.certificate), key=str(made.key))
+    settings = zenoh_settings(LinkConfig(connect=["quic/cloud:1"], tls=tls), Member(role, "f", ()), NOW)
+    assert settings["access_control"] == access_control("f", [])
+
+
+def test_a_link_of_a_car_is_short_lived_and_not_in_shared_memory_even_where_a_file_sets_only_the_endpoint() -> None:
+    config = parse(LinkConfig, {"connect": ["tcp/cloud:1"]}, "file")
+    settings = zenoh_settings(config, Member("car", "f", ()), NOW)
+    assert settings["transport/link/tx/lease"] == 2_000
+    assert settings["transport/shared_memory/enabled"] is False
+
+
+def test_the_send_buffer_is_the_kernels_own_unless_it_is_set() -> None:
+    keys = {"transport/link/tcp/so_sndbuf", "transport/link/tls/so_sndbuf"}
+    assert not keys & link_settings(LinkConfig(), 1, 1).keys()
+    made = link_settings(LinkConfig(send_buffer_bytes=65_536), 1, 1)
+    assert {made[key] for key in keys} == {65_536}

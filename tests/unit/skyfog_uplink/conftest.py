@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import skyfog_uplink.car  # noqa: F401  # here, since structlog reads the clock when it is first imported
 from support.owners import StepOwner
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from skyfog_core.config.router import ZenohConfig
+from skyfog_core.config.uplink import LinkConfig
 from skyfog_core.errors import ConfigError
 from skyfog_router import certs
 from skyfog_router.acl import Member, access_control
@@ -18,6 +19,10 @@ SECURE = ("tls", "quic")
 # Zenoh passes nothing on between peers of one region, which it takes to be linked to each other. Robots, replicas and
 # pools, which hear both, are regions of their own, so that a router joins them; so are cars and gateways.
 REGIONS = {"robot": "robots", "replica": "replicas", "pool": "pools", "car": "cars", "gateway": "gateways"}
+
+# A connection is tried anew before TCP and QUIC, which wait longer each time, would.
+OPEN_MS = 2_000
+RETRY = {"period_init_ms": 50, "period_max_ms": 200, "period_increase_factor": 2}
 
 
 def zenoh_settings(config: ZenohConfig, member: Member | None, now: datetime) -> dict[str, Any]:
@@ -49,6 +54,29 @@ def zenoh_settings(config: ZenohConfig, member: Member | None, now: datetime) ->
     if config.tls.ca:
         assert member is not None, "who uses certificates says as whom"
         settings |= _secure(config, member, now)
+    return settings
+
+
+def link_settings(config: LinkConfig, wait_us: int, large_us: int) -> dict[str, Any]:
+    """Zenoh's settings for one end of the uplink, beside those of any process.
+
+    A put waits for `wait_us` while the socket is full, one of more than 64 KB, in pieces, for `large_us`.
+    """
+    queue_of = "transport/link/tx/queue"
+    settings: dict[str, Any] = {
+        f"{queue_of}/batching/enabled": False,
+        f"{queue_of}/congestion_control/drop": {
+            "wait_before_drop": wait_us,
+            "max_wait_before_drop_fragments": large_us,
+        },
+        "open/return_conditions/connect_scouted": False,
+        "transport/unicast/open_timeout": OPEN_MS,
+        "transport/unicast/accept_timeout": OPEN_MS,
+        "connect/retry": RETRY,
+    }
+    if config.send_buffer_bytes:
+        settings["transport/link/tcp/so_sndbuf"] = config.send_buffer_bytes
+        settings["transport/link/tls/so_sndbuf"] = config.send_buffer_bytes
     return settings
 
 

@@ -11,8 +11,9 @@ What is sent must wait in the car's shaper, where it can still be replaced, and 
   waits: a put that may block for long (`BLOCK`) would hold up every other link of the process, new ones too.
   Nothing is batched: zenoh holds two messages of a priority at most.
 - After an outage TCP waits for as long again before it sends once more, and zenoh waits for TCP where it is in the
-  middle of a write. So the car joins the network anew, under another id, when nobody answers it any more (policy
-  gateways), and each attempt to connect is a short one. What was left behind ends when it can.
+  middle of a write: always over tls, which says good-bye. So the car joins the network anew, under another id, when
+  nobody answers it any more (policy gateways), and each attempt to connect is a short one. What was left ends when it
+  can, in a thread of its own.
 
 `skyfog_uplink.transport.base` says what the ends promise. doc/the_link.md of skyfog_uplink says why these settings.
 """
@@ -31,7 +32,7 @@ import zenoh
 
 from skyfog_core.clock import Clock
 from skyfog_core.config.uplink import LinkConfig
-from skyfog_core.errors import Overloaded, WireError
+from skyfog_core.errors import ConfigError, Overloaded, WireError
 from skyfog_core.owner import Owner
 from skyfog_core.units import MS
 from skyfog_core.wire import uplink
@@ -39,6 +40,7 @@ from skyfog_core.wire.keys import UplinkKeys, last_chunk
 from skyfog_core.wire.uplink import Ack, Answer, Chunk, Downward, Ping, Upward
 from skyfog_router.acl import Member
 from skyfog_router.policy.gateways import Do, Gateways, Probe, Renew, Turn
+from skyfog_router.transport.settings import link_settings
 from skyfog_router.transport.zenoh import close_session, open_session, quietly
 
 log = structlog.get_logger()
@@ -54,9 +56,6 @@ CLOSE_LIMIT_S = 1.0
 MAX_CARS = 1_000  # with answers under way
 OWNER_LIMIT = 4_096
 PROBE_SEQ = 1 << 62  # of our own pings, whose acknowledgements are not the shaper's
-# A connection is tried anew before TCP and QUIC, which wait longer each time, would.
-OPEN_MS = 2_000
-RETRY = {"period_init_ms": 50, "period_max_ms": 200, "period_increase_factor": 2}
 
 
 class CarEvents(Protocol):
@@ -71,29 +70,6 @@ class GatewayEvents(Protocol):
     """As skyfog_uplink.transport.base has it."""
 
     def received(self, car: str, message: Upward, payload: bytes) -> None: ...
-
-
-def link_settings(config: LinkConfig, wait_us: int, large_us: int) -> dict[str, Any]:
-    """Zenoh's settings for one end of the uplink, beside those of any process.
-
-    A put waits for `wait_us` while the socket is full, one of more than 64 KB, in pieces, for `large_us`.
-    """
-    queue_of = "transport/link/tx/queue"
-    settings: dict[str, Any] = {
-        f"{queue_of}/batching/enabled": False,
-        f"{queue_of}/congestion_control/drop": {
-            "wait_before_drop": wait_us,
-            "max_wait_before_drop_fragments": large_us,
-        },
-        "open/return_conditions/connect_scouted": False,
-        "transport/unicast/open_timeout": OPEN_MS,
-        "transport/unicast/accept_timeout": OPEN_MS,
-        "connect/retry": RETRY,
-    }
-    if config.send_buffer_bytes:
-        settings["transport/link/tcp/so_sndbuf"] = config.send_buffer_bytes
-        settings["transport/link/tls/so_sndbuf"] = config.send_buffer_bytes
-    return settings
 
 
 class Outbox:
@@ -171,6 +147,7 @@ class _End:
     def __init__(self, session: zenoh.Session) -> None:
         self._session = session
         self._declared: list[Any] = []
+        self._watching: Any = None
 
     def control(self, key: str, header: bytes) -> None:
         """Before all data. Waits where the socket is full, and then it is lost."""
@@ -192,10 +169,11 @@ class _End:
                 if strange.total() == 1:  # once: whoever sends junk sends much of it
                     log.warning("strange_message", key=str(sample.key_expr), why=str(error))
 
-        self._keep(self._session.declare_subscriber(key, zenoh.handlers.Callback(on_sample, indirect=False)))
+        callback = zenoh.handlers.Callback(on_sample, indirect=False)
+        self._declared.append(self._session.declare_subscriber(key, callback))
 
     def watch(self, key: str, on_token: Callable[[str, bool], None]) -> None:
-        """`on_token(who, live)` for each token that comes or goes, those already there included."""
+        """`on_token(who, live)` for each token that comes or goes, those there included; an earlier watch ends."""
 
         def on_sample(sample: zenoh.Sample) -> None:
             try:
@@ -206,7 +184,9 @@ class _End:
             on_token(who, sample.kind == zenoh.SampleKind.PUT)
 
         callback = zenoh.handlers.Callback(on_sample, indirect=False)
-        self._keep(self._session.liveliness().declare_subscriber(key, callback, history=True))
+        if self._watching is not None:
+            quietly(self._watching.undeclare)
+        self._watching = self._session.liveliness().declare_subscriber(key, callback, history=True)
 
     def announce(self, key: str) -> Any:
         """A token, held until it is undeclared."""
@@ -214,7 +194,7 @@ class _End:
 
     def leave(self) -> None:
         """Leave the network. Returns within seconds."""
-        for declared in self._declared:
+        for declared in [*self._declared, *([self._watching] if self._watching else [])]:
             quietly(declared.undeclare)
         close_session(self._session)
 
@@ -225,9 +205,6 @@ class _End:
                 key, payload, attachment=header, congestion_control=drop, priority=priority, express=True
             )
         )
-
-    def _keep(self, declared: Any) -> None:
-        self._declared.append(declared)
 
 
 class ZenohCarLink:
@@ -292,9 +269,18 @@ class ZenohCarLink:
                 case Turn():
                     self._turn(action)
                 case Renew():
-                    self._leave()
-                    self._end, self._control, self._data = self._new()
-                    self._enter()
+                    self._renew()
+
+    def _renew(self) -> None:
+        try:
+            fresh = self._new()
+        except ConfigError as error:  # a certificate has expired, or a car that listens has its port still
+            log.warning("not_joined_anew", why=str(error))
+            self._watch()  # what is there is told once more
+            return
+        self._leave()
+        self._end, self._control, self._data = fresh
+        self._enter()
 
     def _turn(self, turn: Turn) -> None:
         log.info("gateway", gateway=turn.gateway, why=turn.why)
@@ -319,6 +305,10 @@ class ZenohCarLink:
         return end, Outbox("car-link-control", control), Outbox("car-link-data", data)
 
     def _enter(self) -> None:
+        self._end.listen(self._own, self._heard, self.strange)
+        self._watch()
+
+    def _watch(self) -> None:
         end = self._end
 
         def on_token(gateway: str, live: bool) -> None:
@@ -328,7 +318,6 @@ class ZenohCarLink:
 
             self._owner.post(tell)
 
-        end.listen(self._own, self._heard, self.strange)
         end.watch(self._keys.all_live, on_token)
 
     def _leave(self) -> None:

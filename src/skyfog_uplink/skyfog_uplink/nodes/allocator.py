@@ -30,6 +30,7 @@ PERIOD_S = 1.0
 TICK_S = 0.02
 DEPTH = 10
 REPEAT_NS = 500 * MS  # a plan that still holds is told again, so that who follows it knows that somebody plans
+LOG_NS = 1 * S  # a line of log at most so often
 SCENE_AGE_NS = 2 * S  # the speed of a scene counts before that of the odometry for so long
 
 log = structlog.get_logger()
@@ -47,6 +48,8 @@ class AllocatorNode(Node):
         self._allocator = Allocator(self._table, config.allocator)
         self._plan: Plan | None = None
         self._told_ns = 0
+        self._logged: dict[str, str] = {}
+        self._logged_ns = -LOG_NS
         self._link_ns: int | None = None
         self._up = False
         self._scene = ""
@@ -94,8 +97,9 @@ class AllocatorNode(Node):
     def _follow(self, plan: Plan | None, now_ns: int) -> None:
         if plan is None:
             return
-        if self._plan is None or [g.option for g in plan.grants] != [g.option for g in self._plan.grants]:
-            log.info("plan", number=plan.number, because=plan.because, **_options(plan))
+        if _options(plan) != self._logged and now_ns - self._logged_ns >= LOG_NS:
+            self._logged, self._logged_ns = _options(plan), now_ns
+            log.info("plan", number=plan.number, because=plan.because, **self._logged)
         self._plan = plan
         self._floors.on_plan(plan, now_ns)
         self._tell(plan, now_ns)
