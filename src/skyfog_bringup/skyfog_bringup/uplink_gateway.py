@@ -208,6 +208,8 @@ def serve(config: GatewayConfig, on_ready: Callable[[], None]) -> None:
 
 def _start(config: GatewayConfig, stack: contextlib.ExitStack) -> GatewayDriver:
     """All of it, to be closed by `stack` but for the driver itself. Raises ConfigError."""
+    if not (config.cars.listen or config.cars.connect):
+        raise ConfigError("cars: neither listens nor connects, so that no car could ever come")
     endpoints = [
         Endpoint(name, ServiceKeys(config.fleet, name), bytes(TYPE_HASH_BYTES), passed_on, Router(routing, config.zone))
         for name, routing in config.services.items()

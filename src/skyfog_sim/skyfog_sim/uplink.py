@@ -17,7 +17,7 @@ from functools import partial
 from typing import Protocol
 
 from skyfog_core.config.router import RoutingConfig
-from skyfog_core.config.uplink import GatewayConfig, LinkConfig
+from skyfog_core.config.uplink import GatewayConfig
 from skyfog_core.errors import Status
 from skyfog_core.units import MS, S
 from skyfog_core.wire.envelope import TYPE_HASH_BYTES
@@ -325,5 +325,4 @@ class UplinkWorld:
 
 def make_gateway(table: Table) -> Gateway:
     """One that knows the services of the table."""
-    services = {service.cloud: RoutingConfig() for service in table.services}
-    return Gateway(GatewayConfig(services=services, cars=LinkConfig()))
+    return Gateway(GatewayConfig(services={service.cloud: RoutingConfig() for service in table.services}))

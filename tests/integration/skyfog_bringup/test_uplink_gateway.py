@@ -1,4 +1,4 @@
-"""Gateway processes between cars and replicas on 127.0.0.1: frames of all sizes, and gateways that die, freeze, leave."""
+"""Gateway processes between cars and replicas on 127.0.0.1: frames of all sizes; gateways that die, freeze, leave."""
 
 from __future__ import annotations
 
@@ -281,7 +281,12 @@ def test_junk_on_the_keys_is_counted_and_nothing_else(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "named"),
-    [({"services": {}}, "services"), ({"cars": {"listen": ["tcp/nowhere"]}}, "nowhere"), ({"nmae": "x"}, "name")],
+    [
+        ({"services": {}}, "services"),
+        ({"cars": {"listen": ["tcp/nowhere"]}}, "nowhere"),
+        ({"nmae": "x"}, "name"),
+        ({}, "no car could ever come"),
+    ],
 )
 def test_a_wrong_config_is_refused_with_what_is_wrong(tmp_path: Path, settings: dict[str, Any], named: str) -> None:
     file = tmp_path / "gateway.yaml"

@@ -22,7 +22,7 @@ from skyfog_core.wire.keys import UplinkKeys
 from skyfog_core.wire.uplink import Ack, Chunk, Ping, Upward
 from skyfog_router.acl import Member
 from skyfog_router.transport.zenoh import open_session
-from skyfog_router.transport.zenoh_link import open_gateway_link
+from skyfog_router.transport.zenoh_link import OUTBOX_BYTES, OUTBOX_MESSAGES, Outbox, open_gateway_link
 from support.processes import wait_until
 from support.uplink_end import Car
 
@@ -65,6 +65,46 @@ def acknowledged(car: Car) -> None:
         car.acks.get()
     assert car.ping()
     car.acks.get(timeout=LIMIT_S)
+
+
+def test_an_outbox_refuses_what_does_not_fit_and_sends_the_rest_in_order() -> None:
+    gone, free = threading.Event(), threading.Event()
+    put: list[int] = []
+
+    def slow(_key: str, _header: bytes, payload: bytes) -> None:
+        gone.set()
+        assert free.wait(LIMIT_S)
+        put.append(len(payload))
+
+    box = Outbox("box", slow)
+    assert box.offer("k", b"", bytes(OUTBOX_BYTES + 1)), "one may be larger"
+    assert gone.wait(LIMIT_S)
+    assert not box.offer("k", b"", b"x"), "what zenoh is at counts"
+    free.set()
+    wait_until("room", lambda: box.offer("k", b"", bytes(7)))
+    box.close()
+    assert put == [OUTBOX_BYTES + 1, 7]
+    assert not box.offer("k", b"", b"x")
+
+
+def test_what_is_cleared_from_an_outbox_is_not_sent() -> None:
+    gone, free = threading.Event(), threading.Event()
+    put: list[bytes] = []
+
+    def slow(_key: str, _header: bytes, payload: bytes) -> None:
+        gone.set()
+        assert free.wait(LIMIT_S)
+        put.append(payload)
+
+    box = Outbox("box", slow)
+    taken = [box.offer("k", b"", bytes([n % 256])) for n in range(OUTBOX_MESSAGES + 1)]
+    assert taken == [True] * OUTBOX_MESSAGES + [False]
+    assert gone.wait(LIMIT_S)
+    box.clear()
+    assert box.offer("k", b"", b"new")
+    free.set()
+    box.close()
+    assert put == [b"\x00", b"new"]
 
 
 def test_without_a_gateway_nothing_is_taken(net: Net) -> None:

@@ -16,6 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from skyfog_core.config.router import RoutingConfig
 from skyfog_core.config.uplink import GatewayConfig, ShaperConfig
 from skyfog_core.errors import Status
 from skyfog_core.units import MS, S
@@ -65,7 +66,7 @@ class UplinkMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.estimator = FixedEstimator()
         self.shaper = Shaper(TABLE, CONFIG, self.estimator)
-        self.gateway = Gateway(GatewayConfig(services={f"/{name}": "t" for name in NAMES}, max_open=6))
+        self.gateway = Gateway(GatewayConfig(services={f"/{name}": RoutingConfig() for name in NAMES}, max_open=6))
         self.now_ns = 0
         self.car_ns = 0  # the car's clock less the gateway's
         self.heap: list[tuple[int, int, Callable[[], None]]] = []

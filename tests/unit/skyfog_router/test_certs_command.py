@@ -21,6 +21,7 @@ def names(folder: Path) -> set[str]:
 def test_a_fleet_is_made_in_one_command_or_step_by_step(tmp_path: Path) -> None:
     whole, steps = tmp_path / "whole", tmp_path / "steps"
     members = ("--robot", "r1", "--robot", "r2", "--replica", "/arm/detect=gpu0", "--router", "east", "--pool", "p")
+    members += ("--car", "c", "--gateway", "g")
     made = skyfog("certs", "fleet", "f", "--out", whole, *members, "--host", "10.0.0.5")
     assert made.exit_code == 0, made.output
     assert skyfog("certs", "ca", "--fleet", "f", "--out", steps).exit_code == 0
@@ -29,6 +30,8 @@ def test_a_fleet_is_made_in_one_command_or_step_by_step(tmp_path: Path) -> None:
         ("replica", "gpu0", "--service", "/arm/detect"),
         ("router", "east"),
         ("pool", "p"),
+        ("car", "c"),
+        ("gateway", "g"),
     ):
         made = skyfog("certs", "issue", *words, "--dir", steps, "--host", "10.0.0.5")
         assert made.exit_code == 0, made.output

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from skyfog_core.config.router import RoutingConfig
 from skyfog_core.config.uplink import GatewayConfig
 from skyfog_core.errors import Status
 from skyfog_core.units import MS, US, S
@@ -27,7 +28,7 @@ HASH = bytes(range(32))
 
 
 def gateway(**config: Any) -> Gateway:
-    return Gateway(GatewayConfig(services={"/detect": "t/srv/T"}, **config))
+    return Gateway(GatewayConfig(services={"/detect": RoutingConfig()}, **config))
 
 
 def chunk(

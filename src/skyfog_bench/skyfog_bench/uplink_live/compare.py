@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from skyfog_sim.uplink import UplinkWorld
 from skyfog_sim.uplink_contenders import ours
 from skyfog_sim.uplink_drive import Drive, Frames, drawn
 from skyfog_sim.uplink_link import Course, RttModel, read_course
-from skyfog_sim.uplink_result import Tally
+from skyfog_sim.uplink_result import NONE, Tally
 from skyfog_uplink.policy.frames import MISSES, Ended, Outcome
 from skyfog_uplink.policy.model import FLOOR, Table
 from skyfog_uplink.policy.plan import Plan
@@ -46,15 +46,14 @@ class RecordedDrive(Drive):
 class _Window(Tally):
     """Counts images captured, and plans made, from `begin_ns` on: what is before is there to settle."""
 
-    begin_ns = 0
-
-    def __init__(self, drive: Drive, contender: str) -> None:
+    def __init__(self, drive: Drive, contender: str, begin_ns: int) -> None:
         super().__init__(drive, contender)
+        self.begin_ns = begin_ns
         self.chosen: list[tuple[int, tuple[int, ...]]] = []
 
-    def ended(self, ended: Ended, service: int, row: int, option: int) -> None:
+    def ended(self, ended: Ended, found: tuple[int, int, int] | None, now_ns: int) -> None:
         if ended.frame.captured_ns >= self.begin_ns:
-            super().ended(ended, service, row, option)
+            super().ended(ended, found, now_ns)
 
     def plan(self, plan: Plan, now_ns: int) -> None:
         super().plan(plan, now_ns)
@@ -85,16 +84,10 @@ def simulate(played: Played, seed: int) -> Figures:
     rtt = played.distance.draw(round(seconds * S), seed)
     frames = tuple(_frames(played, table, at, seed) for at in range(len(table.services)))
     drive = RecordedDrive("live", table, _course(played, seconds), rtt, seconds, seed, recorded=frames)
-    world = UplinkWorld(drive, ours())
-    tally = world.tally = _Window(drive, "skyfog")
-    tally.begin_ns = played.run.begin_ns - played.begins_ns
-    world.run()
+    begin_ns = played.run.begin_ns - played.begins_ns
+    tally = _Window(drive, "skyfog", begin_ns)
+    UplinkWorld(drive, ours(), lambda *_: tally).run()
     return _figures(drive, tally, played.run)
-
-
-def average(figures: Sequence[Figures]) -> Figures:
-    """Of several seeds."""
-    return Figures(*(mean(getattr(each, name) for each in figures) for name in Figures.__slots__))
 
 
 def _course(played: Played, seconds: float) -> Course:
@@ -146,15 +139,13 @@ def _figures(drive: Drive, tally: _Window, run: Run) -> Figures:
     gained = weight = 0.0
     images = answered = clouds = 0
     for chosen, service, frames in zip(tally.best, drive.table.services, drive.frames, strict=True):
-        counts = frames.captured_ns >= tally.begin_ns
-        best = chosen[counts]
-        accuracy = np.array([*(option.accuracy for option in service.options), service.floor.accuracy])[best]
-        is_answered = (best != FLOOR) | (frames.floor_ns[counts] <= service.slo_ms * MS)
-        gained += service.weight * float((accuracy * is_answered).sum())
+        best = chosen[frames.captured_ns >= tally.begin_ns]
+        worth = np.array([*(option.accuracy for option in service.options), 0.0, service.floor.accuracy])  # NONE, FLOOR
+        gained += service.weight * float(worth[best].sum())
         weight += service.weight * len(best)
         images += len(best)
-        answered += int(is_answered.sum())
-        clouds += int((best != FLOOR).sum())
+        answered += int((best != NONE).sum())
+        clouds += int((best > FLOOR).sum())
     by: Counter[Outcome] = sum(tally.outcomes, Counter())
     missed = sum(by[outcome] for outcome in MISSES)
     sent = missed + by[Outcome.ON_TIME]

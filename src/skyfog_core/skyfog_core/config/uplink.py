@@ -189,7 +189,7 @@ class GatewayConfig(Strict):
     services: Annotated[
         dict[str, RoutingConfig], Field(min_length=1, description="how each ROS service is asked, e.g. /detect: {}")
     ]
-    cars: Annotated[LinkConfig, Field(description="towards the cars: usually it listens")]
+    cars: Annotated[LinkConfig, Field(description="towards the cars: usually it listens")] = LinkConfig()
     zenoh: Annotated[ZenohConfig, Field(description="towards the replicas, as a robot has it")] = ZenohConfig()
     max_open: Annotated[int, Field(ge=1, le=100_000, description="frames in assembly or in the cloud at once")] = 256
     max_frame_bytes: Annotated[int, Field(ge=1_000, le=2**30)] = 16 << 20

@@ -211,13 +211,17 @@ class ZenohCarLink:
     """The car's end (skyfog_uplink.transport.base.CarTransport)."""
 
     def __init__(self, join: Callable[[], zenoh.Session], fleet: str, car: str, clock: Clock, silent_ms: int) -> None:
-        """`join` opens a session, now and for each link that is made anew. Raises ConfigError as it does."""
+        """`join` opens a session, now and for each link that is made anew.
+
+        Raises ConfigError as it does, and before it for names that make no key.
+        """
         self.strange: Counter[str] = Counter()  # what came and was no message, by the kind of error
         self._join, self._keys, self._car = join, UplinkKeys(fleet), car
         self._own = self._keys.all_down(car)
         self._gateways = Gateways(silent_ms * MS)
         self._owner = Owner("car-link", clock, self._on_timer, OWNER_LIMIT)
         self._up = ""  # key of the current gateway; empty: there is none
+        self._closed = False
         self._leaving: list[threading.Thread] = []
         self._end, self._control, self._data = self._new()
 
@@ -237,7 +241,8 @@ class ZenohCarLink:
         return taken
 
     def close(self) -> None:
-        self._up = ""
+        """Drop what waits, and leave the network. Returns within seconds; says nothing more."""
+        self._closed, self._up = True, ""
         self._owner.close(lambda _now_ns: self._leave())
         for thread in self._leaving:
             thread.join(CLOSE_LIMIT_S)
@@ -283,6 +288,8 @@ class ZenohCarLink:
         self._enter()
 
     def _turn(self, turn: Turn) -> None:
+        if self._closed:
+            return
         log.info("gateway", gateway=turn.gateway, why=turn.why)
         was, self._up = self._up, self._keys.up(turn.gateway, self._car) if turn.gateway else ""
         if was:
@@ -338,11 +345,12 @@ class ZenohCarLink:
 class ZenohGatewayLink:
     """The gateway's end (skyfog_uplink.transport.base.GatewayTransport), and its token."""
 
-    def __init__(self, session: zenoh.Session, fleet: str, gateway: str) -> None:
-        """Takes the session over. Raises ConfigError for names that make no key."""
+    def __init__(self, join: Callable[[], zenoh.Session], fleet: str, gateway: str) -> None:
+        """`join` opens its session. Raises ConfigError as it does, and before it for names that make no key."""
         self.strange: Counter[str] = Counter()  # what came and was no message, by the kind of error
-        self._end, self._keys, self._gateway = _End(session), UplinkKeys(fleet), gateway
+        self._keys, self._gateway = UplinkKeys(fleet), gateway
         self._own, self._live = self._keys.all_up(gateway), self._keys.live(gateway)
+        self._end = _End(join())
         self._outboxes: dict[str, Outbox] = {}
         self._token: Any = None
 
@@ -399,4 +407,5 @@ def open_gateway_link(config: LinkConfig, fleet: str, gateway: str) -> ZenohGate
     """Join the network as a gateway. Raises ConfigError."""
     settings = link_settings(config, GATEWAY_WAIT_US, ANSWER_WAIT_US)
     settings["transport/link/rx/max_message_size"] = MAX_MESSAGE_BYTES
-    return ZenohGatewayLink(open_session(config, Member("gateway", fleet, ()), settings), fleet, gateway)
+    member = Member("gateway", fleet, ())
+    return ZenohGatewayLink(lambda: open_session(config, member, settings), fleet, gateway)
