@@ -21,6 +21,7 @@ from skyfog_bench.uplink.drives import table_file
 from skyfog_bench.uplink_live import calibrate, compare, plot, record, verdict
 from skyfog_bench.uplink_live.compare import Played
 from skyfog_bench.uplink_live.links import ATT, VERIZON, Link
+from skyfog_bench.uplink_live.record import Run
 from skyfog_bench.uplink_live.stage import CAR, CLOUD, LiveCar, Look
 from skyfog_bench.uplink_live.verdict import Fault
 from skyfog_core.errors import ConfigError
@@ -74,11 +75,13 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None],
         for link in size.links:
             say(f"{link.name}: {size.lead_s + size.seconds:.0f} s …")
             driven.append(_drive(car, link, known, size, seed))
-        _strike(car, known.table, size, report, say, out)
+        struck = _strike(car, known.table, size, say, out)
         processes.end(processes.living())
     say("the same in simulation …")  # now that nobody waits for the processors
     for drive in driven:
         _judge(drive, size, report, out)
+    report.rows += verdict.fault_rows(*struck)
+    report.goals += verdict.fault_goals(*struck)
     return report
 
 
@@ -175,8 +178,8 @@ def _judge(drive: Driven, size: Size, report: Report, out: Path | None) -> None:
 
 
 def _strike(
-    car: LiveCar, table: Table, size: Size, report: Report, say: Callable[[str], None], out: Path | None
-) -> None:
+    car: LiveCar, table: Table, size: Size, say: Callable[[str], None], out: Path | None
+) -> tuple[Run, list[Fault], list[Look]]:
     """The link is gone and comes back; a gateway dies."""
     car.fast()
     begin_ns = time.monotonic_ns()
@@ -198,9 +201,8 @@ def _strike(
     live = record.cut(table, begin_ns, end_ns, shots, heard, traced)
     faults = [Fault("link cut", cut_ns, back_ns), Fault("link is back", back_ns, killed_ns)]
     faults.append(Fault(f"{name} killed", killed_ns, end_ns))
-    report.rows += verdict.fault_rows(live, faults, looks)
-    report.goals += verdict.fault_goals(live, faults, looks)
     if out is not None:
         marks = [((fault.begin_ns - begin_ns) / S, fault.what) for fault in faults]
         timeline = record.timeline(live, None)
         plot.draw(plot.Scene("faults on a fast link", table, live, timeline, marks), out.with_suffix(".faults.png"))
+    return live, faults, looks
