@@ -75,7 +75,9 @@ def test_a_live_pool_loses_nothing_and_leaves_nothing(tmp_path: Path) -> None:
 def test_a_live_uplink_is_laid_beside_its_simulation_and_leaves_nothing(tmp_path: Path) -> None:
     size = UplinkSize(3.0, 2.0, 2.0, 4.0, 2.0, 2.0, (VERIZON,), lead_s=1.0, seeds=1)
     report = _run("uplink_live", size, tmp_path / "report.json")
-    assert len([row for row in report["rows"] if "bytes_p50" in row]) == 15, "three cameras, five options each"
+    options = [row for row in report["rows"] if "bytes_p50" in row]
+    assert {row["service"] for row in options} == {"front", "left", "right"}
+    assert all(row["bytes_p50"] > 500 and row["exec_p50_ms"] > 5 for row in options)
     services = {row["service"]: row for row in report["rows"] if "by_cloud" in row and "service" in row}
     assert list(services) == ["front", "left", "right"]
     assert all(row["images"] >= 10 for row in services.values())

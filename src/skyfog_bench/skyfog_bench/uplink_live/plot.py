@@ -46,7 +46,7 @@ def draw(scene: Scene, path: Path) -> None:
             panel.axvline(second, color="black", linewidth=0.6, alpha=0.6)
         panel.legend(loc="upper right", ncols=4, fontsize="small", framealpha=0.8)
     for second, text in scene.marks:
-        panels[0].annotate(text, (second, panels[0].get_ylim()[1] * 0.93), fontsize="x-small")
+        panels[2].annotate(text, (second, panels[2].get_ylim()[1] * 0.03), fontsize="x-small")
     panels[0].set_title(scene.name, fontsize="medium")
     panels[2].set_xlabel("seconds")
     sheet.tight_layout()
