@@ -99,7 +99,7 @@ def _packets(bytes_a_ms: np.ndarray, grain_ms: int) -> np.ndarray:
     return np.diff(whole, prepend=0) * PACKET_BYTES
 
 
-# Fitted to the recorded courses by uplink_fit.fit (seed 0).
+# Fitted to the recorded courses by uplink_fit.fit (seed 0); Verizon's with all the outages that were counted.
 ATT_LTE_DRIVING = MarkovLink(
     "like ATT-LTE-driving",
     (0.192, 0.528, 0.729, 0.944, 1.008, 1.01, 1.056, 1.128, 1.129, 1.158, 1.2, 1.21),

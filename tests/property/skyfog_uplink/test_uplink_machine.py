@@ -297,10 +297,12 @@ class UplinkMachine(RuleBasedStateMachine):
 
     @rule(by_s=st.sampled_from([-60, -1, 60]))
     def clock_jumps(self, by_s: int) -> None:
+        for ledger in self.ledgers.values():
+            ledger.fill(self.car_now_ns)
         self.car_ns += by_s * S
         if by_s < 0:
             for ledger in self.ledgers.values():
-                ledger.as_of_ns = min(ledger.as_of_ns, self.car_now_ns)
+                ledger.as_of_ns = self.car_now_ns
         self.car(self.shaper.on_timer(self.car_now_ns))
 
     @rule(by_ms=st.one_of(st.integers(0, 50), st.integers(0, 2_000)))

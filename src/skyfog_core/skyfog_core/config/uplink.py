@@ -112,7 +112,12 @@ class ShaperConfig(Strict):
         100.0
     )
     window_rtts: Annotated[float, Field(ge=1, le=20, description="bytes in flight at most, in rate times RTT")] = 1.5
-    certainty: Annotated[float, Field(gt=0, lt=1, description="a frame that is less likely in time is not sent")] = 0.9
+    certainty: Annotated[
+        float, Field(gt=0, lt=1, description="a frame that is less likely in time is not begun, at first")
+    ] = 0.92
+    misses: Annotated[
+        float, Field(gt=0, lt=1, description="share of begun frames that may miss; the certainty follows it")
+    ] = 0.009
     max_frame_bytes: Annotated[int, Field(ge=1_000, le=2**30, description="larger frames are refused")] = 16 << 20
 
 

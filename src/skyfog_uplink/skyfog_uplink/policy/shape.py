@@ -22,7 +22,8 @@ waits for the link. So a bucket is as deep as a frame of the planned option (or 
 
 Admission. A frame begins only if it is in time with probability `certainty` as the link is now (odds.py), and does not
 take from those that have begun what they need: what has begun and misses is lost twice, what never began costs nothing.
-A frame that has begun is cut once its odds are below 1 - certainty: its bytes are spent, so a fair chance is used.
+The certainty follows what became of the frames before (doubt.py), so that the share of `misses` is kept. A frame that
+has begun is cut only once it is UNLIKELY: its bytes are spent, so a fair chance is used.
 
 Probes come last: only while no planned frame waits, and with less in flight, so that they build no queue. They are also
 how a link that was thought slow is found to be faster: so they are sent unless they are hopeless, the first chunks
@@ -36,6 +37,7 @@ whole may still be answered: it ends at its deadline, or by GRACE_NS after it.
 from __future__ import annotations
 
 import heapq
+from operator import itemgetter
 
 from skyfog_core.config.uplink import ShaperConfig
 from skyfog_core.errors import Status
@@ -44,10 +46,10 @@ from skyfog_core.wire.uplink import Ack, Answer
 from skyfog_uplink.policy.books import Books, empty
 from skyfog_uplink.policy.bucket import TokenBucket
 from skyfog_uplink.policy.frames import Action, Ended, Frame, Outcome, SendChunk, SendPing, SendWithdraw
+from skyfog_uplink.policy.judge import Judge
 from skyfog_uplink.policy.lane import Lane, Sending
 from skyfog_uplink.policy.link import Estimation, LinkState
 from skyfog_uplink.policy.model import FLOOR, Table
-from skyfog_uplink.policy.odds import Odds
 from skyfog_uplink.policy.plan import Plan
 
 CHUNK_MS = 10.0  # a chunk is as long as the link takes for it, within the bounds
@@ -60,8 +62,7 @@ JUMP_NS = 1 * S  # a clock that goes back by more has jumped
 MAX_OPEN = 4_096
 MEDIAN = 6  # in LEVELS
 CAUTIOUS = 3  # the rate that probes are sent by
-HOPELESS = 0.05  # odds below which not even a probe is sent, but for its first chunks after a silence:
-EXPLORE_CHUNKS = 6
+EXPLORE_CHUNKS = 6  # the first of a probe, sent whatever its odds after a silence of
 EXPLORE_NS = 500 * MS
 
 
@@ -70,7 +71,7 @@ class Shaper:
 
     def __init__(self, table: Table, config: ShaperConfig, estimator: Estimation) -> None:
         self._config, self._estimator = config, estimator
-        self._odds = Odds(table)
+        self._judge = Judge(table, config)
         self._lanes = {
             (service.name, probe): Lane(service, probe, TokenBucket(0, config.chunk_bytes, 0))
             for service in table.services
@@ -270,6 +271,7 @@ class Shaper:
         tally = self.books.of(frame.service, frame.probe)
         tally.frames[outcome] += 1
         tally.bytes[outcome] += sending.sent
+        self._judge.on_end(sending, outcome)
         out.append(
             Ended(
                 frame,
@@ -351,7 +353,12 @@ class Shaper:
                 return out
             sending = lane.head
             assert sending is not None
-            why = self._doubt(lane, sending, link, now_ns)
+            if not lane.probe:
+                why = self._judge.planned(lane, sending, self._planned, link, self._in_flight, now_ns)
+            elif self._explores(sending, now_ns):
+                why = ""
+            else:
+                why = self._judge.probe(lane, sending, link, self._in_flight, now_ns)
             if not why:
                 self._send(lane, sending, link, now_ns, out)
             else:
@@ -374,7 +381,7 @@ class Shaper:
                 if sending is not None:
                     waiting.append((sending.frame.deadline_ns, at, sending))
             if len(waiting) > 1:
-                waiting.sort(key=_deadline_then_lane)
+                waiting.sort(key=itemgetter(0, 1))
             for _, at, sending in waiting:
                 lane = lanes[at]
                 size = min(self._chunk, sending.to_go)
@@ -388,42 +395,11 @@ class Shaper:
                 return None
         return None
 
-    def _doubt(self, lane: Lane, sending: Sending, link: LinkState, now_ns: int) -> str:
-        """Why the frame should not be sent, or not go on."""
-        if lane.probe and sending.sent <= self._chunk and self._in_flight <= self._chunk:
-            return ""  # two chunks of a probe on an idle link: it may be faster than is known
-        odds = self._in_time(lane, sending, link, now_ns)
-        least = HOPELESS if lane.probe else self._config.certainty
-        if sending.sent:
-            least = min(least, 1.0 - least)
-        if odds < least and not (lane.probe and self._explores(sending, now_ns)):
-            return f"in time with {odds:.2f} only"
-        if sending.sent or lane.probe:
-            return ""
-        for other in self._planned:
-            running = other.running
-            if running is None or running.frame.deadline_ns <= sending.frame.deadline_ns:
-                continue
-            before = self._in_time(other, running, link, now_ns)
-            after = self._in_time(other, running, link, now_ns, sending.to_go)
-            if after < min(before, self._config.certainty):
-                return f"{other.service.name} has begun and needs the link"
-        return ""
-
     def _explores(self, probe: Sending, now_ns: int) -> bool:
         """Whether the probe's next chunk goes for what it tells of the link alone."""
         if probe.sent:
             return probe.sent < EXPLORE_CHUNKS * self._chunk
         return self._sent_ns is None or not 0 <= now_ns - self._sent_ns < EXPLORE_NS
-
-    def _in_time(self, lane: Lane, sending: Sending, link: LinkState, now_ns: int, before: int = 0) -> float:
-        wait_ns = lane.bucket.wait_ns(sending.to_go, now_ns)
-        if wait_ns is None:
-            return 0.0
-        left_ms = (sending.frame.deadline_ns - now_ns) / MS
-        ahead = self._in_flight + before
-        frame = sending.frame
-        return self._odds.in_time(frame.service, frame.option, left_ms, sending.to_go, ahead, wait_ns / MS, link)
 
     def _send(self, lane: Lane, sending: Sending, link: LinkState, now_ns: int, out: list[Action]) -> None:
         frame = sending.frame
@@ -446,7 +422,3 @@ class Shaper:
         self.books.sent_bytes += size
         if not sending.to_go:
             lane.running = None
-
-
-def _deadline_then_lane(waiting: tuple[int, int, Sending]) -> tuple[int, int]:
-    return waiting[:2]

@@ -181,7 +181,7 @@ class Sharer:
             self._probes = _reaching(self._probes, left, PROBE_CELLS, np.inf)
             self._probes.solve(Choices(np.zeros(len(gain)), values, costs))
             found = np.array(self._probes.choice(left))
-        if (found == FLOOR).all() and np.isfinite(costs).any():
+        if (found == FLOOR).all() and np.isfinite(costs).any() and self._config.probe_share > 0:
             # Nothing better fits what is known. What is known was learnt with less: so the most useful is tried.
             service, column = np.unravel_index(np.argmax(values / costs), values.shape)
             found[service] = column
