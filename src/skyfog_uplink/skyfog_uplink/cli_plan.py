@@ -33,7 +33,7 @@ SWEEP_POINTS = 25
 BAR = 40  # characters
 
 WAYS: dict[str, Callable[[Table], Allocation]] = {
-    "skyfog": lambda table: Allocator(table, AllocatorConfig()),
+    "skyfog": lambda table: Allocator(table, AllocatorConfig(hold_ms=0)),  # as it is once the link is known
     "TURBO": turbo,
     "equal split": equal_split,
     "one model": one_model,

@@ -134,15 +134,16 @@ def test_each_grant_keeps_its_target_and_the_sum_the_budget(
             assert math.isfinite(grant.probe_bps)
     risky = [rate for rate, level in zip(state.rates_bps, LEVELS, strict=True) if level <= config.risk]
     assert plan.budget_bps <= max(risky, default=state.rates_bps[0])
-    probed = sum(grant.probe_bps for grant in plan.grants)
-    assert probed <= config.probe_share * state.rates_bps[LEVELS.index(0.5)] + 1e-6
+    probes = [grant.probe_bps for grant in plan.grants if grant.probe != FLOOR]
+    if len(probes) > 1:  # a single one may be a try of what nothing says that the link carries
+        assert sum(probes) <= config.probe_share * state.rates_bps[LEVELS.index(0.5)] + 1e-6
 
 
 @settings(max_examples=60, deadline=None)
 @given(tables(), rates, st.floats(1, 5), st.floats(20, 80))
 def test_a_faster_link_is_never_worth_less(of: Table, slow: list[float], factor: float, rtt_ms: float) -> None:
     """Of a link that is known for sure; no changes are counted against it."""
-    config = AllocatorConfig(switch_cost=0.0, grid_kbps=1.0)
+    config = AllocatorConfig(switch_cost=0.0, grid_kbps=1.0, hold_ms=0)
     slow_plan = Allocator(of, config).on_link(link(slow[0], rtt_ms=rtt_ms), 0)
     fast_plan = Allocator(of, config).on_link(link(slow[0] * factor * 1.01 + 0.1, rtt_ms=rtt_ms), 0)
     assert slow_plan is not None
@@ -162,8 +163,8 @@ def test_a_service_is_not_raised_while_it_is_held(of: Table, history: list[LinkS
         now_ns = step * 300 * MS
         plan = made.on_link(state, now_ns) or made.on_timer(now_ns)
         assert plan is not None
-        if not usable:  # the end of an outage lifts what is held
-            lowered_ns = dict.fromkeys(lowered_ns, -STALE_NS)
+        if state.up and not usable:  # all is held after the end of an outage
+            lowered_ns = dict.fromkeys(lowered_ns, now_ns)
         usable = state.up
         for each, grant in zip(of.services, plan.grants, strict=True):
             was = FLOOR if before is None else before.grants[of.index(each.name)].option

@@ -20,7 +20,8 @@ PERIOD_NS = 250 * MS
 
 
 def allocator(*services: Any, **config: Any) -> Allocator:
-    return Allocator(table(*(services or (CAMERA, MAP))), AllocatorConfig.model_validate(config))
+    """Nothing is held unless the test says so."""
+    return Allocator(table(*(services or (CAMERA, MAP))), AllocatorConfig.model_validate({"hold_ms": 0} | config))
 
 
 def planned(made: Plan | None) -> Plan:
@@ -187,7 +188,9 @@ def test_plans_go_on_after_a_jump_of_the_clock_forward() -> None:
 
 def test_plans_go_on_after_a_jump_of_the_clock_backward() -> None:
     made = allocator(hold_ms=1_000)
+    made.on_link(link(6.2), 3_598 * S)
     made.on_link(link(6.2), 3_600 * S)
+    made.on_timer(3_600 * S)
     made.on_link(link(1.2), 3_600 * S + MS)  # lowered: held for a second
     assert made.on_timer(S) is None
     due_ns = made.next_timer_ns()
@@ -201,14 +204,35 @@ def test_plans_go_on_after_a_jump_of_the_clock_backward() -> None:
 # Flapping
 
 
+def settled(made: Allocator, mbps: float) -> Allocator:
+    """At S, after the hold of the start."""
+    made.on_link(link(mbps), -S)
+    made.on_link(link(mbps), S - 10 * MS)
+    made.on_timer(S)
+    return made
+
+
 def test_down_at_once_up_after_a_while() -> None:
-    made = allocator(hold_ms=1_000)
-    made.on_link(link(6.2), 0)
-    assert options(made.on_link(link(1.2), MS)) == [0, FLOOR]
-    assert options(made.on_link(link(6.2), 2 * MS)) == [0, FLOOR]
-    assert options(made.on_timer(900 * MS)) == [0, FLOOR]
-    assert options(made.on_timer(1_200 * MS)) == [1, 0]
+    made = settled(allocator(hold_ms=1_000), 6.2)
+    assert options(made.on_link(link(1.2), S + MS)) == [0, FLOOR]
+    assert options(made.on_link(link(6.2), S + 2 * MS)) == [0, FLOOR]
+    assert options(made.on_timer(S + 900 * MS)) == [0, FLOOR]
+    assert options(made.on_timer(S + 1_200 * MS)) == [1, 0]
     made.check()
+
+
+def test_a_link_that_has_just_come_is_only_probed_at_first() -> None:
+    made = allocator(CAMERA, hold_ms=1_000)
+    plan = made.on_link(link(6.2), 0)
+    assert (options(plan), probes(plan)) == ([FLOOR], [1])
+    assert options(made.on_timer(900 * MS)) == [FLOOR]
+    assert options(made.on_timer(1_200 * MS)) == [1]
+    made.on_link(down(1_300 * MS), 1_300 * MS)
+    plan = made.on_link(link(6.2), 2_200 * MS)
+    assert planned(plan).because == "link back"
+    assert (options(plan), probes(plan)) == ([FLOOR], [1])
+    assert options(made.on_timer(3_100 * MS)) == [FLOOR]
+    assert options(made.on_timer(3_400 * MS)) == [1]
 
 
 def test_what_runs_is_kept_at_a_greater_risk_than_it_was_begun_at() -> None:
@@ -221,9 +245,8 @@ def test_what_runs_is_kept_at_a_greater_risk_than_it_was_begun_at() -> None:
 
 
 def test_what_was_not_lowered_is_raised_at_once() -> None:
-    made = allocator(hold_ms=1_000)
-    assert options(made.on_link(link(1.2), 0)) == [0, FLOOR]
-    assert options(made.on_link(link(6.2), MS)) == [1, 0]
+    made = settled(allocator(hold_ms=1_000), 1.2)
+    assert options(made.on_link(link(6.2), S + MS)) == [1, 0]
 
 
 def test_a_gain_smaller_than_the_cost_of_the_change_is_left() -> None:
@@ -257,9 +280,9 @@ def test_changes_and_flaps_are_counted() -> None:
 SCENES = {"intersection": {"map": 10.0}, "reverse": {"camera": 0.0}}
 
 
-def with_scenes(*by_speed: Scene) -> Allocator:
+def with_scenes(*by_speed: Scene, hold_ms: int = 0) -> Allocator:
     plain = table(CAMERA, MAP, scenes=SCENES)
-    return Allocator(Table("test", "", plain.services, plain.scenes + by_speed), AllocatorConfig())
+    return Allocator(Table("test", "", plain.services, plain.scenes + by_speed), AllocatorConfig(hold_ms=hold_ms))
 
 
 def test_a_scene_changes_what_is_worth_most_at_once() -> None:
@@ -273,10 +296,9 @@ def test_a_scene_changes_what_is_worth_most_at_once() -> None:
 
 
 def test_a_scene_lifts_what_is_held() -> None:
-    made = with_scenes()
-    made.on_link(link(6.2), 0)
-    assert options(made.on_link(link(2.2), MS)) == [0, FLOOR]
-    assert options(made.on_scene("intersection", 10.0, 2 * MS)) == [FLOOR, 0]
+    made = settled(with_scenes(hold_ms=1_000), 6.2)
+    assert options(made.on_link(link(2.2), S + MS)) == [0, FLOOR]
+    assert options(made.on_scene("intersection", 10.0, S + 2 * MS)) == [FLOOR, 0]
 
 
 def test_an_unknown_scene_is_ignored_and_said() -> None:
@@ -313,14 +335,16 @@ def test_what_is_left_over_probes_the_option_wanted_next() -> None:
     assert planned(plan).grants[0].probe_bps == pytest.approx(4e6, rel=1e-3)
 
 
-def test_where_nothing_better_seems_to_fit_one_is_tried_so_that_the_link_becomes_known() -> None:
-    assert probes(allocator(CAMERA, probe_share=1.0, risk=0.01).on_link(link([1.5] + [4.0] * 9), 0)) == [1]
-    assert probes(allocator().on_link(link(0.2), 0)) == [0, FLOOR]
-
-
-def test_nothing_is_probed_where_it_is_not_allowed_or_not_wanted() -> None:
+def test_nothing_is_probed_where_it_is_not_allowed_or_wanted() -> None:
     assert probes(allocator(CAMERA, probe_share=0.0, risk=0.01).on_link(link([1.5] + [9.0] * 9), 0)) == [FLOOR]
     assert probes(allocator(CAMERA, probe_share=1.0).on_link(link(100.0), 0)) == [FLOOR]
+
+
+def test_where_nothing_better_fits_what_is_known_the_most_useful_is_tried() -> None:
+    """Or a link that was thought slow with nothing sent would be thought slow for ever."""
+    poor = service("poor", option("o", 0.41, 4.0))
+    assert probes(allocator(CAMERA, poor).on_link(link(0.1), 0)) == [0, FLOOR]
+    assert probes(allocator(CAMERA, poor).on_link(link(1.5), 0)) == [1, FLOOR]
 
 
 def test_probes_are_the_most_useful_set_that_fits() -> None:

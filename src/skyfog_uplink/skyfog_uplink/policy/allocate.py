@@ -5,10 +5,12 @@
     timer ---------every period_ms----------+
 
 Down at once, up after a while: what no longer fits is lowered in the plan that finds it out, and is held then: it is
-raised again only after `hold_ms`. The end of an outage and another scene lift all holds. Without a link state that
-numbers can be planned with (none yet, an outage, NaN, nothing heard for STALE_NS) every service gets its floor, and
-`because` says why; the timer goes on, so the next plan comes whatever happens. A clock that jumps forward lets the
-link state go stale; one that jumps back moves all times that were taken by it.
+raised again only after `hold_ms`. So is everything after the start and after an outage: stalls come in crowds, and a
+link that is not known yet is learnt by probes, which begin at once and miss nothing. Another scene lifts all holds.
+
+Without a link state that can be planned with (none yet, an outage, NaN, nothing heard for STALE_NS) every service gets
+its floor, and `because` says why; the timer goes on, so the next plan comes whatever happens. A clock that jumps ahead
+lets the link state go stale; one that jumps back moves all times that were taken by it.
 """
 
 from __future__ import annotations
@@ -151,8 +153,9 @@ class Allocator:
             shared, self._planned = self._floors(why), None
             because += f"; {why}"
         else:
-            if self._planned is None:
-                self._lift()
+            if self._planned is None:  # a link that has just come, or come back, may as soon be gone again
+                for running in self._running:
+                    running.lowered_ns = now_ns
             shared, self._planned = self._share(link, now_ns), link
         if self._scenes.unknown:
             because += f"; scene {self._scenes.unknown!r} is not in the table, ignored"

@@ -181,7 +181,7 @@ class Sharer:
             self._probes = _reaching(self._probes, left, PROBE_CELLS, np.inf)
             self._probes.solve(Choices(np.zeros(len(gain)), values, costs))
             found = np.array(self._probes.choice(left))
-        if (found == FLOOR).all() and np.isfinite(costs).any() and self._config.probe_share > 0:
+        if self._config.probe_share > 0 and (found == FLOOR).all() and np.isfinite(costs).any():
             # Nothing better fits what is known. What is known was learnt with less: so the most useful is tried.
             service, column = np.unravel_index(np.argmax(values / costs), values.shape)
             found[service] = column
@@ -229,7 +229,11 @@ class Sharer:
             elif math.isinf(bps):
                 yield f"no better option meets {service.slo_ms:g} ms, however fast the link"
             else:
-                yield "lowered just now: held" if held else f"a better one needs {bps / 1e6:.2f} Mbit/s"
+                yield (
+                    "held: it was lowered, or the link came, just now"
+                    if held
+                    else f"a better one needs {bps / 1e6:.2f} Mbit/s"
+                )
 
 
 def risky(risk: float) -> int:
