@@ -53,7 +53,6 @@ class Size:
     links: tuple[Link, ...]
     lead_s: float = 8.0  # on a link before anything counts, for the estimator
     seeds: int = 8  # of the simulation beside each link
-    transport: str = "tcp"
 
 
 FULL = Size(3.0, 20.0, 25.0, 150.0, 60.0, 20.0, (VERIZON, ATT))
@@ -68,7 +67,7 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None],
     _draw(processes, size)
     with Network([CAR, CLOUD], seed) as network:
         say("starting cameras, the model on the car, gateways and replicas …")
-        car = LiveCar(processes, network, processes.folder, size.hz, size.transport)
+        car = LiveCar(processes, network, processes.folder, size.hz)
         known = _calibrated(car, size, say)
         report.rows += verdict.table_rows(known.table)
         driven = []

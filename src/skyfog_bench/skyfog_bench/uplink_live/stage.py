@@ -64,14 +64,14 @@ class Look:
 class LiveCar:
     """All of it. What needs an option table is started by `drive_with`, as often as there are tables."""
 
-    def __init__(self, processes: Processes, network: Network, film: Path, hz: float, transport: str = "tcp") -> None:
-        """Start the cloud, the cameras and the model on the car. `transport`: tcp or quic."""
-        self.processes, self.network, self.transport = processes, network, transport
+    def __init__(self, processes: Processes, network: Network, film: Path, hz: float) -> None:
+        """Start the cloud, the cameras and the model on the car."""
+        self.processes, self.network = processes, network
         self.first = _put_first(network.pid)
         self._folder = processes.folder
         self.domain = claim_domain()
         address = network.address(CLOUD)
-        self._cars = {name: f"{transport}/{address}:{free_tcp_port()}" for name in GATEWAYS}
+        self._cars = {name: f"tcp/{address}:{free_tcp_port()}" for name in GATEWAYS}
         self._fleets = {name: f"tcp/127.0.0.1:{free_tcp_port()}" for name in GATEWAYS}
         self.gateways = {name: self._gateway(name) for name in GATEWAYS}
         for zone in REPLICAS:
