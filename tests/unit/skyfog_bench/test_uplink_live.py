@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,10 @@ def test_live_and_simulation_stand_side_by_side() -> None:
     by_cloud = next(row for row in rows if row.get("figure") == "by cloud")
     assert (by_cloud["live"], by_cloud["simulation"], by_cloud["lowest"], by_cloud["highest"]) == (0.5, 0.6, 0.5, 0.7)
     assert by_cloud["difference"] == pytest.approx(0.1)
-    goals = {goal.name: goal for goal in verdict.drive_goals("lte", TABLE, live, beside)}
+    short = verdict.drive_goals("lte", TABLE, live, beside)[0]
+    assert (short.met, short.why) == (None, "2 s are too short to compare")
+    long = replace(live, end_ns=live.begin_ns + 60 * S)
+    goals = {goal.name: goal for goal in verdict.drive_goals("lte", TABLE, long, beside)}
     assert goals["lte: met, live and simulation apart"].met is False
     assert goals["lte: offloaded, live and simulation apart"].met is True
     assert goals["lte: missed of the offloaded"].value == 0.5

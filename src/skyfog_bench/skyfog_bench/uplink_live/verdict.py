@@ -15,6 +15,7 @@ from skyfog_core.units import S
 from skyfog_uplink.policy.model import Table
 
 CLOSE = 0.10  # live and simulation: of the utility, in points of a share
+COMPARES_S = 30.0  # a window that is shorter holds too few decisions to compare by
 MISSED = 0.01
 BACK_S = 2.0  # from the link's return to the first acknowledgement
 OVER_S = 2.0  # from a gateway's death to the first answer by way of another
@@ -106,7 +107,9 @@ def drive_goals(link: str, table: Table, live: Run, simulated: Sequence[Figures]
     goals = []
     for name in ("utility", *SHARES):
         apart = difference(name, getattr(seen, name), mean(getattr(each, name) for each in simulated))
-        goals.append(Goal(f"{link}: {name.replace('_', ' ')}, live and simulation apart", CLOSE, apart))
+        what = f"{link}: {name.replace('_', ' ')}, live and simulation apart"
+        short = f"{live.seconds:.0f} s are too short to compare" if live.seconds < COMPARES_S else ""
+        goals.append(Goal(what, CLOSE, None if short else apart, why=short))
     goals.append(Goal(f"{link}: missed of the offloaded", MISSED, seen.missed))
     goals.append(Goal(f"{link}: images without any answer", 0, sum(not one.heard for one in live.seen)))
     return goals
