@@ -66,7 +66,8 @@ def draw(seed: int, table: Table, kinds: Iterable[str] = KINDS) -> Draw:
     random = stream(seed, "uplink faults")
     link = random.choice([*LIKE_RECORDED.values(), *PUBLISHED])
     course = link.draw(SECONDS, seed)
-    faults = tuple(_fault(random.choice(list(kinds)), random) for _ in range(random.randint(0, 4)))
+    chosen = list(kinds)
+    faults = tuple(_fault(random.choice(chosen), random) for _ in range(random.randint(0, 4) if chosen else 0))
     gone = [(fault.at_ns, fault.at_ns + fault.length_ns) for fault in faults if fault.kind == "outage"]
     # The course goes on after the drive as it began, so that what is queued then comes through.
     course = course.without(gone, round((SECONDS + AFTER_NS / S) * S))

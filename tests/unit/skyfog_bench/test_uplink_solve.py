@@ -8,7 +8,7 @@ from skyfog_bench import uplink_solve as bench
 from skyfog_uplink.policy.model import FLOOR
 from skyfog_uplink.policy.solve import Choices
 
-PROBLEM = Choices(np.array([0.4, 0.1]), np.array([[0.5, 0.7], [0.3, 0.2]]), np.array([[10e6, 40e6], [20e6, np.inf]]))
+PROBLEM = Choices(np.array([0.4, 0.1]), np.array([[0.5, 0.65], [0.3, 0.2]]), np.array([[10e6, 40e6], [20e6, np.inf]]))
 
 
 def spent(problem: Choices, chosen: tuple[int, ...]) -> float:

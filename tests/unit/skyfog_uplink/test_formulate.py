@@ -62,9 +62,9 @@ def test_sizes_and_times_are_taken_together() -> None:
 
 def test_no_rate_gives_nothing_and_a_floor_is_always_in_time() -> None:
     needs = Formulation(Table("t", "", (service(TURBO_D2),))).exactly(RTT_50)
-    rates = np.array([0.0, -1.0, math.nan, math.inf])
-    assert needs.on_time(0, 0, rates).tolist() == [0.0, 0.0, 0.0, 1.0]
-    assert needs.on_time(0, FLOOR, rates).tolist() == [1.0] * 4
+    rates = np.array([0.0, -1.0, math.nan, 5e-324, math.inf])
+    assert needs.on_time(0, 0, rates).tolist() == [0.0, 0.0, 0.0, 0.0, 1.0]
+    assert needs.on_time(0, FLOOR, rates).tolist() == [1.0] * 5
 
 
 def test_many_are_asked_at_once() -> None:

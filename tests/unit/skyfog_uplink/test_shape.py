@@ -407,3 +407,13 @@ def test_a_minute_of_outage_leaves_nothing_behind() -> None:
     assert not it._open
     assert it.books.planned["a"].ended == 600
     it.check()
+
+
+def test_after_misses_a_frame_must_be_surer_to_begin() -> None:
+    rates = (1e5,) * 3 + (8e6,) * 7  # one in ten is hopeless
+    it, _ = shaper(LinkState(0, True, rates, (40.0,) * 4, 40.0, 40.0), ShaperConfig(certainty=0.85, window_rtts=20.0))
+    assert chunks(it.on_frame(frame(1), 0))
+    for number in range(1, 4):
+        it.on_answer(answer(number), number * S)  # late
+        found = it.on_frame(frame(number + 1, at_ns=number * S), number * S)
+    assert ended(found) == [(4, Outcome.WITHHELD)]

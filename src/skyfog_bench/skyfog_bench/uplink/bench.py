@@ -153,7 +153,9 @@ def goals(tables: Sequence[Table]) -> list[Goal]:
 
 
 def _goals_of(tables: Sequence[Table], which: str, why: str) -> list[Goal]:
-    against = [table.played[OURS].result.utility / table.turbo().result.utility for table in tables]
+    ours = [table.played[OURS].result.utility for table in tables]
+    published = [mine / table.played[TURBO].result.utility for mine, table in zip(ours, tables, strict=True)]
+    better = [mine / table.turbo().result.utility for mine, table in zip(ours, tables, strict=True)]
     oracle = [100 * table.to_oracle(OURS) for table in tables]
     missed = [100 * table.played[OURS].result.miss_share for table in tables]
     offloaded = sum(table.played[OURS].result.offloaded for table in tables)
@@ -163,7 +165,21 @@ def _goals_of(tables: Sequence[Table], which: str, why: str) -> list[Goal]:
     share = 100 * lost / max(1, offloaded) if some else None
     least = min(100 * table.played[OURS].result.in_time_share for table in tables) if some else None
     return [
-        Goal(f"{which}: utility to {TURBO}'s, worst", 1.0, min(against) if some else None, why=why, at_least=True),
+        Goal(f"{which}: utility to {TURBO}'s, worst", 1.0, min(published) if some else None, why=why, at_least=True),
+        Goal(
+            f"{which}: utility to {TURBO}'s with much or little junk, mean",
+            1.0,
+            fmean(better) if some else None,
+            why=why,
+            at_least=True,
+        ),
+        Goal(
+            f"{which}: utility to {TURBO}'s with much or little junk, worst",
+            1.0,
+            min(better) if some else None,
+            why=why,
+            at_least=True,
+        ),
         Goal(f"{which}: utility to the oracle's, mean", 95, mean, "%", why=why, at_least=True),
         Goal(f"{which}: missed of offloaded, mean", 1.0, share, "%", why=why),
         Goal(f"{which}: missed of offloaded, worst", 1.0, max(missed) if some else None, "%", why=why),

@@ -94,7 +94,7 @@ class AllocatorConfig(Strict):
     grid_kbps: Annotated[float, Field(gt=0, le=10_000, description="grain of the knapsack")] = 50.0
     max_mbps: Annotated[float, Field(gt=0, le=10_000, description="more is never planned with")] = 200.0
     switch_cost: Annotated[float, Field(ge=0, le=1, description="utility that a change must gain, a service")] = 0.01
-    hold_ms: Annotated[int, Field(ge=0, le=60_000, description="a service is raised again only after this")] = 3_000
+    hold_ms: Annotated[int, Field(ge=0, le=60_000, description="a service is raised again only after this")] = 1_000
     risk: Annotated[float, Field(gt=0, lt=1, description="chance that the link is slower than planned with")] = 0.05
     keep_risk: Annotated[float, Field(gt=0, lt=1, description="the same, for options that run already")] = 0.35
     probe_share: Annotated[
@@ -114,10 +114,10 @@ class ShaperConfig(Strict):
     window_rtts: Annotated[float, Field(ge=1, le=20, description="bytes in flight at most, in rate times RTT")] = 1.5
     certainty: Annotated[
         float, Field(gt=0, lt=1, description="a frame that is less likely in time is not begun, at first")
-    ] = 0.92
+    ] = 0.94
     misses: Annotated[
         float, Field(gt=0, lt=1, description="share of begun frames that may miss; the certainty follows it")
-    ] = 0.009
+    ] = 0.008
     max_frame_bytes: Annotated[int, Field(ge=1_000, le=2**30, description="larger frames are refused")] = 16 << 20
 
 

@@ -31,6 +31,7 @@ STEPS = 500  # of the grid: 0.3 ms for an SLO of 150 ms
 HALVINGS = 28  # of the search for the least rate
 REMEMBERED = 16  # distributions of the RTT, 1 MB each for 20 services with 12 options
 RTT_CUTS = (0.25, 0.5, 0.625, 0.75, 0.825, 0.9, 0.93, 0.96, 0.98, 0.99, 1.0)
+LEAST_BPS = 1e-3  # less is no rate: a byte takes hours
 MOST_BPS = 1e12  # what only a faster link would bring in time has no time for a link
 NEAR = 1e-9  # of a step or a share: what rounding of floats may cost
 
@@ -75,10 +76,9 @@ class Needs:
         rates = np.asarray(rates_bps, np.float64)
         chosen = np.asarray(options, np.intp)
         flat = self._grid.at[np.asarray(services, np.intp), np.maximum(chosen, 0)]
-        with np.errstate(divide="ignore", over="ignore"):
-            ms_per_bit = np.where(rates > 0, 1e3 / rates, math.inf)
-        flat, ms_per_bit = np.broadcast_arrays(flat, ms_per_bit)
-        is_one = flat < len(self._slack)
+        some = rates > LEAST_BPS
+        flat, ms_per_bit, some = np.broadcast_arrays(flat, 1e3 / np.where(some, rates, LEAST_BPS), some)
+        is_one = some & (flat < len(self._slack))
         likely = np.where(is_one, self._likely(np.where(is_one, flat, 0), ms_per_bit), 0.0)
         return np.where(chosen == FLOOR, 1.0, likely)
 
