@@ -56,6 +56,7 @@ class Now:
     weights: Floats
     current: tuple[int, ...]  # options that run
     held: tuple[bool, ...]  # not to be raised yet
+    moving: Floats  # utility that a change must gain, in parts of the weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class Sharer:
     def _choices(self, now: Now, needed: Floats) -> Choices:
         """What a change costs is part of the values; what is held is out of reach."""
         at, held = np.array(now.current), np.array(now.held)
-        moving = (self._config.switch_cost * now.weights)[:, None]
+        moving = (now.moving * now.weights)[:, None]
         expected = self._floors[:, None] + self._targets[:, None] * (self._accuracy - self._floors[:, None])
         values = now.weights[:, None] * expected - moving
         values[self._services, at] += moving[:, 0]
@@ -156,7 +157,7 @@ class Sharer:
             on_time = now.needs.on_time(self._services[:, None], chosen[:, None], each) @ SHARES
         utility = self._utility(now, chosen, on_time)
         moved = chosen != np.array(now.current)
-        score = float(utility.sum() - self._config.switch_cost * (now.weights * moved).sum())
+        score = float(utility.sum() - (now.moving * now.weights * moved).sum())
         return _Candidate(budget, options, own, on_time, utility, score)
 
     def _utility(self, now: Now, chosen: NDArray[np.intp], on_time: Floats) -> Floats:
