@@ -313,7 +313,7 @@ def test_a_scene_changes_what_is_worth_most_at_once() -> None:
 def test_a_scene_lifts_what_is_held() -> None:
     made = settled(with_scenes(hold_ms=1_000), 6.2)
     assert options(made.on_link(link(2.2), S + 100 * MS)) == [0, FLOOR]
-    assert options(made.on_scene("intersection", 10.0, S + 2 * MS)) == [FLOOR, 0]
+    assert options(made.on_scene("intersection", 10.0, S + 200 * MS)) == [FLOOR, 0]
 
 
 def test_an_unknown_scene_is_ignored_and_said() -> None:
