@@ -17,6 +17,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -84,11 +85,20 @@ class Needs:
 
     def _likely(self, option: Ints, ms_per_bit: Floats) -> Floats:
         """Probability for options [...] by flat index, at [...] ms a bit."""
+        return self._looked_up(self._rows(option), ms_per_bit)
+
+    def _rows(self, option: Ints) -> tuple[Floats, Floats, Floats, Ints]:
+        """What is looked up with, of options [...]: slack, sizes, their shares, where the option's row begins."""
         grid = self._grid
-        left = self._slack[option, None] - grid.size[option] * ms_per_bit[..., None]  # [..., K] steps
+        row = (option * (STEPS + 2))[..., None]
+        return self._slack[option, None], grid.size[option], grid.weights[option], row
+
+    def _looked_up(self, rows: tuple[Floats, Floats, Floats, Ints], ms_per_bit: Floats) -> Floats:
+        slack, size, weights, row = rows
+        left = slack - size * ms_per_bit[..., None]  # [..., K] steps
         within = np.maximum(left, 0.0, out=left).astype(np.intp)
-        within += (option * (STEPS + 2))[..., None]
-        likely: Floats = np.einsum("...k,...k->...", self._shares.take(within), grid.weights[option])
+        within += row
+        likely: Floats = np.einsum("...k,...k->...", self._shares.take(within), weights)
         return likely
 
     def _search(self) -> Floats:
@@ -97,13 +107,13 @@ class Needs:
         needed = np.full(len(grid.targets), math.inf)
         every = np.arange(len(needed))
         feasible = every[self._likely(every, np.zeros(len(every))) >= grid.targets - NEAR]
-        enough = grid.targets[feasible] - NEAR
+        enough, rows = grid.targets[feasible] - NEAR, self._rows(feasible)
         # As slow as a frame can bear that only so many exceed: the answer where all else is constant.
         slow = (self._slack[feasible] - 1 - NEAR) / grid.size_at_target[feasible]
-        fast = np.where(self._likely(feasible, slow) >= enough, slow, 0.0)
+        fast = np.where(self._looked_up(rows, slow) >= enough, slow, 0.0)
         for _ in range(HALVINGS):
             middle = (fast + slow) / 2
-            good = self._likely(feasible, middle) >= enough
+            good = self._looked_up(rows, middle) >= enough
             fast, slow = np.where(good, middle, fast), np.where(good, slow, middle)
         with np.errstate(divide="ignore"):
             needed[feasible] = 1e3 / fast
@@ -114,16 +124,18 @@ class _Grid:
     """A table's options in arrays, one row each over all services; K sizes at most."""
 
     def __init__(self, table: Table) -> None:
-        pairs = [(service, option) for service in table.services for option in service.options]
+        order = sorted(range(len(table.services)), key=lambda at: table.services[at].slo_ms)
+        pairs = [(table.services[at], option) for at in order for option in table.services[at].options]
         counts = [len(service.options) for service in table.services]
         # [services, options] flat index; the last of all where there is no such option
         self.at = np.full((len(counts), max(counts)), len(pairs), np.intp)
         first = 0
-        self.rows: list[slice] = []  # of each service
-        for row, count in enumerate(counts):
-            self.at[row, :count] = range(first, first + count)
-            self.rows.append(slice(first, first + count))
-            first += count
+        for row in order:
+            self.at[row, : counts[row]] = range(first, first + counts[row])
+            first += counts[row]
+        slos = [service.slo_ms for service, _ in pairs]
+        ends = [at + 1 for at, slo in enumerate(slos) if slo not in slos[at + 1 :]]
+        self.rows = [slice(begin, end) for begin, end in pairwise((0, *ends))]  # of each SLO
         most = max(len(option.bytes.values) for _, option in pairs)
         self.step_ms = np.array([service.slo_ms / STEPS for service, _ in pairs])
         self.targets = np.array([service.target for service, _ in pairs])
@@ -146,13 +158,16 @@ class _Grid:
         """[N, STEPS + 2] the same of pre + RTT + exec."""
         if len(rtt.values) == 1:
             return self._own
-        shares = np.zeros_like(self._own)
+        shares = np.zeros(self._own.shape)
         above = np.asarray(rtt.values) - rtt.values[0]
         for rows in self.rows:
-            shifts = np.ceil(above / self.step_ms[rows][0] - NEAR).astype(np.intp)
+            own, into = self._own[rows], shares[rows]
+            weighted = np.empty_like(own)
+            shifts = np.ceil(above / self.step_ms[rows.start] - NEAR).astype(np.intp)
             for shift, weight in zip(shifts.tolist(), rtt.weights, strict=True):
                 if shift <= STEPS:
-                    shares[rows, shift:] += weight * self._own[rows, : STEPS + 2 - shift]
+                    np.multiply(own, weight, out=weighted)
+                    into[:, shift:] += weighted[:, : STEPS + 2 - shift]
         return shares
 
 
