@@ -77,14 +77,12 @@ class Needs:
         rates = np.asarray(rates_bps, np.float64)
         chosen = np.asarray(options, np.intp)
         flat = self._grid.at[np.asarray(services, np.intp), np.maximum(chosen, 0)]
-        some = rates > LEAST_BPS
-        flat, ms_per_bit, some = np.broadcast_arrays(flat, 1e3 / np.where(some, rates, LEAST_BPS), some)
-        is_one = some & (flat < len(self._slack))
-        likely = np.where(is_one, self._likely(np.where(is_one, flat, 0), ms_per_bit), 0.0)
-        return np.where(chosen == FLOOR, 1.0, likely)
+        some, there = rates > LEAST_BPS, flat < len(self._slack)
+        likely = self._likely(np.where(there, flat, 0), 1e3 / np.where(some, rates, LEAST_BPS))
+        return np.where(chosen == FLOOR, 1.0, np.where(some & there, likely, 0.0))
 
     def _likely(self, option: Ints, ms_per_bit: Floats) -> Floats:
-        """Probability for options [...] by flat index, at [...] ms a bit."""
+        """Probability for options [...] by flat index, at [...] ms a bit; the two are broadcast."""
         return self._looked_up(self._rows(option), ms_per_bit)
 
     def _rows(self, option: Ints) -> tuple[Floats, Floats, Floats, Ints]:
