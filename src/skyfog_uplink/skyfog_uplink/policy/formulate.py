@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 
 STEPS = 500  # of the grid: 0.3 ms for an SLO of 150 ms
-HALVINGS = 28  # of the search for the least rate
+HALVINGS = 16  # of the search for the least rate, in the time that a frame can bear
 REMEMBERED = 16  # distributions of the RTT, 1 MB each for 20 services with 12 options
 RTT_CUTS = (0.25, 0.5, 0.625, 0.75, 0.825, 0.9, 0.93, 0.96, 0.98, 0.99, 1.0)
 LEAST_BPS = 1e-3  # less is no rate: a byte takes hours
@@ -151,21 +151,24 @@ class _Grid:
         self.size_at_target = np.take_along_axis(self.size, np.argmax(within_target, axis=1)[:, None], axis=1)[:, 0]
         # [N, STEPS + 2] share of cases in which pre + exec is within so many steps, less one, above their least sum
         self._own = np.array([_within(option, step) for (_, option), step in zip(pairs, self.step_ms, strict=True)])
+        # for each SLO, from which step on none of its rows rises
+        self._reach = [int((self._own[rows] == self._own[rows, -1:]).all(0).argmax()) for rows in self.rows]
 
     def shares_with(self, rtt: Distribution) -> Floats:
         """[N, STEPS + 2] the same of pre + RTT + exec."""
         if len(rtt.values) == 1:
             return self._own
-        shares = np.zeros(self._own.shape)
+        shares = np.empty(self._own.shape)
         above = np.asarray(rtt.values) - rtt.values[0]
-        for rows in self.rows:
-            own, into = self._own[rows], shares[rows]
-            weighted = np.empty_like(own)
+        for rows, reach in zip(self.rows, self._reach, strict=True):
+            own, into = self._own[rows, :reach], shares[rows]
             shifts = np.ceil(above / self.step_ms[rows.start] - NEAR).astype(np.intp)
+            ends = np.minimum(shifts + reach, STEPS + 2)
+            over = np.bincount(ends, weights=rtt.weights, minlength=STEPS + 3).cumsum()  # [STEPS + 3] of round trips
+            np.multiply(self._own[rows, -1:], over[:-1], out=into)
             for shift, weight in zip(shifts.tolist(), rtt.weights, strict=True):
-                if shift <= STEPS:
-                    np.multiply(own, weight, out=weighted)
-                    into[:, shift:] += weighted[:, : STEPS + 2 - shift]
+                part = into[:, shift : shift + reach]
+                part += weight * own[:, : part.shape[1]]
         return shares
 
 
