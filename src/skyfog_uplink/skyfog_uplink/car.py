@@ -17,7 +17,7 @@ from skyfog_core.clock import Clock
 from skyfog_core.errors import InvalidReply, InvalidRequest, Overloaded, Status
 from skyfog_core.owner import SNAPSHOT_LIMIT_S, Owner
 from skyfog_core.trace import Trace
-from skyfog_core.units import MS, S, ms_to_ns, ns_to_ms
+from skyfog_core.units import MS, US, S, ms_to_ns, ns_to_ms
 from skyfog_core.wire.uplink import Ack, Answer, Chunk, Downward, Ping, Withdraw
 from skyfog_uplink.policy.books import Books
 from skyfog_uplink.policy.follow import PlanFollower
@@ -111,7 +111,7 @@ class CarDriver:
         self._follower = PlanFollower(table, limits.stale_ns, clock.now_ns())
         self._ledger = Ledger(table, clock.now_ns())
         self._open: dict[int, _Open] = {}
-        self._frame = 0
+        self._frame = clock.now_ns() // US  # beyond the ids of a driver before this one, which a gateway may know still
         self._gateway = ""
         self._looked_ns = self._told_ns = -S
         self._told: LinkState | None = None
