@@ -120,6 +120,12 @@ def uplink(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     _bench("uplink", quick, json, seed)
 
 
+@app.command("uplink_live")
+def uplink_live(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """A car's uplink with all its processes on links that follow traces, beside its simulation; the link is cut."""
+    _bench("uplink_live", quick, json, seed)
+
+
 @app.command("uplink_solve")
 def uplink_solve(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     """How long the uplink's knapsack and a whole plan take, beside HiGHS, scipy's milp and a greedy, and their gaps."""

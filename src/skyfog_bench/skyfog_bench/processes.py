@@ -171,6 +171,10 @@ class Processes:
         self._started.append(process)
         return process
 
+    def living(self) -> list[Process]:
+        """Those that have not ended."""
+        return [process for process in self._started if process.alive()]
+
     def wait_until(self, ready: Callable[[], bool], process: Process, what: str, limit_s: float) -> None:
         """Wait for a condition. Raises BenchError naming `process` when it ends or `limit_s` is over."""
         until = time.monotonic() + limit_s

@@ -17,6 +17,7 @@ from skyfog_bench.pool_live import bench as pool_live
 from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.report import Report
 from skyfog_bench.uplink import bench as uplink
+from skyfog_bench.uplink_live import bench as uplink_live
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ BENCHES: dict[str, Bench] = {
     "pool": Bench(pool.run, pool.FULL, pool.QUICK, draws=True),
     "pool_live": Bench(pool_live.run, pool_live.FULL, pool_live.QUICK, draws=True),
     "uplink": Bench(uplink.run, uplink.FULL, uplink.QUICK, draws=True),
+    "uplink_live": Bench(uplink_live.run, uplink_live.FULL, uplink_live.QUICK, draws=True),
     "uplink_solve": Bench(uplink_solve.run, uplink_solve.FULL, uplink_solve.QUICK),
 }
 

@@ -88,6 +88,7 @@ class _Open:
     frame: Frame
     payload: bytes
     caller: Caller
+    taken_ns: int
 
 
 class CarDriver:
@@ -150,7 +151,7 @@ class CarDriver:
                 why = f"{MAX_OPEN} frames are under way"
                 caller.ended(Ended(frame, Outcome.WITHHELD, Status.NOT_EXECUTED, why=why), b"")
                 return
-            self._open[frame.id] = _Open(frame, payload, caller)
+            self._open[frame.id] = _Open(frame, payload, caller, now_ns)
             self._perform(self._shaper.on_frame(frame, now_ns), now_ns)
 
         self._owner.submit(take)
@@ -282,6 +283,7 @@ class CarDriver:
 
     def _end(self, ended: Ended, payload: bytes, now_ns: int) -> None:
         frame = ended.frame
+        opened = self._open.pop(frame.id)
         self._ledger.on_ended(ended, now_ns)
         took_ns = None if ended.answered_ns is None else ended.answered_ns - frame.captured_ns
         self._trace.event(
@@ -293,12 +295,13 @@ class CarDriver:
             probe=frame.probe,
             bytes=frame.size,
             outcome=ended.outcome.value,
+            pre_ms=ns_to_ms(opened.taken_ns - frame.captured_ns),
             ms=None if took_ns is None else ns_to_ms(took_ns),
             link_ms=ended.link_ms,
             cloud_ms=ended.cloud_ms,
             why=ended.why,
         )
-        self._open.pop(frame.id).caller.ended(ended, payload)
+        opened.caller.ended(ended, payload)
 
     def _report(self, now_ns: int) -> CarReport:
         plan, age_ns = self._follower.plan, self._follower.age_ns(now_ns)

@@ -20,6 +20,8 @@ from skyfog_bench.fogros2ft.record import Counts
 from skyfog_bench.pool_live.stage import Size as PoolSize
 from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.run import run
+from skyfog_bench.uplink_live.bench import Size as UplinkSize
+from skyfog_bench.uplink_live.links import VERIZON
 from skyfog_pool.provider.netem.network import why_not
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(180)]
@@ -66,6 +68,25 @@ def test_a_live_pool_loses_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     assert counts["calls not to be run twice that several ran"] == 0
     assert counts["machines left after `down`"] == 0
     assert (tmp_path / "report.png").is_file()
+
+
+@pytest.mark.skipif(bool(why_not()), reason=f"no emulated network: {why_not()}")
+@pytest.mark.skipif(find_spec("mujoco") is None, reason="mujoco is not installed: ./ws extra world")
+def test_a_live_uplink_is_laid_beside_its_simulation_and_leaves_nothing(tmp_path: Path) -> None:
+    size = UplinkSize(3.0, 2.0, 2.0, 4.0, 2.0, 2.0, (VERIZON,), lead_s=1.0, seeds=1)
+    report = _run("uplink_live", size, tmp_path / "report.json")
+    options = [row for row in report["rows"] if "bytes_p50" in row]
+    assert {row["service"] for row in options} == {"front", "left", "right"}
+    assert all(row["bytes_p50"] > 500 and row["exec_p50_ms"] > 5 for row in options)
+    services = {row["service"]: row for row in report["rows"] if "by_cloud" in row and "service" in row}
+    assert list(services) == ["front", "left", "right"]
+    assert all(row["images"] >= 10 for row in services.values())
+    figures = {row["figure"]: row for row in report["rows"] if "figure" in row}
+    assert figures["utility"]["live"] > 0.1, "the floor's at least"
+    assert 0 <= figures["by cloud"]["simulation"] <= 1
+    faults = [row for row in report["rows"] if "fault" in row]
+    assert [row["fault"].partition(" ")[2] for row in faults] == ["cut", "is back", "killed"]
+    assert {path.name for path in tmp_path.iterdir()} == {"report.verizon.png", "report.faults.png"}
 
 
 def test_soak_loses_nothing() -> None:

@@ -56,6 +56,7 @@ def test_a_frame_goes_out_in_chunks_and_its_answer_comes_back() -> None:
     (service_a, _) = one.driver.report().services
     assert (service_a.frames, service_a.on_time_share) == (1, 1.0)
     assert {event["event"] for event in one.trace.events} == {"plan", "connected", "link", "ended"}
+    assert [event["pre_ms"] for event in one.trace.events if event["event"] == "ended"] == [10.0], "old when it came"
 
 
 def test_an_answer_after_the_deadline_brings_no_payload() -> None:

@@ -23,7 +23,7 @@ from skyfog_bringup.images import Rgb, open_images, to_jpeg
 from skyfog_core.config.demo import CameraConfig
 from skyfog_core.nodes.main import run
 from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare
-from skyfog_core.units import MS, ms_to_ns, ns_to_ms
+from skyfog_core.units import MS, S, ms_to_ns, ns_to_ms
 from skyfog_interfaces.srv import Detect
 
 LOOK_FOR_LATE_S = 0.05
@@ -75,6 +75,9 @@ class Camera(Node):
         self._publisher.publish(_message(image, stamp))
         if self._client is not None:
             self._ask(self._client, index, image, stamp)
+        else:
+            shot = {"stamp_ns": stamp.sec * S + stamp.nanosec, "shot_ns": time.monotonic_ns()}
+            self._write({"index": index, "image": self._images.name(index), **shot})
 
     def _ask(self, client: Client, index: int, image: Rgb, stamp: Any) -> None:
         request = Detect.Request(score_threshold=self._config.score_threshold)
@@ -117,17 +120,20 @@ class Camera(Node):
         self._since["ms"] += (done_ns - call.sent_ns) // MS
         if not ok:
             self.get_logger().warning(f"{self._images.name(call.index)}: {why}")
+        line = {
+            "index": call.index,
+            "image": self._images.name(call.index),
+            "sent_ns": call.sent_ns,
+            "done_ns": done_ns,
+            "ms": ns_to_ms(done_ns - call.sent_ns),
+            "ok": ok,
+            "why": why,
+        }
+        self._write(line | fields)
+
+    def _write(self, line: dict[str, Any]) -> None:
         if self._record is not None:
-            line = {
-                "index": call.index,
-                "image": self._images.name(call.index),
-                "sent_ns": call.sent_ns,
-                "done_ns": done_ns,
-                "ms": ns_to_ms(done_ns - call.sent_ns),
-                "ok": ok,
-                "why": why,
-            }
-            self._record.write(json.dumps(line | fields) + "\n")
+            self._record.write(json.dumps(line) + "\n")
 
     def _tell(self) -> None:
         assert self._client is not None

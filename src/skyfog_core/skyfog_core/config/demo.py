@@ -45,4 +45,6 @@ class CameraConfig(Strict):
     jpeg_quality: Annotated[int, Field(ge=1, le=100, description="quality of the images sent")] = 90
     score_threshold: Annotated[float, Field(ge=0, le=1, description="ask for detections at least this sure")] = 0.4
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="order of the photographs")] = 0
-    record: Annotated[str, Field(description="JSON-lines file, a line per answer or failure; empty: none")] = ""
+    record: Annotated[
+        str, Field(description="JSON-lines file, a line per answer or failure, or per image; empty: none")
+    ] = ""
