@@ -7,7 +7,7 @@ from typing import Any
 from skyfog_core.clock import ManualClock
 from skyfog_core.config.uplink import ShaperConfig
 from skyfog_core.trace import MemoryTrace
-from skyfog_core.units import MS, S
+from skyfog_core.units import MS
 from skyfog_core.wire.uplink import Ack, Answer, Chunk, Ping, Upward
 from skyfog_uplink.car import CarDriver, Limits
 from skyfog_uplink.policy.frames import Ended
@@ -57,8 +57,8 @@ class Heard:
 class HandCar:
     """One car; `car.CarDriver.Owner` must be StepOwner."""
 
-    def __init__(self, table: Table, **limits: Any) -> None:
-        self.clock = ManualClock(1 * S)
+    def __init__(self, table: Table, start_ns: int = 0, **limits: Any) -> None:
+        self.clock = ManualClock(start_ns)
         self.transport = HandTransport()
         self.trace = MemoryTrace()
         self.estimator = FixedEstimator()

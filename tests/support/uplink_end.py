@@ -1,101 +1,89 @@
-"""A car's driver without a thread, over a transport that the test plays by hand."""
+"""A car's end of the uplink for tests: sends whole frames without a shaper, notes what it hears. Waits have limits."""
 
 from __future__ import annotations
 
-from typing import Any
+import queue
+import time
 
-from skyfog_core.clock import ManualClock
-from skyfog_core.config.uplink import ShaperConfig
-from skyfog_core.trace import MemoryTrace
-from skyfog_core.units import MS, S
-from skyfog_core.wire.uplink import Ack, Answer, Chunk, Ping, Upward
-from skyfog_uplink.car import CarDriver, Limits
-from skyfog_uplink.policy.frames import Ended
-from skyfog_uplink.policy.link import LinkState
-from skyfog_uplink.policy.model import Table
-from skyfog_uplink.policy.shape import Shaper
-from skyfog_uplink.transport.base import CarEvents
-from support.owners import StepOwner
-from support.uplink import FixedEstimator
+from skyfog_core.clock import SteadyClock
+from skyfog_core.config.uplink import LinkConfig
+from skyfog_core.wire.uplink import Ack, Answer, Chunk, Downward, Ping
+from skyfog_router.transport.zenoh_link import open_car_link
 
-HASH = bytes(range(32))
+LIMIT_S = 20.0
+CHUNK = 8_192
+IN_FLIGHT = 16  # chunks
+HASH = bytes(32)
 
 
-class HandTransport:
-    """Keeps what was sent; takes nothing while `full`."""
+class Car:
+    """One car of the fleet `test`."""
 
-    def __init__(self) -> None:
-        self.sent: list[tuple[Upward, bytes]] = []
-        self.full = False
-        self.closed = False
+    def __init__(self, config: LinkConfig, name: str = "car", service: str = "/echo", type_hash: bytes = HASH) -> None:
+        self.name, self._service, self._hash = name, service, type_hash
+        self.turns: queue.SimpleQueue[str] = queue.SimpleQueue()  # a gateway's name, or empty for none
+        self.acks: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.answers: queue.SimpleQueue[tuple[Answer, bytes]] = queue.SimpleQueue()
+        self._seq = self._frame = 0
+        self.link = open_car_link(config, "test", name, SteadyClock())
+        self.link.start(self)
 
-    def start(self, events: CarEvents) -> None:
-        self.events = events
+    def received(self, message: Downward, payload: bytes) -> None:
+        if isinstance(message, Ack):
+            self.acks.put(message.seq)
+        else:
+            self.answers.put((message, payload))
 
-    def send(self, message: Upward, payload: bytes = b"") -> bool:
-        if not self.full:
-            self.sent.append((message, payload))
-        return not self.full
+    def connected(self, gateway: str) -> None:
+        self.turns.put(gateway)
+
+    def disconnected(self, why: str) -> None:
+        self.turns.put("")
+
+    def wait_for(self, *gateways: str, limit_s: float = LIMIT_S) -> str:
+        """Until it talks to one of these, and which; pings meanwhile, as a shaper would."""
+        end = time.monotonic() + limit_s
+        while time.monotonic() < end:
+            try:
+                turn = self.turns.get(timeout=0.05)
+            except queue.Empty:
+                self.ping()
+            else:
+                if turn in gateways:
+                    return turn
+        raise TimeoutError(f"{self.name} talks to none of {gateways} within {limit_s} s")
+
+    def ping(self) -> bool:
+        self._seq += 1
+        return self.link.send(Ping(seq=self._seq))
+
+    def chunk(self, payload: bytes, frame: int = 0, offset: int = 0, total: int = 0, budget_ms: int = 10_000) -> bool:
+        self._seq += 1
+        first = {"service": self._service, "type_hash": self._hash} if offset == 0 else {}
+        total = total or len(payload)
+        message = Chunk(seq=self._seq, frame=frame, offset=offset, total=total, budget_ms=budget_ms, **first)
+        return self.link.send(message, payload)
+
+    def send(self, payload: bytes, budget_ms: int = 10_000) -> int:
+        """All of a frame. Returns its number."""
+        self._frame += 1
+        while not self.acks.empty():
+            self.acks.get()
+        under_way = 0
+        for offset in range(0, len(payload), CHUNK):
+            if under_way == IN_FLIGHT:
+                self.acks.get(timeout=LIMIT_S)
+                under_way -= 1
+            assert self.chunk(payload[offset : offset + CHUNK], self._frame, offset, len(payload), budget_ms)
+            under_way += 1
+        return self._frame
+
+    def answer(self, frame: int) -> tuple[Answer, bytes]:
+        """To a frame; those to others are gone."""
+        while True:
+            answer, payload = self.answers.get(timeout=LIMIT_S)
+            if answer.frame == frame:
+                return answer, payload
 
     def close(self) -> None:
-        self.closed = True
-
-    def chunks(self) -> list[tuple[Chunk, bytes]]:
-        return [(message, payload) for message, payload in self.sent if isinstance(message, Chunk)]
-
-
-class Heard:
-    """A car.Caller that remembers."""
-
-    def __init__(self) -> None:
-        self.all: list[tuple[Ended, bytes]] = []
-
-    def ended(self, ended: Ended, payload: bytes) -> None:
-        self.all.append((ended, payload))
-
-
-class HandCar:
-    """One car; `car.CarDriver.Owner` must be StepOwner."""
-
-    def __init__(self, table: Table, **limits: Any) -> None:
-        self.clock = ManualClock(1 * S)
-        self.transport = HandTransport()
-        self.trace = MemoryTrace()
-        self.estimator = FixedEstimator()
-        self.links: list[LinkState] = []
-        self.shaper = Shaper(table, ShaperConfig(), self.estimator)
-        self.driver = CarDriver(
-            table,
-            self.shaper,
-            self.transport,
-            self.clock,
-            self.trace,
-            {service.type: HASH for service in table.services},
-            Limits(**{"max_frame_bytes": 100_000, "stale_ns": 1_500 * MS, **limits}),
-            self.links.append,
-        )
-        self.driver.start()
-        self.owner = StepOwner.made[-1]
-        self._acknowledged: set[int] = set()
-
-    def step(self, ms: float = 0.0) -> None:
-        self.clock.advance(round(ms * MS))
-        self.owner.step()
-
-    def acknowledge(self) -> None:
-        """Every chunk and ping that was sent since the last time."""
-        for message, _ in self.transport.sent:
-            if isinstance(message, Chunk | Ping) and message.seq not in self._acknowledged:
-                self._acknowledged.add(message.seq)
-                self.transport.events.received(Ack(seq=message.seq, received_us=self.clock.now_ns() // 1_000), b"")
-        self.step()
-
-    def send_all(self, ms: float = 20) -> None:
-        """Time goes by, and whatever is sent is acknowledged at once."""
-        for _ in range(round(ms / 5)):
-            self.step(5)
-            self.acknowledge()
-
-    def answer(self, answer: Answer, payload: bytes = b"") -> None:
-        self.transport.events.received(answer, payload)
-        self.step()
+        self.link.close()

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from skyfog_core.config.router import RoutingConfig
 from skyfog_core.config.uplink import GatewayConfig
@@ -26,9 +25,8 @@ from skyfog_sim.kernel import Alarm, Kernel
 from skyfog_sim.uplink_drive import Drive
 from skyfog_sim.uplink_link import Bottleneck, Downlink
 from skyfog_sim.uplink_result import Tally, UplinkResult
-from skyfog_uplink.policy.frames import Action, Ended, Frame, Outcome, SendChunk, SendPing, SendWithdraw
+from skyfog_uplink.policy.frames import Action, Ended, Frame, Outcome, SendChunk, Sender, SendPing, SendWithdraw
 from skyfog_uplink.policy.gateway import Ask, Cancel, Gateway, GatewayAction, SendAck, SendAnswer
-from skyfog_uplink.policy.link import LinkState
 from skyfog_uplink.policy.merge import MergeAction, Merger, Publish
 from skyfog_uplink.policy.model import FLOOR, Table
 from skyfog_uplink.policy.plan import Allocation, Plan
@@ -41,22 +39,6 @@ OFFSET_NS = 7_000 * S  # the gateway's clock is ahead by this
 DRIFT = 50_000  # and runs fast by one part in so many
 TYPE_HASH = bytes(TYPE_HASH_BYTES)
 CAR = "car"
-
-
-class Sender(Protocol):
-    """What holds the queue in the car: skyfog_uplink.policy.shape.Shaper, or a peer's."""
-
-    def on_plan(self, plan: Plan, now_ns: int) -> list[Action]: ...
-    def on_frame(self, frame: Frame, now_ns: int) -> list[Action]: ...
-    def on_ack(self, ack: Ack, now_ns: int) -> list[Action]: ...
-    def on_answer(self, answer: Answer, now_ns: int) -> list[Action]: ...
-    def on_unsent(self, seq: int, now_ns: int) -> list[Action]: ...
-    def on_connected(self, now_ns: int) -> list[Action]: ...
-    def on_disconnected(self, now_ns: int) -> list[Action]: ...
-    def on_timer(self, now_ns: int) -> list[Action]: ...
-    def next_timer_ns(self) -> int | None: ...
-    def link(self, now_ns: int) -> LinkState: ...
-    def check(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from skyfog_core.clock import Clock
 from skyfog_core.errors import InvalidReply, InvalidRequest, Overloaded, Status
 from skyfog_core.owner import SNAPSHOT_LIMIT_S, Owner
 from skyfog_core.trace import Trace
-from skyfog_core.units import MS, S, ms_to_ns, ns_to_ms
+from skyfog_core.units import MS, US, S, ms_to_ns, ns_to_ms
 from skyfog_core.wire.uplink import Ack, Answer, Chunk, Downward, Ping, Withdraw
 from skyfog_uplink.policy.books import Books
 from skyfog_uplink.policy.follow import PlanFollower
-from skyfog_uplink.policy.frames import Action, Ended, Frame, Outcome, SendChunk, SendPing, SendWithdraw
+from skyfog_uplink.policy.frames import Action, Ended, Frame, Outcome, SendChunk, Sender, SendPing, SendWithdraw
 from skyfog_uplink.policy.ledger import Ledger, ServiceReport
 from skyfog_uplink.policy.link import LEVELS, LinkState
 from skyfog_uplink.policy.model import Table
@@ -38,22 +38,10 @@ TELL_STEP = 0.2  # and told at once after a change by this share
 TELL_LEVELS = (LEVELS.index(0.05), LEVELS.index(0.5))
 
 
-class Shaping(Protocol):
+class Shaping(Sender, Protocol):
     """The policy, see policy/shape.py."""
 
     books: Books
-
-    def on_plan(self, plan: Plan, now_ns: int) -> list[Action]: ...
-    def on_frame(self, frame: Frame, now_ns: int) -> list[Action]: ...
-    def on_ack(self, ack: Ack, now_ns: int) -> list[Action]: ...
-    def on_answer(self, answer: Answer, now_ns: int) -> list[Action]: ...
-    def on_unsent(self, seq: int, now_ns: int) -> list[Action]: ...
-    def on_connected(self, now_ns: int) -> list[Action]: ...
-    def on_disconnected(self, now_ns: int) -> list[Action]: ...
-    def on_timer(self, now_ns: int) -> list[Action]: ...
-    def next_timer_ns(self) -> int | None: ...
-    def link(self, now_ns: int) -> LinkState: ...
-    def check(self) -> None: ...
 
 
 class Caller(Protocol):
@@ -112,7 +100,7 @@ class CarDriver:
         self._follower = PlanFollower(table, limits.stale_ns, clock.now_ns())
         self._ledger = Ledger(table, clock.now_ns())
         self._open: dict[int, _Open] = {}
-        self._frame = 0
+        self._frame = clock.now_ns() // US  # beyond the ids of a driver before this one, which a gateway may know still
         self._gateway = ""
         self._looked_ns = self._told_ns = -S
         self._told: LinkState | None = None

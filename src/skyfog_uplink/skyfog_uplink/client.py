@@ -79,7 +79,7 @@ class Pace:
 
     def take(self, now_ns: int) -> bool:
         """Whether this one: a camera of just the rate may jitter by a quarter of its period."""
-        if self._due_ns is None:
+        if self._due_ns is None or self._due_ns > now_ns + 2 * self._period_ns:  # the first, or the clock jumped back
             self._due_ns = now_ns
         if now_ns < self._due_ns - self._period_ns // 4:
             return False

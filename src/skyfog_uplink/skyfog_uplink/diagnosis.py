@@ -1,10 +1,10 @@
 """How well a car's uplink is, for /diagnostics. Pure: reports in, levels and words out.
 
 allocator  WARN   a service has been on the floor for longer than floor_warn_s: why
-WARN   an outage; nobody tells the link's state
+           WARN   an outage; nobody tells the link's state
 shaper     WARN   no gateway is there; no plan is in force; frames were missed since the last report
 client     ERROR  the car's own model does not answer
-WARN   the camera is silent; the shaper does not answer
+           WARN   the camera is silent; the shaper does not answer
 """
 
 from __future__ import annotations

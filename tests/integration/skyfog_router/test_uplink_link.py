@@ -87,6 +87,21 @@ def test_an_outbox_refuses_what_does_not_fit_and_sends_the_rest_in_order() -> No
     assert not box.offer("k", b"", b"x")
 
 
+def test_an_outbox_goes_on_after_a_message_that_could_not_be_sent() -> None:
+    put: list[bytes] = []
+
+    def broken(_key: str, _header: bytes, payload: bytes) -> None:
+        if payload == b"bad":
+            raise RuntimeError("no such session")
+        put.append(payload)
+
+    box = Outbox("box", broken)
+    assert box.offer("k", b"", b"bad")
+    assert box.offer("k", b"", b"good")
+    box.close()
+    assert put == [b"good"]
+
+
 def test_what_is_cleared_from_an_outbox_is_not_sent() -> None:
     gone, free = threading.Event(), threading.Event()
     put: list[bytes] = []

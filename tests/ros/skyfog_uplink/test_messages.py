@@ -23,7 +23,7 @@ from skyfog_uplink.nodes.messages import (
     state_message,
     state_of,
 )
-from skyfog_uplink.nodes.tasks import cloud_request, pixels_of, scaled, whole_mask
+from skyfog_uplink.nodes.tasks import cloud_request, pixels_of, scaled, whole_mask, wrong_mask
 from skyfog_uplink.policy.books import empty
 from skyfog_uplink.policy.frames import Outcome
 from skyfog_uplink.policy.ledger import Ledger
@@ -125,3 +125,12 @@ def test_a_mask_becomes_as_large_as_the_image_and_makes_up_no_class() -> None:
     pixels = np.frombuffer(whole.data, np.uint8).reshape(6, 8)
     assert set(pixels.ravel().tolist()) == {0, 9}
     assert (pixels[0, 0], pixels[0, 7], pixels[5, 0]) == (0, 9, 9)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "step", "size"), [(0, 0, 0, 0), (2, 2, 2, 3), (2, 4, 2, 4), (2, 0, 2, 4), (1, 1, 1, 2)]
+)
+def test_a_mask_that_has_not_the_pixels_it_says_is_no_answer(height: int, width: int, step: int, size: int) -> None:
+    assert not wrong_mask(Image(height=2, width=2, step=3, data=array("B", bytes(6))))
+    why = wrong_mask(Image(height=height, width=width, step=step, data=array("B", bytes(size))))
+    assert why == f"a mask of {width} x {height} pixels has {size} bytes in rows of {step}"

@@ -147,6 +147,19 @@ def test_a_chunk_that_the_transport_does_not_take_ends_its_frame() -> None:
     assert not offload(one).all
 
 
+def test_after_a_restart_no_frame_has_an_id_that_the_gateway_may_remember() -> None:
+    before = car()
+    for _ in range(100):
+        offload(before, bytes(100))
+        before.step(10)
+    after = HandCar(TABLE, start_ns=before.clock.now_ns())
+    after.driver.plan(PLAN)
+    after.transport.events.connected("g1")
+    after.step()
+    offload(after)
+    assert before.transport.chunks()[-1][0].frame < after.transport.chunks()[0][0].frame
+
+
 def test_a_frame_that_is_cut_is_withdrawn() -> None:
     one = car()
     heard = offload(one, bytes(30_000), option=1)

@@ -271,6 +271,13 @@ def test_a_camera_that_stalled_is_made_up_for_by_one_image_at_most() -> None:
     assert [pace.take(60 * S + at * 10 * MS) for at in range(5)] == [True, False, False, True, False]
 
 
+@pytest.mark.parametrize("jump_ns", [-60 * S, 60 * S])
+def test_a_clock_that_jumps_leaves_no_image_out(jump_ns: int) -> None:
+    pace = Pace(10)
+    assert all(pace.take(100 * S + at * 100 * MS) for at in range(5))
+    assert all(pace.take(100 * S + jump_ns + at * 100 * MS) for at in range(5))
+
+
 def test_images_beyond_the_rate_are_counted_and_nobody_is_asked_about_them(monkeypatch: pytest.MonkeyPatch) -> None:
     client = HandClient(monkeypatch, of=table(service("a", 150, 10)))
     client.image("x")

@@ -13,6 +13,7 @@ from skyfog_core.units import MS, US, S
 from skyfog_core.wire.uplink import Chunk, Ping, Withdraw
 from skyfog_uplink.policy.gateway import (
     BACKSTOP_NS,
+    PATIENCE_NS,
     REMEMBER_NS,
     REMEMBERED,
     SILENT_NS,
@@ -196,6 +197,19 @@ def test_half_a_frame_is_forgotten_after_a_while() -> None:
     assert due_ns == S + SILENT_NS
     assert it.counts["forgotten"] == 1
     assert it.next_timer_ns() is None
+    it.check()
+
+
+def test_a_frame_with_a_long_budget_is_waited_for_through_an_outage_but_not_for_ever() -> None:
+    it = gateway()
+    it.on_chunk("car", chunk(budget_ms=4_500), b"x" * 1_000, 0)
+    it.on_chunk("car", chunk(offset=1_000, budget_ms=1_000), b"x" * 1_000, 3_500 * MS)
+    (ask,) = others(it.on_chunk("car", chunk(offset=2_000, budget_ms=900), b"x" * 1_000, 3_600 * MS))
+    assert isinstance(ask, Ask)
+    assert ask.budget_ms == 900
+    it.on_chunk("car", chunk(frame=2, budget_ms=1_000_000), b"x" * 1_000, 4 * S)
+    it.on_timer(4 * S + PATIENCE_NS)
+    assert it.counts["forgotten"] == 1
     it.check()
 
 

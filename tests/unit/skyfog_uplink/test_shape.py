@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from skyfog_core.config.uplink import ShaperConfig
@@ -393,6 +397,23 @@ def test_a_minute_forward_ends_everything_and_a_minute_back_too() -> None:
     assert it._in_flight == 0
     assert chunks(it.on_frame(frame(3, at_ns=102 * S), 102 * S))
     it.check()
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [{"rates_bps": (math.nan,) * 10}, {"rates_bps": (math.inf,) * 10}, {"rtt_ms": math.nan}, {"rtts_ms": (-1.0,) * 4}],
+)
+def test_a_state_that_makes_no_sense_is_an_outage(nonsense: dict[str, Any]) -> None:
+    it, estimator = shaper()
+    sound, estimator.known = estimator.known, replace(estimator.known, **nonsense)
+    for number in range(100):
+        at_ns = number * 100 * MS
+        assert not chunks(it.on_frame(frame(number, at_ns=at_ns), at_ns))
+        it.check()
+    assert len(it._open) <= 2
+    assert it.books.senseless
+    estimator.known = sound
+    assert chunks(it.on_frame(frame(100, at_ns=10 * S), 10 * S))
 
 
 def test_a_minute_of_outage_leaves_nothing_behind() -> None:

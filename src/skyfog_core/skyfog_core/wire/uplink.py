@@ -30,7 +30,7 @@ class Chunk(_Message, frozen=True, tag=1, kw_only=True):
     """Bytes `offset` to `offset + len(payload)` of a frame of `total` bytes. Its first chunk names the service."""
 
     seq: int  # of every message of this car that is to be acknowledged; grows by one
-    frame: int  # grows with each frame of this car, over all services
+    frame: int  # grows with each frame of this car, over all services and restarts
     offset: int
     total: int
     budget_ms: int  # from its arrival, had it met no queue, until the answer must leave the gateway

@@ -137,6 +137,8 @@ class Outbox:
                 return
             try:
                 self._put(*item)
+            except Exception:  # one message is lost; without a thread all that follow would be
+                log.exception("not_sent", outbox=self._name, key=item[0])
             finally:
                 self._done(item)
 

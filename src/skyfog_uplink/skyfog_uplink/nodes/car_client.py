@@ -150,15 +150,20 @@ class CarClient(Node):
         if response is None or response.outcome != Outcome.ON_TIME.value:
             return None
         try:
-            return self._result(self._decode(response.payload.tobytes()), "the cloud")
+            answer = self._decode(response.payload.tobytes())
         except InvalidReply as error:
             log.warning("answer_unreadable", service=self._spec.name, why=str(error))
             return None
+        return self._result(answer, "the cloud")
 
     def _result(self, response: Any | None, who: str) -> Any | None:
         """A response that says what is seen, else None."""
-        if response is not None and response.status.code != Status.OK:
-            log.warning("no_result", service=self._spec.name, who=who, why=response.status.message)
+        if response is None:
+            return None
+        failed = response.status.code != Status.OK
+        why = response.status.message if failed else self._task.wrong(response)
+        if failed or why:
+            log.warning("no_result", service=self._spec.name, who=who, why=why)
             return None
         return response
 

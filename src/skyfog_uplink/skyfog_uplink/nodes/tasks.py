@@ -26,6 +26,10 @@ class Task(Protocol):
 
     srv: Any
 
+    def wrong(self, response: Any) -> str:
+        """Why a response that says OK cannot be published; empty: it can."""
+        ...
+
     def detections(self, response: Any, image: Image) -> list[Detection]:
         """Of a response that is OK, whatever size the image was sent in."""
         ...
@@ -39,6 +43,9 @@ class DetectTask:
     def __init__(self, node: Node) -> None:
         pass
 
+    def wrong(self, response: Any) -> str:
+        return ""
+
     def detections(self, response: Any, image: Image) -> list[Detection]:
         return list(response.detections)
 
@@ -50,6 +57,9 @@ class SegmentTask:
 
     def __init__(self, node: Node) -> None:
         self._masks = node.create_publisher(Image, "~/mask", DEPTH)
+
+    def wrong(self, response: Any) -> str:
+        return wrong_mask(response.mask)
 
     def detections(self, response: Any, image: Image) -> list[Detection]:
         self._masks.publish(whole_mask(response.mask, image))
@@ -101,6 +111,13 @@ def scaled(detections: list[Detection], image: Image, option: Option) -> list[De
         box.size_x *= across
         box.size_y *= down
     return detections
+
+
+def wrong_mask(mask: Image) -> str:
+    """Why it has no pixels, or not as many as it says; empty: it has."""
+    if 0 < mask.width <= mask.step and 0 < mask.height * mask.step == len(mask.data):
+        return ""
+    return f"a mask of {mask.width} x {mask.height} pixels has {len(mask.data)} bytes in rows of {mask.step}"
 
 
 def whole_mask(mask: Image, image: Image) -> Image:

@@ -43,6 +43,7 @@ class Books:
     unknown_acks: int = 0  # of what was never sent, or was acknowledged or given up before
     lost_chunks: int = 0  # never acknowledged, though later ones were
     unclaimed: int = 0  # answers that nobody waits for: late by more than the grace, twice, of another time
+    senseless: int = 0  # states of the link that were no numbers
     strange: int = 0  # answers to what was not sent in whole
 
     def of(self, service: str, probe: bool) -> Tally:

@@ -1,11 +1,15 @@
-"""Frames on their way, what the shaper does with them, and what became of each."""
+"""Frames on their way, what a sender does with them, and what became of each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 from skyfog_core.errors import Status
+from skyfog_core.wire.uplink import Ack, Answer
+from skyfog_uplink.policy.link import LinkState
+from skyfog_uplink.policy.plan import Plan
 
 
 class Outcome(Enum):
@@ -82,3 +86,19 @@ class Ended:
 
 
 Action = SendChunk | SendPing | SendWithdraw | Ended
+
+
+class Sender(Protocol):
+    """What holds the queue in the car: shape.Shaper, or a peer's. Pure; every event returns the actions to perform."""
+
+    def on_plan(self, plan: Plan, now_ns: int) -> list[Action]: ...
+    def on_frame(self, frame: Frame, now_ns: int) -> list[Action]: ...
+    def on_ack(self, ack: Ack, now_ns: int) -> list[Action]: ...
+    def on_answer(self, answer: Answer, now_ns: int) -> list[Action]: ...
+    def on_unsent(self, seq: int, now_ns: int) -> list[Action]: ...
+    def on_connected(self, now_ns: int) -> list[Action]: ...
+    def on_disconnected(self, now_ns: int) -> list[Action]: ...
+    def on_timer(self, now_ns: int) -> list[Action]: ...
+    def next_timer_ns(self) -> int | None: ...
+    def link(self, now_ns: int) -> LinkState: ...
+    def check(self) -> None: ...

@@ -4,7 +4,7 @@
                        |                       |
                        |                       +--Withdraw from the car--> Cancel, forgotten
                        +--cannot become a request (too large, contradicts itself, nobody may ask it)--> SendAnswer
-                       +--nothing more for a while, or withdrawn--> forgotten
+                       +--nothing more until its budget is over, or withdrawn--> forgotten
 
 It is stateless but for frames under way, so any number of gateways may run. The bytes of a frame are kept as they came
 and handed out in order; nothing is copied here.
@@ -27,7 +27,8 @@ from skyfog_core.errors import Status
 from skyfog_core.units import MS, US, S
 from skyfog_core.wire.uplink import Ack, Answer, Chunk, Ping, Withdraw
 
-SILENT_NS = 2 * S  # nothing more of a frame for so long: forgotten
+SILENT_NS = 2 * S  # nothing more of a frame for so long, and its time is over: forgotten
+PATIENCE_NS = 10 * S  # nothing more of it for so long: forgotten, whatever its budget
 REMEMBER_NS = 5 * S
 REMEMBERED = 8_192
 BACKSTOP_NS = 1 * S  # after its budget, a call that has not ended is given up
@@ -120,7 +121,7 @@ class Gateway:
             self.counts["duplicates"] += 1
             return out
         frame.due_ns = min(frame.due_ns, now_ns + chunk.budget_ms * MS)
-        self._look_at(frame, now_ns + SILENT_NS)
+        self._look_at(frame, max(now_ns + SILENT_NS, min(frame.due_ns, now_ns + PATIENCE_NS)))
         why = self._add(frame, chunk, payload)
         if why:
             return self._refuse(key, Status.NOT_EXECUTED, why, out)

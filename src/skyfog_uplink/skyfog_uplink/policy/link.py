@@ -36,7 +36,8 @@ class LinkState:
         return (
             len(self.rates_bps) == len(LEVELS)
             and len(self.rtts_ms) == len(RTT_LEVELS)
-            and all(math.isfinite(number) and number >= 0 for number in numbers)
+            and math.isfinite(sum(numbers))
+            and min(numbers) >= 0
             and list(self.rates_bps) == sorted(self.rates_bps)
             and list(self.rtts_ms) == sorted(self.rtts_ms)
         )

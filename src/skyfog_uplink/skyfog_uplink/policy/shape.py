@@ -29,9 +29,9 @@ Probes come last: only while no planned frame waits, and with less in flight, so
 how a link that was thought slow is found to be faster: so they are sent unless they are hopeless, the first chunks
 even then if no other was for EXPLORE_NS; and two chunks may always be in flight: one alone says nothing of the rate.
 
-An outage (the estimator's word) stops everything but pings. Frames under way keep their place until they are hopeless.
-If the connection itself ends, the rest of a half-sent frame has nowhere to go and the frame ends; what was sent in
-whole may still be answered: it ends at its deadline, or by GRACE_NS after it.
+An outage (the estimator's word, or one that makes no sense) stops everything but pings. Frames under way keep their
+place until they are hopeless. If the connection itself ends, the rest of a half-sent frame has nowhere to go and the
+frame ends; what was sent in whole may still be answered: it ends at its deadline, or by GRACE_NS after it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from skyfog_uplink.policy.bucket import TokenBucket
 from skyfog_uplink.policy.frames import Action, Ended, Frame, Outcome, SendChunk, SendPing, SendWithdraw
 from skyfog_uplink.policy.judge import Judge
 from skyfog_uplink.policy.lane import Lane, Sending
-from skyfog_uplink.policy.link import Estimation, LinkState
+from skyfog_uplink.policy.link import Estimation, LinkState, down
 from skyfog_uplink.policy.model import FLOOR, Table
 from skyfog_uplink.policy.plan import Plan
 
@@ -328,7 +328,11 @@ class Shaper:
         state = self._state
         if state is not None and 0 <= now_ns - state.now_ns < REFRESH_NS:
             return state
-        state = self._state = self._estimator.state(now_ns)
+        state = self._estimator.state(now_ns)
+        if not state.valid():
+            self.books.senseless += 1
+            state = down(now_ns)
+        self._state = state
         if state.up:
             median = state.rates_bps[MEDIAN] / 8e3  # bytes a ms
             self._chunk = min(self._config.chunk_bytes, max(MIN_CHUNK_BYTES, int(median * CHUNK_MS)))
