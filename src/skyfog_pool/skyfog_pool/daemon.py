@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from skyfog_core.errors import SkyfogError
+from skyfog_core.logs import configure_logs
 from skyfog_pool.controller import Controller
 from skyfog_pool.fleet import OpenFleet
 from skyfog_pool.folders import Folder, Held, Lock, folder_of
@@ -29,6 +30,7 @@ def main(open_fleet: OpenFleet | None = None) -> None:
         pool: Annotated[str, typer.Argument(help="its name")],
         metrics: Annotated[str, typer.Option("--metrics", metavar="HOST:PORT", help="Prometheus metrics there")] = "",
     ) -> None:
+        configure_logs("controller")  # its provider's
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         logging.getLogger("httpx").setLevel(logging.WARNING)
         raise typer.Exit(serve(folder_of(pool), open_fleet, metrics))

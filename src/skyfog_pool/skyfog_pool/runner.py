@@ -35,6 +35,7 @@ import msgspec
 import structlog
 
 from skyfog_core.errors import ConfigError
+from skyfog_core.logs import configure_logs
 from skyfog_pool import children, report
 from skyfog_pool.notices import POLL_S as NOTICE_POLL_S
 from skyfog_pool.notices import NoticeSource, open_source, watch
@@ -378,6 +379,7 @@ async def serve(settings: Settings, source: NoticeSource) -> None:
 
 def main() -> int:
     """Returns the exit status: 0 after SIGTERM, 2 where the environment is wrong."""
+    configure_logs("runner")
     try:
         settings = Settings.read(os.environ)
         source = open_source(

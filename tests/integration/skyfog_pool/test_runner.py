@@ -58,7 +58,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["SKYFOG_SERVICE_POR
 class Running:
     """A runner in a folder."""
 
-    def __init__(self, folder: Path, command: str, **environment: str) -> None:
+    def __init__(self, folder: Path, command: str, output: int | None = None, **environment: str) -> None:
         self.folder = folder
         self.port, self.service_port = free_tcp_port(), free_tcp_port()
         (folder / "replica.py").write_text(REPLICA)
@@ -67,8 +67,8 @@ class Running:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "skyfog_pool.runner"],
                 cwd=folder,
-                stdout=log,
-                stderr=log,
+                stdout=log if output is None else output,
+                stderr=log if output is None else output,
                 env={
                     **os.environ,
                     "PYTHONPATH": children.import_path(),
@@ -132,8 +132,8 @@ SERVE = f"exec {sys.executable} replica.py"
 def run(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     started: list[Running] = []
 
-    def start(command: str = SERVE, **environment: str) -> Running:
-        started.append(Running(tmp_path, command, **environment))
+    def start(command: str = SERVE, output: int | None = None, **environment: str) -> Running:
+        started.append(Running(tmp_path, command, output, **environment))
         return started[-1]
 
     yield start
@@ -331,6 +331,20 @@ def test_a_wrong_environment_is_named(tmp_path: Path, name: str, value: str) -> 
     )
     assert ended.returncode == 2
     assert (name if value != "awss" else "did you mean 'aws'") in ended.stdout + ended.stderr
+
+
+def test_one_that_nobody_reads_drains_on_a_notice_and_ends(run: Callable[..., Running], tmp_path: Path) -> None:
+    (tmp_path / "ready").touch()
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        runner = run(output=write)
+    finally:
+        os.close(write)
+    runner.until(lambda status: status.phase == "ready")
+    runner.notice("interruption", 60.0)
+    runner.until(lambda status: status.phase == "drained")
+    assert runner.end() == 0
 
 
 def test_what_was_killed_with_the_runner_is_only_its_replica(run: Callable[..., Running]) -> None:

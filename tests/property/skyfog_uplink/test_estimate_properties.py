@@ -101,7 +101,7 @@ def test_forecasts_ascend_and_are_what_was_seen(moments: list[tuple[float, float
     analogues = Analogues((0.5,), LEVELS, prior)
     for at, outcome in moments:
         analogues.learn((at,), outcome)
-    found = analogues.quantiles((feature,)).tolist()
+    found = analogues.quantiles((feature,))
     assert found == sorted(found)
     assert set(found) <= {outcome for _, outcome in moments} | set(prior.outcomes)
     assert len(analogues) == len(moments)

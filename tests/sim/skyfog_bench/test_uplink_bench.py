@@ -12,7 +12,7 @@ from skyfog_bench.uplink.drives import FOLDER, TABLES, Case, build, cases, folde
 from skyfog_bench.uplink.play import CONTENDERS
 from skyfog_sim.uplink_contenders import ON_CAR, OURS
 
-SMALL = bench.Size(seconds=2, recorded_seconds=2, traces=1)
+SMALL = bench.Size(seconds=2, recorded_seconds=2, traces=1, hour_seconds=3)
 
 
 @pytest.fixture
@@ -36,6 +36,10 @@ def test_the_report_has_every_policy_on_every_drive_and_pictures(tmp_path: Path)
     for name, goal in goals.items():
         assert (goal["met"] is None) == name.startswith("recorded")
         assert not name.startswith("recorded") or "recorded traces are not here" in goal["why"]
+    alone = [row for row in report.rows if "alone" in row]
+    assert [row["alone"].split(", ")[1] for row in alone] == list(TABLES)
+    (took,) = (goal["value"] for name, goal in goals.items() if "an hour's drive" in name)
+    assert took == pytest.approx(max(row["cpu_s_an_hour"] for row in alone), rel=1e-3)
     for suffix in (".png", ".strip.png"):
         assert out.with_suffix(suffix).stat().st_size > 10_000
 

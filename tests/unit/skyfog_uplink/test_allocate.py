@@ -20,8 +20,9 @@ PERIOD_NS = 250 * MS
 
 
 def allocator(*services: Any, **config: Any) -> Allocator:
-    """Nothing is held unless the test says so."""
-    return Allocator(table(*(services or (CAMERA, MAP))), AllocatorConfig.model_validate({"hold_ms": 0} | config))
+    """Nothing is held, and changes are soon forgotten, unless the test says so."""
+    given = {"hold_ms": 0, "settle_ms": 1} | config
+    return Allocator(table(*(services or (CAMERA, MAP))), AllocatorConfig.model_validate(given))
 
 
 def planned(made: Plan | None) -> Plan:
@@ -264,6 +265,20 @@ def test_a_change_that_costs_something_is_made_where_the_old_choice_no_longer_fi
     assert options(made.on_link(link(1.5), MS)) == [FLOOR]
 
 
+def test_right_after_a_change_another_must_gain_more() -> None:
+    made = allocator(CAMERA, switch_cost=0.2, settle_ms=1_000)
+    assert options(made.on_link(link(1.2), 0)) == [0]  # from the start there was no change
+    assert options(made.on_link(link(5.0), 500 * MS)) == [0]  # 0.1 more than now is less than 0.2 halved by the half
+    assert options(made.on_timer(1_200 * MS)) == [1]
+
+
+def test_what_an_outage_forced_is_no_change_that_another_must_wait_for() -> None:
+    made = allocator(CAMERA, switch_cost=0.2, settle_ms=1_000)
+    assert options(made.on_link(link(1.2), 0)) == [0]
+    made.on_link(down(100 * MS), 100 * MS)
+    assert options(made.on_link(link(5.0), 200 * MS)) == [1]
+
+
 def test_changes_and_flaps_are_counted() -> None:
     made = allocator(CAMERA, hold_ms=0)
     for step, mbps in enumerate((4.5, 1.5, 4.5, 1.5)):
@@ -281,8 +296,8 @@ SCENES = {"intersection": {"map": 10.0}, "reverse": {"camera": 0.0}}
 
 
 def with_scenes(*by_speed: Scene, hold_ms: int = 0) -> Allocator:
-    plain = table(CAMERA, MAP, scenes=SCENES)
-    return Allocator(Table("test", "", plain.services, plain.scenes + by_speed), AllocatorConfig(hold_ms=hold_ms))
+    plain, config = table(CAMERA, MAP, scenes=SCENES), AllocatorConfig(hold_ms=hold_ms, settle_ms=1)
+    return Allocator(Table("test", "", plain.services, plain.scenes + by_speed), config)
 
 
 def test_a_scene_changes_what_is_worth_most_at_once() -> None:
@@ -297,8 +312,8 @@ def test_a_scene_changes_what_is_worth_most_at_once() -> None:
 
 def test_a_scene_lifts_what_is_held() -> None:
     made = settled(with_scenes(hold_ms=1_000), 6.2)
-    assert options(made.on_link(link(2.2), S + MS)) == [0, FLOOR]
-    assert options(made.on_scene("intersection", 10.0, S + 2 * MS)) == [FLOOR, 0]
+    assert options(made.on_link(link(2.2), S + 100 * MS)) == [0, FLOOR]
+    assert options(made.on_scene("intersection", 10.0, S + 200 * MS)) == [FLOOR, 0]
 
 
 def test_an_unknown_scene_is_ignored_and_said() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from skyfog_bench.processes import Processes
 from skyfog_bench.report import Goal, Report
 from skyfog_bench.uplink import plot
-from skyfog_bench.uplink.drives import FOLDER, cases
+from skyfog_bench.uplink.drives import FOLDER, Case, cases, hour_cases
 from skyfog_bench.uplink.play import CONTENDERS, Played, Table, play
 from skyfog_sim.uplink_contenders import ON_CAR, OURS, TURBO
 from skyfog_uplink.policy.frames import Outcome
@@ -30,16 +30,18 @@ class Size:
     seconds: float  # of each generated link
     recorded_seconds: float  # of each recorded one at most
     traces: int  # of each kind
+    hour_seconds: float  # of the drives that only ours replays, for its processor time
 
 
-FULL = Size(seconds=3_600, recorded_seconds=3_600, traces=6)
-QUICK = Size(seconds=30, recorded_seconds=30, traces=1)
+FULL = Size(seconds=300, recorded_seconds=3_600, traces=6, hour_seconds=3_600)
+QUICK = Size(seconds=30, recorded_seconds=30, traces=1, hour_seconds=60)
 
 
 def run(_processes: Processes, size: Size, seed: int, say: Callable[[str], None], out: Path | None = None) -> Report:
     """Replay everything. With `out`, pictures are written beside that file."""
     chosen = list(cases(size.seconds, size.recorded_seconds, size.traces, seed))
-    tables = play(chosen, say)
+    hours = list(hour_cases(size.hour_seconds, seed))
+    tables, alone = play(chosen, hours, say)
     report = Report("uplink", seed)
     for table in tables:
         report.rows += policy_rows(table)
@@ -47,7 +49,8 @@ def run(_processes: Processes, size: Size, seed: int, say: Callable[[str], None]
         report.rows += cause_rows(table)
     for table in tables:
         report.rows += service_rows(table)
-    report.goals += goals(tables)
+    report.rows += [hour_row(case, alone[case]) for case in hours]
+    report.goals += [*goals(tables), hour_goal(alone)]
     if out is not None:
         plot.bars(tables, out.with_suffix(".png"))
         plot.strip(_to_show(tables), out.with_suffix(".strip.png"))
@@ -94,7 +97,7 @@ def _policy_row(table: Table, name: str, played: Played) -> dict[str, Any]:
         "link_used_percent": 100 * result.utilisation,
         "probes_percent": 100 * result.probe_bytes / max(1, result.sent_bytes),
         "in_vain_percent": 100 * result.wasted_bytes / max(1, result.sent_bytes),
-        "cpu_s_an_hour": played.cpu_s / result.seconds * 3_600,
+        "cpu_s_an_hour": played.cpu_s_an_hour,
     }
 
 
@@ -138,6 +141,21 @@ def service_rows(table: Table) -> list[Mapping[str, Any]]:
     ]
 
 
+def hour_row(case: Case, played: Played) -> Mapping[str, Any]:
+    """A long drive of ours alone: what it took."""
+    result = played.result
+    return {
+        "alone": case.name,
+        "seconds": case.seconds,
+        "frames": result.frames,
+        "plans": result.plans,
+        "utility": result.utility,
+        "missed_percent": 100 * result.miss_share,
+        "cpu_s": played.cpu_s,
+        "cpu_s_an_hour": played.cpu_s_an_hour,
+    }
+
+
 # goals
 
 
@@ -147,9 +165,13 @@ def goals(tables: Sequence[Table]) -> list[Goal]:
     for which, recorded in (("recorded", True), ("generated", False)):
         mine = [table for table in tables if table.case.recorded is recorded]
         found += _goals_of(mine, which, "" if mine else NO_TRACES)
-    slowest = max((table.played[OURS].cpu_s / table.case.seconds * 3_600, table.case.name) for table in tables)
-    found.append(Goal(f"CPU time for an hour's drive, ours ({slowest[1]})", 60.0, slowest[0], "s"))
     return found
+
+
+def hour_goal(hours: Mapping[Case, Played]) -> Goal:
+    """Replaying an hour must not take one."""
+    slowest, name = max((played.cpu_s_an_hour, case.name) for case, played in hours.items())
+    return Goal(f"CPU time for an hour's drive, ours ({name})", 60.0, slowest, "s")
 
 
 def _goals_of(tables: Sequence[Table], which: str, why: str) -> list[Goal]:

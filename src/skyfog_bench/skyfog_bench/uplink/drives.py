@@ -17,6 +17,7 @@ from skyfog_uplink.policy.tables import load_table
 
 FOLDER = "SKYFOG_NET_TRACES"  # environment: where the recorded ones are; else beside the workspace
 TABLES = ("turbo", "car")
+BUSIEST = "T-Mobile LTE"  # of GENERATED, for us
 GENERATED: dict[str, MarkovLink] = {link.name: link for link in (*LIKE_RECORDED.values(), *PUBLISHED)}
 
 
@@ -51,6 +52,12 @@ def cases(seconds: float, recorded_seconds: float, traces: int, seed: int) -> It
             yield Case(table, trace, True, min(length, recorded_seconds), seed)
         for trace in list(GENERATED)[-traces:]:
             yield Case(table, trace, False, seconds, seed)
+
+
+def hour_cases(seconds: float, seed: int) -> Iterator[Case]:
+    """One for each table, for the time that it takes."""
+    for table in TABLES:
+        yield Case(table, BUSIEST, False, seconds, seed)
 
 
 @lru_cache(maxsize=2)  # an hour has some 100 MB

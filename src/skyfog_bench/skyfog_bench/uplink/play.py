@@ -30,6 +30,10 @@ class Played:
     result: UplinkResult
     cpu_s: float
 
+    @property
+    def cpu_s_an_hour(self) -> float:
+        return self.cpu_s / self.result.seconds * 3_600
+
 
 @dataclass
 class Table:
@@ -51,18 +55,26 @@ class Table:
         return self.oracle
 
 
-def play(cases: Sequence[Case], say: Callable[[str], None]) -> list[Table]:
-    """Replay all."""
+def play(
+    cases: Sequence[Case], alone: Sequence[Case], say: Callable[[str], None]
+) -> tuple[list[Table], dict[Case, Played]]:
+    """Replay all contenders on `cases`, ours on those `alone`, which are of other lengths."""
     tables = {case: Table(case) for case in cases}
-    tasks = [(case, name) for case in cases for name in (OURS, *(n for n in CONTENDERS if n != OURS), ORACLE)]
-    # A drive's tasks stand side by side: each process builds it once.
+    assert not set(alone) & set(cases)
+    hours: dict[Case, Played] = {}
+    # The longest come first. A drive's tasks stand side by side: each process builds it once.
+    tasks = [(case, OURS) for case in alone]
+    tasks += [(case, name) for case in cases for name in (OURS, *(n for n in CONTENDERS if n != OURS), ORACLE)]
     pool = ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"))
     try:
         futures = {pool.submit(_task, case, name): (case, name) for case, name in tasks}
         for future in as_completed(futures):
             case, name = futures[future]
             found = future.result()
-            if isinstance(found, OracleResult):
+            if case not in tables:
+                assert isinstance(found, Played)
+                hours[case] = found
+            elif isinstance(found, OracleResult):
                 tables[case].oracle = found
             else:
                 tables[case].played[name] = found
@@ -70,7 +82,7 @@ def play(cases: Sequence[Case], say: Callable[[str], None]) -> list[Table]:
             say(f"{case.name}, {name}: utility {utility:.4f}")
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return [tables[case] for case in cases]
+    return [tables[case] for case in cases], hours
 
 
 def _task(case: Case, name: str) -> Played | OracleResult:

@@ -93,7 +93,10 @@ class AllocatorConfig(Strict):
     ] = 0.2
     grid_kbps: Annotated[float, Field(gt=0, le=10_000, description="grain of the knapsack")] = 50.0
     max_mbps: Annotated[float, Field(gt=0, le=10_000, description="more is never planned with")] = 200.0
-    switch_cost: Annotated[float, Field(ge=0, le=1, description="utility that a change must gain, a service")] = 0.01
+    switch_cost: Annotated[
+        float, Field(ge=0, le=1, description="utility that another change must gain, a service, right after a change")
+    ] = 0.1
+    settle_ms: Annotated[int, Field(ge=1, le=600_000, description="after which half of it is asked")] = 5_000
     hold_ms: Annotated[int, Field(ge=0, le=60_000, description="a service is raised again only after this")] = 1_000
     risk: Annotated[float, Field(gt=0, lt=1, description="chance that the link is slower than planned with")] = 0.05
     keep_risk: Annotated[float, Field(gt=0, lt=1, description="the same, for options that run already")] = 0.35

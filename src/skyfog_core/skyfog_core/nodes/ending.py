@@ -20,7 +20,10 @@ from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
 import rclpy
+import structlog
 from rclpy.signals import uninstall_signal_handlers
+
+log = structlog.get_logger()
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAME_S = 1.0  # signals this close together are one wish
@@ -67,7 +70,7 @@ def finished_first(nodes: list[CanFinish]) -> Iterator[None]:
 def _watch(nodes: list[CanFinish], inside: socket.socket, outside: socket.socket) -> None:
     asked_s: float | None = None
     missing = len(nodes)
-    while missing:
+    while missing > 0:
         heard = outside.recv(64)
         if not heard:
             return  # the block was left
@@ -77,10 +80,19 @@ def _watch(nodes: list[CanFinish], inside: socket.socket, outside: socket.socket
         if asked_s is None:
             asked_s = time.monotonic()
             for node in nodes:
-                node.finish(lambda: _tell(inside))
+                _ask(node, lambda: _tell(inside))
         elif time.monotonic() - asked_s >= SAME_S:
             break
     rclpy.get_default_context().try_shutdown()
+
+
+def _ask(node: CanFinish, done: Callable[[], None]) -> None:
+    """One that cannot even begin to finish is not waited for: this thread, which alone hears signals, goes on."""
+    try:
+        node.finish(done)
+    except Exception:
+        log.exception("not_finished")
+        done()
 
 
 def _tell(inside: socket.socket) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
 import signal
 import sys
+import threading
+import traceback
 from collections.abc import Callable
 
 import rclpy
@@ -19,6 +23,7 @@ from skyfog_core.logs import configure_logs
 from skyfog_core.nodes.ending import CanFinish, finished_first
 from skyfog_core.nodes.parameters import params_files
 
+EXIT_FAILED = 1
 EXIT_CONFIG = 2
 
 # <malloc.h> of glibc
@@ -44,6 +49,28 @@ def _no_more_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def _blame(name: str, error: BaseException) -> int:
+    """Say why the nodes could not be made, if anybody still reads it. Returns the exit status."""
+    status = EXIT_CONFIG
+    if isinstance(error, (SkyfogError, InvalidNodeNameException, InvalidNamespaceException)):
+        why = f"{name}: {error}"
+    elif isinstance(error, RCLError):  # a parameter file that ROS itself cannot read
+        why = f"{name}: {plain_reason(error)}"
+    else:
+        status, why = EXIT_FAILED, "".join(traceback.format_exception(error))
+    with contextlib.suppress(OSError):
+        print(why, file=sys.stderr, flush=True)
+    return status
+
+
+def _not_made(status: int) -> int:
+    """Leave, with what is half made. Nobody has it in hand to close it, and Python would wait for zenoh's threads."""
+    rclpy.try_shutdown()
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        os._exit(status)
+    return status
+
+
 def run(
     name: str,
     make_nodes: Callable[[], list[Node]],
@@ -52,24 +79,23 @@ def run(
 ) -> int:
     """Make the nodes, spin them until a signal, destroy them. Returns the exit status: 2 where the set-up is wrong.
 
+    A signal while the nodes are made ends them too.
+
     Nodes that can (ending.CanFinish) first finish what is under way.
 
     `threads` is for nodes whose callbacks take long: how many may run at once.
     """
     configure_logs(name)
     keep_freed_memory()
+    initialised = False
     try:
         check_files(params_files(args))
         rclpy.init(args=args)
+        initialised = True
         nodes = make_nodes()
-    except (SkyfogError, InvalidNodeNameException, InvalidNamespaceException) as error:
-        print(f"{name}: {error}", file=sys.stderr, flush=True)
-        rclpy.try_shutdown()
-        return EXIT_CONFIG
-    except RCLError as error:  # a parameter file that ROS itself cannot read
-        print(f"{name}: {plain_reason(error)}", file=sys.stderr, flush=True)
-        rclpy.try_shutdown()
-        return EXIT_CONFIG
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # whatever it is, it is said
+        signalled = isinstance(error, KeyboardInterrupt) or (initialised and not rclpy.ok())
+        return _not_made(0 if signalled else _blame(name, error))
     count = threads(nodes)
     executor = SingleThreadedExecutor() if count == 1 else MultiThreadedExecutor(count)
     for node in nodes:

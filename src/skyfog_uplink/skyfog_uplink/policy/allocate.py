@@ -7,6 +7,7 @@
 Down at once, up after a while: what no longer fits is lowered in the plan that finds it out, and is held then: it is
 raised again only after `hold_ms`. So is everything after the start and after an outage: stalls come in crowds, and a
 link that is not known yet is learnt by probes, which begin at once and miss nothing. Another scene lifts all holds.
+Right after a change another must gain more than long after one.
 
 Without a link state that can be planned with (none yet, an outage, NaN, nothing heard for STALE_NS) every service gets
 its floor, and `because` says why; the timer goes on, so the next plan comes whatever happens. A clock that jumps ahead
@@ -19,6 +20,8 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from skyfog_core.config.uplink import AllocatorConfig
 from skyfog_core.units import MS
 from skyfog_uplink.policy.formulate import Formulation
@@ -30,6 +33,7 @@ from skyfog_uplink.policy.share import Now, Shared, Sharer, risky
 
 STALE_NS = 2_000 * MS  # a link state is no longer believed after so long
 FLAP_NS = 5_000 * MS  # a change of a service back to where it was so shortly before is a flap
+SETTLED = 0.1  # of switch_cost is always asked
 RTT_STEP_MS = 10.0  # a smaller change of the round trip is no step
 
 
@@ -51,6 +55,7 @@ class _Running:
     option: int = FLOOR
     before: int = FLOOR
     changed_ns: int | None = None
+    moved_ns: int | None = None  # as changed_ns, but for changes that a scene or an outage forced
     lowered_ns: int | None = None
 
 
@@ -114,6 +119,7 @@ class Allocator:
             self._heard_ns -= back_ns
             for running in self._running:
                 running.changed_ns = _earlier(running.changed_ns, back_ns)
+                running.moved_ns = _earlier(running.moved_ns, back_ns)
                 running.lowered_ns = _earlier(running.lowered_ns, back_ns)
             if self._plan is not None:
                 self._plan = _moved(self._plan, back_ns)
@@ -155,7 +161,7 @@ class Allocator:
         else:
             if self._planned is None:  # a link that has just come, or come back, may as soon be gone again
                 for running in self._running:
-                    running.lowered_ns = now_ns
+                    running.lowered_ns, running.moved_ns = now_ns, None
             shared, self._planned = self._share(link, now_ns), link
         if self._scenes.unknown:
             because += f"; scene {self._scenes.unknown!r} is not in the table, ignored"
@@ -172,6 +178,7 @@ class Allocator:
                 weights=self._scenes.weights,
                 current=tuple(running.option for running in self._running),
                 held=tuple(r.lowered_ns is not None and now_ns - r.lowered_ns < hold_ns for r in self._running),
+                moving=np.array([self._moving(running, now_ns) for running in self._running]),
             )
         )
 
@@ -194,12 +201,20 @@ class Allocator:
             if grant.option == running.before and lately:
                 self.books.flaps[service.name] += 1
             running.before, running.option, running.changed_ns = running.option, grant.option, now_ns
+            running.moved_ns = now_ns
             if lower:
                 running.lowered_ns = now_ns
 
+    def _moving(self, running: _Running, now_ns: int) -> float:
+        """What a change must gain: much right after one, little where the service has run so for long."""
+        if running.moved_ns is None:
+            return SETTLED * self._config.switch_cost
+        halvings = (now_ns - running.moved_ns) / (self._config.settle_ms * MS)
+        return self._config.switch_cost * max(SETTLED, 0.5**halvings)
+
     def _lift(self) -> None:
         for running in self._running:
-            running.lowered_ns = None
+            running.lowered_ns = running.moved_ns = None
 
 
 def _differ(before: float, now: float, share: float) -> bool:

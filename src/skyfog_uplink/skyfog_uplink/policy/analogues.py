@@ -60,7 +60,7 @@ class Analogues:
         self._features[at] = [value / width for value, width in zip(features, self._widths, strict=True)]
         self._learnt += 1
 
-    def quantiles(self, features: Sequence[float]) -> FloatArray:
+    def quantiles(self, features: Sequence[float]) -> list[float]:
         """[levels] ascending, of what comes of a moment with these features."""
         if self._learnt - self._sorted_at >= min(STALE, 1 + self._sorted_at // STALE):
             self._sort()
@@ -80,12 +80,12 @@ class Analogues:
         self._weights = np.concatenate((RECENCY**ages, prior.shares()))[order]  # [n]
         self._like = np.concatenate((self._features[:count], np.zeros((len(prior.outcomes), len(self._widths)))))[order]
         self._conditional = order < count  # [n] False: like everything
-        self._made: dict[tuple[int, ...], FloatArray] = {}  # forecasts by cell
+        self._made: dict[tuple[int, ...], list[float]] = {}  # forecasts by cell
         self._sorted_at = self._learnt
 
-    def _make(self, features: FloatArray) -> FloatArray:
+    def _make(self, features: FloatArray) -> list[float]:
         apart = self._like - features
         likeness = np.exp(-0.5 * np.einsum("nf,nf->n", apart, apart) * self._conditional)
         shares = np.cumsum(self._weights * (likeness + LEAST_WEIGHT))
-        found: FloatArray = self._by_outcome[np.searchsorted(shares, self._levels * shares[-1])]
+        found: list[float] = self._by_outcome[np.searchsorted(shares, self._levels * shares[-1])].tolist()
         return found

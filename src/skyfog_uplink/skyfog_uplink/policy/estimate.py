@@ -78,6 +78,7 @@ class LinkEstimator:
         self._trips = RttForecast()
         self._ways = Ways()
         self._rtts_ms: tuple[float, ...] | None = None  # made when asked for
+        self._patient_ns = 0  # with them
         self._told_ms = (-FIRST_RTT_MS,) * len(RTT_LEVELS)  # none yet
         self._smoothed_ms: float | None = None
         self._tripped_ns = 0  # when the last round trip was learnt
@@ -288,8 +289,8 @@ class LinkEstimator:
         return sent_ns if self._heard_ns is None else max(sent_ns, self._heard_ns)
 
     def _patience_ns(self) -> int:
-        usual_ms = min(self._round_trips_ms()[USUAL], LONGEST_RTT_MS)
-        return int(max(self.config.outage_rtts * usual_ms, self.config.outage_ms) * MS)
+        self._round_trips_ms()
+        return self._patient_ns
 
     def _silent(self, now_ns: int) -> bool:
         return bool(self._open) and now_ns - self._awaited_since_ns() > self._patience_ns()
@@ -306,6 +307,8 @@ class LinkEstimator:
             found = [least_ms + above for above in self._trips.above_ms()]
             near = all(abs(a - b) <= max(SAME_RTT_MS, SAME_RTT * b) for a, b in zip(found, self._told_ms, strict=True))
             self._rtts_ms = self._told_ms = self._told_ms if near else tuple(found)
+            usual_ms = min(self._rtts_ms[USUAL], LONGEST_RTT_MS)
+            self._patient_ns = int(max(self.config.outage_rtts * usual_ms, self.config.outage_ms) * MS)
         return self._rtts_ms
 
     def _queue_ms(self, now_ns: int) -> float:

@@ -73,7 +73,7 @@ class RateForecast:
 
     def quantiles(self, features: Features, fast_bps: float) -> tuple[float, ...]:
         """[LEVELS] bits a second, ascending."""
-        return tuple([fast_bps * math.exp(log) for log in self._analogues.quantiles(features).tolist()])
+        return tuple([fast_bps * math.exp(log) for log in self._analogues.quantiles(features)])
 
     def forget_asked(self) -> None:
         """Their times mean nothing any more."""
@@ -114,7 +114,7 @@ class RttForecast:
     def above_ms(self) -> list[float]:
         """[RTT_LEVELS] ascending, over the least round trip."""
         feature = math.log(self._late_ms + GRAIN_MS)
-        return [max(math.exp(feature + log) - GRAIN_MS, 0.0) for log in self._analogues.quantiles((feature,)).tolist()]
+        return [max(math.exp(feature + log) - GRAIN_MS, 0.0) for log in self._analogues.quantiles((feature,))]
 
     def forget(self) -> None:
         """The clocks mean something else from now on."""

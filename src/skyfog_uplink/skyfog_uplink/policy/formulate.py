@@ -17,6 +17,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 
 STEPS = 500  # of the grid: 0.3 ms for an SLO of 150 ms
-HALVINGS = 28  # of the search for the least rate
+HALVINGS = 16  # of the search for the least rate, in the time that a frame can bear
 REMEMBERED = 16  # distributions of the RTT, 1 MB each for 20 services with 12 options
 RTT_CUTS = (0.25, 0.5, 0.625, 0.75, 0.825, 0.9, 0.93, 0.96, 0.98, 0.99, 1.0)
 LEAST_BPS = 1e-3  # less is no rate: a byte takes hours
@@ -76,19 +77,26 @@ class Needs:
         rates = np.asarray(rates_bps, np.float64)
         chosen = np.asarray(options, np.intp)
         flat = self._grid.at[np.asarray(services, np.intp), np.maximum(chosen, 0)]
-        some = rates > LEAST_BPS
-        flat, ms_per_bit, some = np.broadcast_arrays(flat, 1e3 / np.where(some, rates, LEAST_BPS), some)
-        is_one = some & (flat < len(self._slack))
-        likely = np.where(is_one, self._likely(np.where(is_one, flat, 0), ms_per_bit), 0.0)
-        return np.where(chosen == FLOOR, 1.0, likely)
+        some, there = rates > LEAST_BPS, flat < len(self._slack)
+        likely = self._likely(np.where(there, flat, 0), 1e3 / np.where(some, rates, LEAST_BPS))
+        return np.where(chosen == FLOOR, 1.0, np.where(some & there, likely, 0.0))
 
     def _likely(self, option: Ints, ms_per_bit: Floats) -> Floats:
-        """Probability for options [...] by flat index, at [...] ms a bit."""
+        """Probability for options [...] by flat index, at [...] ms a bit; the two are broadcast."""
+        return self._looked_up(self._rows(option), ms_per_bit)
+
+    def _rows(self, option: Ints) -> tuple[Floats, Floats, Floats, Ints]:
+        """What is looked up with, of options [...]: slack, sizes, their shares, where the option's row begins."""
         grid = self._grid
-        left = self._slack[option, None] - grid.size[option] * ms_per_bit[..., None]  # [..., K] steps
+        row = (option * (STEPS + 2))[..., None]
+        return self._slack[option, None], grid.size[option], grid.weights[option], row
+
+    def _looked_up(self, rows: tuple[Floats, Floats, Floats, Ints], ms_per_bit: Floats) -> Floats:
+        slack, size, weights, row = rows
+        left = slack - size * ms_per_bit[..., None]  # [..., K] steps
         within = np.maximum(left, 0.0, out=left).astype(np.intp)
-        within += (option * (STEPS + 2))[..., None]
-        likely: Floats = np.einsum("...k,...k->...", self._shares.take(within), grid.weights[option])
+        within += row
+        likely: Floats = np.einsum("...k,...k->...", self._shares.take(within), weights)
         return likely
 
     def _search(self) -> Floats:
@@ -97,13 +105,13 @@ class Needs:
         needed = np.full(len(grid.targets), math.inf)
         every = np.arange(len(needed))
         feasible = every[self._likely(every, np.zeros(len(every))) >= grid.targets - NEAR]
-        enough = grid.targets[feasible] - NEAR
+        enough, rows = grid.targets[feasible] - NEAR, self._rows(feasible)
         # As slow as a frame can bear that only so many exceed: the answer where all else is constant.
         slow = (self._slack[feasible] - 1 - NEAR) / grid.size_at_target[feasible]
-        fast = np.where(self._likely(feasible, slow) >= enough, slow, 0.0)
+        fast = np.where(self._looked_up(rows, slow) >= enough, slow, 0.0)
         for _ in range(HALVINGS):
             middle = (fast + slow) / 2
-            good = self._likely(feasible, middle) >= enough
+            good = self._looked_up(rows, middle) >= enough
             fast, slow = np.where(good, middle, fast), np.where(good, slow, middle)
         with np.errstate(divide="ignore"):
             needed[feasible] = 1e3 / fast
@@ -114,16 +122,18 @@ class _Grid:
     """A table's options in arrays, one row each over all services; K sizes at most."""
 
     def __init__(self, table: Table) -> None:
-        pairs = [(service, option) for service in table.services for option in service.options]
+        order = sorted(range(len(table.services)), key=lambda at: table.services[at].slo_ms)
+        pairs = [(table.services[at], option) for at in order for option in table.services[at].options]
         counts = [len(service.options) for service in table.services]
         # [services, options] flat index; the last of all where there is no such option
         self.at = np.full((len(counts), max(counts)), len(pairs), np.intp)
         first = 0
-        self.rows: list[slice] = []  # of each service
-        for row, count in enumerate(counts):
-            self.at[row, :count] = range(first, first + count)
-            self.rows.append(slice(first, first + count))
-            first += count
+        for row in order:
+            self.at[row, : counts[row]] = range(first, first + counts[row])
+            first += counts[row]
+        slos = [service.slo_ms for service, _ in pairs]
+        ends = [at + 1 for at, slo in enumerate(slos) if slo not in slos[at + 1 :]]
+        self.rows = [slice(begin, end) for begin, end in pairwise((0, *ends))]  # of each SLO
         most = max(len(option.bytes.values) for _, option in pairs)
         self.step_ms = np.array([service.slo_ms / STEPS for service, _ in pairs])
         self.targets = np.array([service.target for service, _ in pairs])
@@ -141,18 +151,24 @@ class _Grid:
         self.size_at_target = np.take_along_axis(self.size, np.argmax(within_target, axis=1)[:, None], axis=1)[:, 0]
         # [N, STEPS + 2] share of cases in which pre + exec is within so many steps, less one, above their least sum
         self._own = np.array([_within(option, step) for (_, option), step in zip(pairs, self.step_ms, strict=True)])
+        # for each SLO, from which step on none of its rows rises
+        self._reach = [int((self._own[rows] == self._own[rows, -1:]).all(0).argmax()) for rows in self.rows]
 
     def shares_with(self, rtt: Distribution) -> Floats:
         """[N, STEPS + 2] the same of pre + RTT + exec."""
         if len(rtt.values) == 1:
             return self._own
-        shares = np.zeros_like(self._own)
+        shares = np.empty(self._own.shape)
         above = np.asarray(rtt.values) - rtt.values[0]
-        for rows in self.rows:
-            shifts = np.ceil(above / self.step_ms[rows][0] - NEAR).astype(np.intp)
+        for rows, reach in zip(self.rows, self._reach, strict=True):
+            own, into = self._own[rows, :reach], shares[rows]
+            shifts = np.ceil(above / self.step_ms[rows.start] - NEAR).astype(np.intp)
+            ends = np.minimum(shifts + reach, STEPS + 2)
+            over = np.bincount(ends, weights=rtt.weights, minlength=STEPS + 3).cumsum()  # [STEPS + 3] of round trips
+            np.multiply(self._own[rows, -1:], over[:-1], out=into)
             for shift, weight in zip(shifts.tolist(), rtt.weights, strict=True):
-                if shift <= STEPS:
-                    shares[rows, shift:] += weight * self._own[rows, : STEPS + 2 - shift]
+                part = into[:, shift : shift + reach]
+                part += weight * own[:, : part.shape[1]]
         return shares
 
 

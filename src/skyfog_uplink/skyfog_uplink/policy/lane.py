@@ -36,8 +36,11 @@ class Lane:
     waiting: Sending | None = None  # none has
 
     @property
-    def head(self) -> Sending | None:
-        return self.running or self.waiting
+    def head(self) -> Sending:
+        """What is sent next. There must be something."""
+        sending = self.running or self.waiting
+        assert sending is not None
+        return sending
 
     def drop(self, sending: Sending) -> None:
         """It has ended, wherever it stands."""

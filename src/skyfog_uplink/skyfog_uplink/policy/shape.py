@@ -37,7 +37,7 @@ frame ends; what was sent in whole may still be answered: it ends at its deadlin
 from __future__ import annotations
 
 import heapq
-from operator import itemgetter
+from operator import attrgetter
 
 from skyfog_core.config.uplink import ShaperConfig
 from skyfog_core.errors import Status
@@ -64,6 +64,7 @@ MEDIAN = 6  # in LEVELS
 CAUTIOUS = 3  # the rate that probes are sent by
 EXPLORE_CHUNKS = 6  # the first of a probe, sent whatever its odds after a silence of
 EXPLORE_NS = 500 * MS
+_DEADLINE_NS = attrgetter("head.frame.deadline_ns")
 
 
 class Shaper:
@@ -187,8 +188,12 @@ class Shaper:
         return self._pump(now_ns, out)
 
     def next_timer_ns(self) -> int | None:
-        times = [self._estimator.next_timer_ns(), self._wake_ns, self._ends[0][0] if self._ends else None]
-        return min((time_ns for time_ns in times if time_ns is not None), default=None)
+        due_ns = self._estimator.next_timer_ns()
+        if self._wake_ns is not None and (due_ns is None or self._wake_ns < due_ns):
+            due_ns = self._wake_ns
+        if self._ends and (due_ns is None or self._ends[0][0] < due_ns):
+            due_ns = self._ends[0][0]
+        return due_ns
 
     def link(self, now_ns: int) -> LinkState:
         return self._estimator.state(now_ns)
@@ -356,7 +361,6 @@ class Shaper:
             if not link.up or self._in_flight >= max(window, self._chunk + 1):
                 return out
             sending = lane.head
-            assert sending is not None
             if not lane.probe:
                 why = self._judge.planned(lane, sending, self._planned, link, self._in_flight, now_ns)
             elif self._explores(sending, now_ns):
@@ -379,16 +383,11 @@ class Shaper:
     def _next(self, now_ns: int) -> Lane | None:
         """The lane with the earliest deadline of those that have tokens; probes only if no planned frame waits."""
         for lanes in (self._planned, self._probes):
-            waiting = []
-            for at, lane in enumerate(lanes):
-                sending = lane.running or lane.waiting
-                if sending is not None:
-                    waiting.append((sending.frame.deadline_ns, at, sending))
+            waiting = [lane for lane in lanes if lane.waiting is not None or lane.running is not None]
             if len(waiting) > 1:
-                waiting.sort(key=itemgetter(0, 1))
-            for _, at, sending in waiting:
-                lane = lanes[at]
-                size = min(self._chunk, sending.to_go)
+                waiting.sort(key=_DEADLINE_NS)
+            for lane in waiting:
+                size = min(self._chunk, lane.head.to_go)
                 wait_ns = lane.bucket.wait_ns(size, now_ns)
                 if wait_ns == 0:
                     return lane

@@ -56,6 +56,7 @@ class Now:
     weights: Floats
     current: tuple[int, ...]  # options that run
     held: tuple[bool, ...]  # not to be raised yet
+    moving: Floats  # utility that a change must gain, in parts of the weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,24 +121,20 @@ class Sharer:
         budgets = free[: risky(self._config.risk)].tolist()
         self._knapsack = _reaching(self._knapsack, budgets[-1], CELLS, self._config.grid_kbps * 1e3)
         self._knapsack.solve(self._choices(now, needed))
-        found: dict[tuple[int, ...], _Candidate] = {}
-        for budget in reversed(budgets):  # of the same options, the largest budget has the largest margin
-            options = self._knapsack.choice(budget)
-            if options not in found:
-                found[options] = self._candidate(now, needed, free, budget, options)
+        # Of the same options, the largest budget has the largest margin.
+        found = {self._knapsack.choice(budget): budget for budget in budgets}
         kept = float(free[risky(self._config.keep_risk) - 1])
-        if now.current not in found and self._need(needed, now.current).sum() <= kept:
-            found[now.current] = self._candidate(now, needed, free, kept, now.current)
-        return list(found.values())
+        if now.current not in found and self._need(needed, np.array(now.current)).sum() <= kept:
+            found[now.current] = kept
+        return self._weighed(now, needed, free, found)
 
-    def _need(self, needed: Floats, options: tuple[int, ...]) -> Floats:
-        chosen = np.array(options)
+    def _need(self, needed: Floats, chosen: NDArray[np.intp]) -> Floats:
         return np.where(chosen == FLOOR, 0.0, needed[self._services, chosen])
 
     def _choices(self, now: Now, needed: Floats) -> Choices:
         """What a change costs is part of the values; what is held is out of reach."""
         at, held = np.array(now.current), np.array(now.held)
-        moving = (self._config.switch_cost * now.weights)[:, None]
+        moving = (now.moving * now.weights)[:, None]
         expected = self._floors[:, None] + self._targets[:, None] * (self._accuracy - self._floors[:, None])
         values = now.weights[:, None] * expected - moving
         values[self._services, at] += moving[:, 0]
@@ -145,19 +142,23 @@ class Sharer:
         costs = np.where(held[:, None] & raised, np.inf, needed)
         return Choices(values[:, FLOOR].copy(), values[:, :-1], costs)
 
-    def _candidate(self, now: Now, needed: Floats, free: Floats, budget: float, options: tuple[int, ...]) -> _Candidate:
-        chosen = np.array(options)
-        own = self._need(needed, options)
-        on_time = np.ones(len(options))
-        total = float(own.sum())
-        if total > 0:
-            rates = np.minimum(np.concatenate(([TAIL * free[0]], free)), budget)
-            each = own[:, None] * (rates / total)[None, :]
-            on_time = now.needs.on_time(self._services[:, None], chosen[:, None], each) @ SHARES
+    def _weighed(
+        self, now: Now, needed: Floats, free: Floats, budget_of: dict[tuple[int, ...], float]
+    ) -> list[_Candidate]:
+        """What options are worth with their budgets."""
+        options, budgets = list(budget_of), list(budget_of.values())
+        chosen = np.array(options)  # [candidates, services], as all below
+        own = self._need(needed, chosen)
+        total = own.sum(1)
+        some = total > 0
+        rates = np.minimum(np.concatenate(([TAIL * free[0]], free)), np.array(budgets)[:, None])
+        each = own[:, :, None] * (rates / np.where(some, total, 1.0)[:, None])[:, None, :]
+        on_time = now.needs.on_time(self._services[:, None], chosen[:, :, None], each) @ SHARES
+        on_time[~some] = 1.0
         utility = self._utility(now, chosen, on_time)
         moved = chosen != np.array(now.current)
-        score = float(utility.sum() - self._config.switch_cost * (now.weights * moved).sum())
-        return _Candidate(budget, options, own, on_time, utility, score)
+        score = utility.sum(1) - (now.moving * now.weights * moved).sum(1)
+        return [_Candidate(*each) for each in zip(budgets, options, own, on_time, utility, score.tolist(), strict=True)]
 
     def _utility(self, now: Now, chosen: NDArray[np.intp], on_time: Floats) -> Floats:
         gain = self._accuracy[self._services, chosen] - self._floors

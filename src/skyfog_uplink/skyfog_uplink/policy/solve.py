@@ -142,13 +142,15 @@ class Knapsack:
         cells = np.where(within, np.ceil(np.where(within, costs, 0.0) / self.grain), self.cells + 1).astype(np.intp)
         values = np.where(cells <= self.cells, choices.values[first:], -np.inf)
         order = np.lexsort((-values, cells))  # by cells, of as many the best first
-        cells, values = np.take_along_axis(cells, order, 1), np.take_along_axis(values, order, 1)
+        rows = np.arange(len(floors))[:, None]
+        cells, values = cells[rows, order], values[rows, order]
         before = np.maximum.accumulate(np.concatenate((floors[:, None], values), 1), 1)[:, :-1]
         kept = values > before
-        return [
-            list(zip(o[k].tolist(), c[k].tolist(), v[k].tolist(), strict=True))
-            for o, c, v, k in zip(order, cells, values, kept, strict=True)
-        ]
+        steps: list[list[_Step]] = [[] for _ in floors]
+        columns = (np.nonzero(kept)[0], order[kept], cells[kept], values[kept])
+        for row, *step in zip(*(column.tolist() for column in columns), strict=True):
+            steps[row].append(tuple(step))
+        return steps
 
     def _fill(self, service: int, floor: float) -> None:
         before, row = self._best[service], self._best[service + 1]

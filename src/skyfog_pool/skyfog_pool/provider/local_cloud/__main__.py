@@ -22,6 +22,7 @@ import structlog
 
 from skyfog_core.config.pool_local import LocalOptions
 from skyfog_core.errors import SkyfogError
+from skyfog_core.logs import configure_logs
 from skyfog_pool import children
 from skyfog_pool.provider.local_cloud import LOCK, MACHINES, SOCKET
 from skyfog_pool.provider.local_cloud.api import Api
@@ -54,6 +55,7 @@ def main() -> int:
 
 
 def _run(folder: Path, options: LocalOptions, tell: TextIO) -> int:
+    configure_logs("cloud")
     with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
