@@ -96,14 +96,18 @@ def test_the_cars_own_model_goes_on_in_an_outage_and_the_cloud_comes_back_after_
             return around.sources() == {"car"}
 
         wait_until("only the car answers", only_car)
+
+        def told(who: str) -> tuple[int, str]:
+            return around.diagnoses.get(who, (0, "nothing yet"))
+
         if fault == "deaf":
-            wait_until("misses are told", lambda: around.diagnoses.get("shaper: uplink", (0, ""))[0] == WARN)
+            wait_until("misses are told", lambda: told("shaper: uplink")[0] == WARN)
         else:
-            wait_until("it is told of the link", lambda: around.diagnoses["allocator: link"][0] == WARN)
-            wait_until("it is told of the service", lambda: around.diagnoses["allocator: front"][0] == WARN)
-            assert "on the model of the car for" in around.diagnoses["allocator: front"][1]
+            wait_until("it is told of the link", lambda: told("allocator: link")[0] == WARN)
+            wait_until("it is told of the service", lambda: told("allocator: front")[0] == WARN)
+            assert "on the model of the car for" in told("allocator: front")[1]
         if fault == "away":
-            wait_until("why is told", lambda: "no gateway is there" in around.diagnoses["shaper: uplink"][1])
+            wait_until("why is told", lambda: "no gateway is there" in told("shaper: uplink")[1])
         (car.link / fault).unlink()
         around.wait_for("cloud")
 
