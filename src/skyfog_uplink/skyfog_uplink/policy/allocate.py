@@ -210,7 +210,7 @@ class Allocator:
         if running.moved_ns is None:
             return SETTLED * self._config.switch_cost
         halvings = (now_ns - running.moved_ns) / (self._config.settle_ms * MS)
-        return self._config.switch_cost * max(SETTLED, 0.5**halvings)
+        return self._config.switch_cost * max(SETTLED, math.pow(0.5, halvings))
 
     def _lift(self) -> None:
         for running in self._running:
