@@ -66,6 +66,9 @@ def _rates(panel: Any, scene: Scene) -> None:
         panel.plot([at for at, _ in known], [line[key] / 1e6 for _, line in known], color=colour, label=label, lw=0.7)
     panel.plot(at, [row["budget_mbps"] for row in scene.timeline], color="black", label="planned", lw=1, ls="--")
     panel.plot(at, [row["sent_mbps"] for row in scene.timeline], color="tab:red", label="sent", lw=1)
+    if None in link:  # a link without a rate of its own: what is thought of it has no bound
+        panel.set(ylabel="Mbit/s", yscale="log", ylim=(0.01, None))
+        return
     tops = [row[key] or 0.0 for row in scene.timeline for key in ("link_mbps", "sent_mbps")]
     panel.set(ylabel="Mbit/s", ylim=(0, max(max(tops, default=1.0) * HEADROOM, 0.1)))
 
