@@ -121,10 +121,10 @@ class Reckless(Shaper):
 
 
 class Bold(Allocator):
-    """Takes the link for five times as fast as it is."""
+    """Takes the link for twenty times as fast as it is."""
 
     def on_link(self, link: LinkState, now_ns: int) -> Plan | None:
-        return super().on_link(replace(link, rates_bps=tuple(5 * rate for rate in link.rates_bps)), now_ns)
+        return super().on_link(replace(link, rates_bps=tuple(20 * rate for rate in link.rates_bps)), now_ns)
 
 
 def test_policies_that_miss_too_much_are_caught() -> None:

@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 
 STEPS = 500  # of the grid: 0.3 ms for an SLO of 150 ms
-HALVINGS = 16  # of the search for the least rate, in the time that a frame can bear
+HALVINGS = 22  # of the search for the least time a bit may take
 REMEMBERED = 16  # distributions of the RTT, 1 MB each for 20 services with 12 options
 RTT_CUTS = (0.25, 0.5, 0.625, 0.75, 0.825, 0.9, 0.93, 0.96, 0.98, 0.99, 1.0)
 LEAST_BPS = 1e-3  # less is no rate: a byte takes hours
