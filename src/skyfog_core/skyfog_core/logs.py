@@ -40,12 +40,13 @@ def _discard(file: TextIO) -> None:
 
 def configure_logs(name: str) -> None:
     """Log events with fields to stderr, in one line each; colours only on a terminal. Logging never raises OSError."""
+    into = sys.stderr
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(),
+                colors=into.isatty(),
                 pad_event_to=0,
                 sort_keys=False,
                 # not rich's, which prints every local variable: for an image that takes a minute
@@ -53,7 +54,7 @@ def configure_logs(name: str) -> None:
             ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=lambda *_names: _Logger(sys.stderr),
+        logger_factory=lambda *_names: _Logger(into),
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.clear_contextvars()
