@@ -7,7 +7,7 @@ STATE="$ROOT/.ws"
 VENV="$ROOT/.venv"
 VERBS="setup build demo test run shell extra doctor clean help"
 LOCK_LIMIT_S=900
-TESTED_EXTRAS="planning world" # what `./ws test` installs too
+TESTED_EXTRAS="planning world inference" # what `./ws test` installs too
 CALLER_DIR=$PWD
 cd "$ROOT"
 

@@ -1,0 +1,50 @@
+"""Schemas of `skyfog_inference`: the model that is served, its memory, its scheduler, its faces."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from skyfog_core.config.base import Strict
+
+
+class EngineConfig(Strict):
+    """One model on one machine."""
+
+    model: Annotated[
+        str, Field(min_length=1, description="a folder with config.json and safetensors, a .gguf file, or smollm2")
+    ] = "smollm2"
+    served_name: Annotated[str, Field(max_length=200, description="in /v1/models; empty: the model's own")] = ""
+    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Field(description="auto: as stored")] = "auto"
+    kv_dtype: Annotated[Literal["auto", "float32", "bfloat16"], Field(description="auto: as the weights")] = "auto"
+    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto: cuda where there is one")] = "auto"
+    threads: Annotated[int, Field(ge=0, le=1_024, description="of the device's worker on a CPU; 0: all cores")] = 0
+    host_threads: Annotated[int, Field(ge=0, le=1_024, description="of attention on the host; 0: all cores")] = 0
+    max_context: Annotated[int, Field(ge=0, le=10_000_000, description="tokens of a sequence; 0: the model's")] = 0
+    device_kv_mb: Annotated[int, Field(ge=1, description="keys and values on the device")] = 512
+    host_kv_mb: Annotated[
+        int, Field(ge=0, description="keys and values on the host; 0: preempted work begins anew")
+    ] = 0
+    scheduler: Annotated[Literal["fcfs", "neo"], Field(description="neo: part of attention runs on the host")] = "fcfs"
+    max_batched_tokens: Annotated[int, Field(ge=16, le=1_000_000, description="tokens of a step")] = 2_048
+    max_sequences: Annotated[int, Field(ge=1, le=100_000, description="sequences of a step")] = 256
+    max_waiting: Annotated[int, Field(ge=1, le=1_000_000, description="requests beyond it are refused")] = 1_024
+    prefix_sharing: Annotated[bool, Field(description="sequences with one beginning share its blocks")] = True
+    profile: Annotated[str, Field(description="table that `skyfog infer profile` wrote; empty: measure at start")] = ""
+
+
+class ServerConfig(Strict):
+    """The OpenAI-compatible HTTP server."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535, description="0: a free one, written to the log")] = 8_000
+    api_key: Annotated[str, Field(description="clients must send it; empty: none needed")] = ""
+    drain_s: Annotated[float, Field(ge=0, le=3_600, description="on SIGTERM: this long for requests under way")] = 30.0
+
+
+class InferenceConfig(Strict):
+    """A whole inference node."""
+
+    engine: EngineConfig = EngineConfig()
+    server: ServerConfig = ServerConfig()

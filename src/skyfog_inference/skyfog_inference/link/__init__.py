@@ -1,0 +1,1 @@
+"""Asynchronous copies between tiers: CUDA streams, threads, direct reads of a disk."""

@@ -1,0 +1,1 @@
+"""The ROS 2 face: the service and the action `Generate`."""

@@ -1,0 +1,1 @@
+"""MoE-Lightning: the hierarchical roofline model, the policy that it chooses, and the order of its tasks."""

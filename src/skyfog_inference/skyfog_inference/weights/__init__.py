@@ -1,0 +1,1 @@
+"""Weights: read from files, held whole in memory, or paged in as they are needed."""
