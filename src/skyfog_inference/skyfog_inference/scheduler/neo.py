@@ -48,15 +48,17 @@ class NeoScheduler:
         self._shared_tokens = 0
 
     def add(self, sequence: Sequence, now_ns: int) -> None:
-        """Raises InvalidRequest where neither tier could ever hold it, ValueError where its id is taken."""
+        """Take a sequence on; `max_tokens` is lowered to what the larger tier holds.
+
+        Raises InvalidRequest where neither tier holds its tokens, or its id is taken.
+        """
         if sequence.id in self._moved_ns:
-            raise ValueError(f"sequence {sequence.id} is here already")
-        # The last token drawn is never computed.
-        most = max(len(sequence.tokens), sequence.prompt_len + sequence.max_tokens - 1)
-        blocks = max(self._device_blocks.total, self._host_blocks.total)
-        if blocks_for(most) > blocks:
-            asked = f"{len(sequence.tokens)} tokens and at most {sequence.max_tokens} more"
-            raise InvalidRequest(f"{asked}: the cache holds {blocks * BLOCK_SIZE} tokens of one sequence")
+            raise InvalidRequest(f"id: {sequence.id!r} is under way already")
+        room = BLOCK_SIZE * max(self._device_blocks.total, self._host_blocks.total)
+        if len(sequence.tokens) > room:
+            raise InvalidRequest(f"prompt: {len(sequence.tokens)} tokens, and the larger cache holds {room}")
+        # The last token that is drawn is never computed.
+        sequence.max_tokens = min(sequence.max_tokens, room + 1 - sequence.prompt_len)
         self._moved_ns[sequence.id] = now_ns
         place = next((i for i, other in enumerate(self._waiting) if _goes_before(sequence, other)), len(self._waiting))
         self._waiting.insert(place, sequence)
@@ -86,26 +88,31 @@ class NeoScheduler:
         for sequence in reversed(taken):
             if sequence.id not in computed:
                 self._let_go(sequence)
+            elif not sequence.preemptions:
+                self._shared_tokens += sequence.shared
         for batch in batches:
             for chunk in batch.host_decodes:
                 self._grow(chunk.sequence)
-        return Step(batches, tuple(swaps)) if batches else None
+        return Step(batches, tuple(swaps)) if batches or swaps else None
 
     def on_step(self, step: Step, drawn: Mapping[str, int], ended: Collection[str], took_ns: int, now_ns: int) -> None:
+        failed: set[str] = set()  # their keys and values may be wrong
         for batch in step.batches:
             for chunk in batch.chunks:
                 sequence = chunk.sequence
                 sequence.computed = chunk.start + chunk.count
                 self._moved_ns[sequence.id] = now_ns
-                self._tier(sequence.place).publish(sequence.tokens, sequence.blocks, sequence.computed)
                 if sequence.id in drawn:
+                    self._tier(sequence.place).publish(sequence.tokens, sequence.blocks, sequence.computed)
                     sequence.tokens.append(drawn[sequence.id])
+                elif chunk.draws:
+                    failed.add(sequence.id)
             for chunk in batch.prefills:
                 if chunk.draws:
                     assert self._waiting[0] is chunk.sequence, "prompts are computed in the order of their queue"
                     queue = self._device if chunk.place is Place.DEVICE else self._host
                     queue.append(self._waiting.popleft())
-        self._end(set(ended))
+        self._end(set(ended), failed)
 
     def has_work(self) -> bool:
         return bool(self._moved_ns)
@@ -136,10 +143,8 @@ class NeoScheduler:
             assert len(sequence.blocks) >= blocks_for(sequence.computed), f"{sequence.id} has too few blocks"
             assert bool(sequence.blocks) == (sequence.place is not Place.NOWHERE)
         for place in (Place.DEVICE, Place.HOST):
-            tier = self._tier(place)
-            tier.check()
-            held = {block for sequence in everyone if sequence.place is place for block in sequence.blocks}
-            assert len(held) == tier.used, f"blocks of the {place.value} are held by nobody"
+            held = [block for sequence in everyone if sequence.place is place for block in sequence.blocks]
+            self._tier(place).check(held)
 
     def _swap_out(self, budget: Budget) -> tuple[list[Swap], bool]:
         """Rule 2: over the budget or out of blocks, the device's last goes to the front of the host's queue.
@@ -278,8 +283,9 @@ class NeoScheduler:
         tier.share(found)
         sequence.blocks = found + tier.allocate(blocks_for(len(sequence.tokens)) - len(found))
         sequence.place = place
-        sequence.computed = sequence.shared = len(found) * BLOCK_SIZE
-        self._shared_tokens += sequence.shared
+        sequence.computed = len(found) * BLOCK_SIZE
+        if not sequence.preemptions:  # else they may be its own
+            sequence.shared = min(sequence.computed, sequence.prompt_len)
 
     def _move(self, sequence: Sequence, target: Place) -> Swap:
         """Books of a swap: the old blocks are free at once, since the runner moves before it computes."""
@@ -289,10 +295,10 @@ class NeoScheduler:
         sequence.blocks, sequence.place = new, target
         return Swap(sequence, source, target, old, tuple(new))
 
-    def _let_go(self, sequence: Sequence) -> None:
+    def _let_go(self, sequence: Sequence, *, reusable: bool = True) -> None:
         """Free what a sequence holds: it has no place then, and nothing of it is computed."""
         if sequence.place is not Place.NOWHERE:
-            self._tier(sequence.place).free(sequence.blocks)
+            self._tier(sequence.place).free(sequence.blocks, reusable=reusable)
         sequence.blocks, sequence.place, sequence.computed = [], Place.NOWHERE, 0
 
     def _restart(self, sequence: Sequence) -> None:
@@ -301,13 +307,13 @@ class NeoScheduler:
         place = sum(1 for other in self._waiting if other.place is not Place.NOWHERE)
         self._waiting.insert(place, sequence)
 
-    def _end(self, ids: Collection[str]) -> None:
+    def _end(self, ids: Collection[str], failed: Collection[str] = ()) -> None:
         """Forget sequences and free what they hold."""
         if not ids:
             return
         for sequence in [*self._waiting, *self._device, *self._host]:
             if sequence.id in ids:
-                self._let_go(sequence)
+                self._let_go(sequence, reusable=sequence.id not in failed)
                 del self._moved_ns[sequence.id]
         self._waiting = deque(sequence for sequence in self._waiting if sequence.id not in ids)
         self._device = [sequence for sequence in self._device if sequence.id not in ids]

@@ -214,7 +214,7 @@ def form(
             if not budget.take(1):
                 break
             alone.add_host_decode(chunk)
-        return (alone.frozen(),) if alone.tokens else ()
+        return (alone.frozen(),) if alone.host_decodes else ()
     drop_host_prefills(alone, config.saturating_tokens, lambda: True)
     if overdue is not None:
         pair[1].add_host_decode(overdue)
