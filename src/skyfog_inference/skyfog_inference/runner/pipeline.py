@@ -74,6 +74,10 @@ class PipelineRunner:
         self.overlap.took_ns += took_ns
         return StepOutput(tuple(name for lane in lanes for name in lane.flow.batch.sequences), logits, took_ns)
 
+    def side(self, place: Place) -> Side:
+        """The cache and the attention of one worker."""
+        return self._single.sides[place]
+
     def close(self) -> None:
         """Ends the host's thread, too."""
         self._host.shutdown(wait=True, cancel_futures=True)
