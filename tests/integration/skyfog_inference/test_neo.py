@@ -104,7 +104,7 @@ def test_the_device_alone_with_a_useless_host_draws_the_same(model_folder: Calla
     with pipeline(model, 10, 60) as runner:
         ours, seen = serve(NeoScheduler(config, USELESS, 10, 60), runner, prompts())
     assert seen["two"] == 0
-    assert seen["out"] and seen["in"]
+    assert min(seen["out"], seen["in"]) > 0
     roomy = SingleRunner(model.config, model.weights, *sides(model, 200, 1))
     assert ours == serve(NeoScheduler(config, USELESS, 200, 1), roomy, prompts())[0]
 
