@@ -81,20 +81,23 @@ async def _text_of(served: Served, row: Row, totals: Totals) -> Mapping[str, Any
         prompt = served.encode_chat(asked.turns)
     else:
         prompt = served.encode(asked.prompt[0]) if isinstance(asked.prompt[0], str) else asked.prompt[0]
-    stream = served.submit(prompt, asked.sampling(0, served.context - len(prompt)))
-    text, logprobs, finish, why = "", list[float](), FinishReason.ABORTED, ""
+    params = asked.sampling(0, served.context - len(prompt))
+    stream = served.submit(prompt, params)
+    text, logprobs, finish = "", list[float](), FinishReason.ABORTED
     try:
         async for event in stream:
             text += event.text
             if event.token is not None:
                 totals.tokens += 1
                 logprobs.append(replies.finite(event.logprob))
-            finish, why = event.finish or finish, event.message or why
+            if event.error is not None:
+                raise event.error
+            finish = event.finish or finish
     finally:
         stream.close()
-    if finish in (FinishReason.FAILED, FinishReason.ABORTED):
-        raise ServiceFailed(why or "the request was withdrawn")
+    if finish is FinishReason.ABORTED:
+        raise ServiceFailed("the request was withdrawn")
     totals.prompt_tokens += len(prompt)
-    wanted = {"logprobs": logprobs} if asked.logprobs else {}
+    wanted = {"logprobs": logprobs} if params.logprobs is not None else {}
     usage = replies.usage(len(prompt), stream.drawn, stream.cached)
     return {"text": text, "finish_reason": finish.value, **wanted, "usage": usage}

@@ -11,11 +11,12 @@ from typing import Any
 
 from skyfog_core.errors import ServiceFailed
 from skyfog_inference.request import FinishReason
-from skyfog_inference.served import Event, Served, Stream
+from skyfog_inference.served import Served
 from skyfog_inference.server import replies
 from skyfog_inference.server.failures import failure_of
 from skyfog_inference.server.protocol import ChatRequest, CompletionRequest
 from skyfog_inference.server.replies import Drawn, Head, Json, Kind, TokenText
+from skyfog_inference.stream import Event, Stream
 
 WAITING_EVENTS = 64  # of all choices, before a slow client holds up their readers
 
@@ -122,8 +123,8 @@ class Answer:
         return [Drawn(self._text_of(event.token, event.logprob), likely)]
 
     def _text_of(self, token: int, logprob: float) -> TokenText:
-        data = self._served.token_bytes(token)
-        return TokenText(data.decode(errors="replace"), logprob, data)
+        text = self._served.piece(token)
+        return TokenText(text, logprob, text.encode())
 
     def _usage(self) -> Json:
         first_choices = self._streams[:: self._asked.choices]  # a prompt counts once, however many choices
@@ -140,9 +141,11 @@ class Answer:
 
 
 def _finish(event: Event) -> FinishReason | None:
-    """Why the text ends, if it does. Raises ServiceFailed where that is a fault."""
-    if event.finish in (FinishReason.FAILED, FinishReason.ABORTED):
-        raise ServiceFailed(event.message or "the request was withdrawn")
+    """Why the text ends, if it does. Raises what it failed with; ServiceFailed where it was withdrawn."""
+    if event.error is not None:
+        raise event.error
+    if event.finish is FinishReason.ABORTED:
+        raise ServiceFailed("the server ends")
     return event.finish
 
 

@@ -24,7 +24,7 @@ from starlette.routing import Route
 from skyfog_core.errors import InvalidRequest, SkyfogError
 from skyfog_inference.server.answer import Answer
 from skyfog_inference.server.failures import NO_KEY, TOO_LARGE, Failure, Refused, failure_of, unknown_model
-from skyfog_inference.server.metrics import ServerMetrics
+from skyfog_inference.server.metrics import MetricsOf
 from skyfog_inference.server.protocol import Asked, ChatRequest, CompletionRequest, read
 from skyfog_inference.served import Served
 
@@ -43,7 +43,7 @@ class Server:
         self._served = served
         self._key = api_key.encode()
         self._began_s = int(time.time())
-        self._metrics = ServerMetrics(served)
+        self._metrics = MetricsOf(served.name, served.metrics)
 
     def app(self) -> Starlette:
         """The ASGI application."""
