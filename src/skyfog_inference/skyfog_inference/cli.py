@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import typer
 
+from skyfog_inference.cli_batch import batch
+from skyfog_inference.cli_generate import generate
+from skyfog_inference.cli_serve import serve, status
+
 app = typer.Typer(
     help="Language models on few or small accelerators.",
     no_args_is_help=True,
@@ -15,6 +19,5 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _verbs() -> None:
-    """Keeps a single verb from becoming the whole command."""
+for _verb in (serve, generate, batch, status):
+    app.command()(_verb)
