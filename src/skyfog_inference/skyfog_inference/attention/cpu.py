@@ -91,8 +91,10 @@ def _check(
     if heads % kv_heads:
         raise ValueError(f"{heads} heads do not share {kv_heads} key-value heads evenly")
     if keys.shape != (keys.shape[0], kv_heads, BLOCK_SIZE, head_dim) or values.shape != keys.shape:
-        raise ValueError(f"keys {tuple(keys.shape)} and values {tuple(values.shape)} should be one shape: "
-                         f"[blocks, kv_heads, {BLOCK_SIZE}, {head_dim}]")
+        raise ValueError(
+            f"keys {tuple(keys.shape)} and values {tuple(values.shape)} should be one shape: "
+            f"[blocks, kv_heads, {BLOCK_SIZE}, {head_dim}]"
+        )
     if query.dtype not in _TYPES or out.dtype != query.dtype or out.shape != query.shape:
         raise ValueError(f"queries and outputs should be one shape of fp32 or bf16, not {query.dtype} and {out.dtype}")
     if keys.dtype not in _TYPES or values.dtype != keys.dtype:
@@ -111,7 +113,9 @@ def _check(
         raise ValueError(f"starts should go from 0 to the {tokens} queries")
     if not scale > 0:
         raise ValueError(f"scale should be above 0, not {scale}")
-    if any(tensor.device.type != "cpu" for tensor in (query, keys, values, out, rows.starts, rows.lengths, rows.tables)):
+    if any(
+        tensor.device.type != "cpu" for tensor in (query, keys, values, out, rows.starts, rows.lengths, rows.tables)
+    ):
         raise ValueError("the kernel is for tensors in the CPU's memory")
 
 

@@ -1,26 +1,30 @@
-"""One pass of several micro-batches through a model whose experts are streamed, in a task order.
+"""Runs steps of several micro-batches through a model whose experts are streamed, in a task order.
 
-A pass computes the next token of every sequence of a decode step, or the prompts of new ones: each is a flat batch.
-Weights of a layer are loaded once for all micro-batches. Where they come from disk into RAM one processor computes
-everything (`order.without_host`); with a GPU, attention and the cache are the host's (A_g = 0, MoE-Lightning's main
-setting), queries, keys and values go there and the attended values come back. The latter was not run here: no CUDA.
+Weights of a layer are loaded once for all micro-batches of a step. Where they come from disk into RAM one processor
+computes everything (`order.without_host`); with a GPU, attention and the cache are the host's (A_g = 0, MoE-Lightning's
+main setting), queries, keys and values go there and the attended values come back. The latter was not run here: no
+CUDA.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 
 import torch
 
+from skyfog_core.clock import Clock, SteadyClock
+from skyfog_core.errors import ConfigError
 from skyfog_inference.attention.base import Attention
 from skyfog_inference.kv_cache import KVCache
 from skyfog_inference.layers import forward
 from skyfog_inference.layers.rotary import Angles, angles, frequencies
 from skyfog_inference.placement.order import ORDERS, Key, Kind, Order, without_host
+from skyfog_inference.request import Place
 from skyfog_inference.runner import resources
-from skyfog_inference.runner.batch import FlatBatch
+from skyfog_inference.runner.base import StepOutput
+from skyfog_inference.runner.batch import FlatBatch, flatten
+from skyfog_inference.scheduler.base import Step, SubBatch
 from skyfog_inference.weights.streamed import StreamedWeights
 
 
@@ -46,11 +50,20 @@ class OrderedRunner:
         order: str = "S1",
         overlap: bool = True,
         device: str = "cpu",
+        clock: Clock | None = None,
     ) -> None:
-        """Orders are those of `placement.order`. Without `overlap` nothing runs beside another: for comparison."""
+        """Orders are those of `placement.order`. Without `overlap` nothing runs beside another: for comparison.
+
+        Raises ConfigError for S4 where the cache is not beside the processor of the experts.
+        """
         self.config = weights.config
         self.weights = weights
         self.device = torch.device(device)
+        if order == "S4" and self.device != kv.keys.device:
+            raise ConfigError("order: S4 attends on the GPU, and the cache is the host's: one of S1, S2, S3")
+        self.device_blocks = kv.blocks
+        self.host_blocks = 0
+        self._clock = clock or SteadyClock()
         self._kv = kv
         self._attention = attention
         self._overlap = overlap
@@ -58,28 +71,33 @@ class OrderedRunner:
         self._scale = self.config.head_dim**-0.5
         self._order = cache(partial(_order, order, self.config.layers, self.device == kv.keys.device))
 
-    def run(self, batches: Sequence[FlatBatch], more: bool = True) -> list[torch.Tensor]:
-        """fp32 logits [drawing, vocab] of every micro-batch. `more`: another pass follows, so layer 0 may come already.
-
-        Raises OSError where weights cannot be read; the pass can be repeated.
-        """
-        order = self._order(len(batches), more)
-        top = self.weights.top
-        self.weights.begin(0)
+    def execute(self, step: Step) -> StepOutput:
+        """Raises OSError where weights cannot be read."""
+        assert not step.swaps
+        begun = self._clock.now_ns()
         with torch.inference_mode():
-            passing = []
-            for batch in batches:
-                hidden = forward.embed(top, batch.tokens)
-                passing.append(_Passing(batch, hidden, angles(self._frequencies, batch.positions, hidden.dtype)))
+            passing = [self._begun(batch) for batch in step.batches]
+            self.weights.begin(0)
+            order = self._order(len(passing))
             resources.run(order, partial(self._perform, passing, order), self._overlap)
-            return [self._logits(one) for one in passing]
+            drawn = [self._logits(one) for one in passing if one.batch.sequences]
+            logits = torch.cat(drawn) if drawn else torch.empty(0, self.config.vocab_size)
+        sequences = tuple(name for one in passing for name in one.batch.sequences)
+        return StepOutput(sequences, logits, self._clock.now_ns() - begun)
 
     def close(self) -> None:
         self.weights.close()
 
+    def _begun(self, batch: SubBatch) -> _Passing:
+        """Its indices where the cache is, its tokens where the weights are."""
+        flat = flatten(batch, {Place.DEVICE: self._kv.keys.device})
+        hidden = forward.embed(self.weights.top, flat.tokens.to(self.device))
+        return _Passing(flat, hidden, angles(self._frequencies, flat.positions.to(self.device), hidden.dtype))
+
     def _logits(self, one: _Passing) -> torch.Tensor:
         drawing = one.batch.drawing
-        return forward.logits(self.config, self.weights.top, one.hidden if drawing is None else one.hidden[drawing])
+        hidden = one.hidden if drawing is None else one.hidden[drawing.to(self.device)]
+        return forward.logits(self.config, self.weights.top, hidden)
 
     def _perform(self, passing: list[_Passing], order: Order, key: Key) -> None:
         """One task, by the thread of its resource."""
@@ -131,13 +149,9 @@ class OrderedRunner:
         one.hidden = hidden + forward.experts(routing, partial(self.weights.feed_forward, layer), normed)
 
 
-def _order(name: str, layers: int, one_processor: bool, micro_batches: int, more: bool) -> Order:
+def _order(name: str, layers: int, one_processor: bool, micro_batches: int) -> Order:
     order = ORDERS[name](layers, micro_batches)
-    if one_processor:
-        order = without_host(order)
-    if more:
-        return order
-    return replace(order, tasks=tuple(task for task in order.tasks if task.key.layer < layers))
+    return without_host(order) if one_processor else order
 
 
 def _moved(heads: forward.Heads | None, device: torch.device) -> forward.Heads:

@@ -24,10 +24,11 @@ from skyfog_core.clock import Clock, SteadyClock
 from skyfog_core.errors import ConfigError
 from skyfog_inference.layers.weights import AttentionWeights, FeedForward, TopWeights
 from skyfog_inference.link.base import Ticket
+from skyfog_inference.link.cuda import CudaLink
 from skyfog_inference.link.direct import DirectLink
 from skyfog_inference.tier import Span
 from skyfog_inference.tiers.disk import DiskTier
-from skyfog_inference.tiers.memory import RamTier
+from skyfog_inference.tiers.memory import GpuTier, RamTier
 from skyfog_inference.weights.pages import DTYPES, PAGES, Page, checked, read_index, unpacked
 from skyfog_inference.weights.residency import Residency, residency
 
@@ -44,7 +45,7 @@ class _Loading:
 
 
 class StreamedWeights:
-    """The weights of a packed folder within `cap` bytes of memory."""
+    """The weights of a packed folder within `cap` bytes of the memory of whoever computes."""
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class StreamedWeights:
         cap: int,
         ahead: bool = True,
         experts: Literal["all", "routed"] = "all",
+        device: str = "cpu",
         clock: Clock | None = None,
     ) -> None:
         """Reads what stays in memory. Raises ConfigError for a broken folder or too small a cap, OSError."""
@@ -68,15 +70,20 @@ class StreamedWeights:
         self._checked: set[int] = set()
         self.waited_ns = 0  # by who computes, for the disk
         self.read_bytes = 0  # asked for since the start, what stays included
-        self._ram = RamTier("weights", self.residency.bytes)
+        self._disk = DiskTier(folder / PAGES)
+        self._source: DiskTier | RamTier = self._disk
+        self._target: RamTier | GpuTier
+        self._link: DirectLink | CudaLink
+        self._on_cpu = device == "cpu"
+        if self._on_cpu:
+            self._target = RamTier("weights", self.residency.bytes)
+            self._link = DirectLink(self._disk, self._target)
+        else:
+            self._source = _whole_file(self._disk)
+            self._target = GpuTier("weights", self.residency.bytes, device)
+            self._link = CudaLink(self._source, self._target)
         try:
-            self._disk = DiskTier(folder / PAGES)
-        except OSError:
-            self._ram.close()
-            raise
-        self._link = DirectLink(self._disk, self._ram)
-        try:
-            self._halves = [self._ram.allocate(self.residency.half) for _ in self._free]
+            self._halves = [self._target.allocate(self.residency.half) for _ in self._free]
             self._read_what_stays()
         except BaseException:
             self.close()
@@ -116,9 +123,9 @@ class StreamedWeights:
         ]
 
     def _start(self, page: Page, into: Span | None = None) -> tuple[Span, Ticket]:
-        span = into or self._ram.allocate(page.size)
+        span = into or self._target.allocate(page.size)
         self.read_bytes += page.size
-        return span, self._link.copy(Span(self._disk, page.offset, page.size), span)
+        return span, self._link.copy(Span(self._source, page.offset, page.size), span)
 
     def _arrived(self, page: Page, span: Span, ticket: Ticket) -> torch.Tensor:
         """The bytes of a page once they are there; the first time its checksum is compared."""
@@ -127,8 +134,8 @@ class StreamedWeights:
             ticket.wait()
             self.waited_ns += self._clock.now_ns() - begun
         ticket.wait()  # raises where it failed
-        data = self._ram.bytes(span)
-        if page.offset not in self._checked:
+        data = self._target.bytes(span)
+        if self._on_cpu and page.offset not in self._checked:
             checked(page, data, self._file)
             self._checked.add(page.offset)
         return data
@@ -140,7 +147,7 @@ class StreamedWeights:
         return self._top
 
     def attention(self, layer: int) -> AttentionWeights:
-        if self._ahead and self.experts == "all":
+        if self._ahead:
             self._begin_ahead(layer)
         return self._attentions[layer]
 
@@ -168,21 +175,23 @@ class StreamedWeights:
     # when pages come
 
     def begin(self, layer: int, page: int = 0, pages: int = 1) -> list[Ticket]:
-        """Have the share `page` of `pages` of a layer's streamed experts read. The other half must be released."""
+        """Have the share `page` of `pages` of a layer's streamed experts come. Nothing where only chosen ones do."""
+        if self.experts == "routed":
+            return []
         kept = self.residency.kept[layer]
         streamed = self.residency.experts - kept
         mine = range(kept + page * streamed // pages, kept + (page + 1) * streamed // pages)
         return self.want(layer, mine)
 
     def want(self, layer: int, experts: Iterable[int]) -> list[Ticket]:
-        """Have these experts of a layer read, those that are not on their way yet."""
+        """Have these experts of a layer read: those that are neither there nor on their way."""
         kept, pages, tickets = self.residency.kept[layer], self._index.layers[layer].experts, []
         with self._lock:
             for expert in experts:
                 if expert < kept:
                     continue
                 loading = self._table.get(layer) or self._take_half(layer)
-                if expert not in loading.tickets:
+                if expert not in loading.tickets or _failed(loading.tickets[expert]):
                     span = self._span(loading, expert, pages[expert])
                     loading.tickets[expert] = self._start(pages[expert], span)[1]
                 tickets.append(loading.tickets[expert])
@@ -218,9 +227,29 @@ class StreamedWeights:
         self._free.append(loading.half)
 
     def _span(self, loading: _Loading, expert: int, page: Page) -> Span:
-        return Span(self._ram, self._halves[loading.half].offset + loading.offsets[expert], page.size)
+        return Span(self._target, self._halves[loading.half].offset + loading.offsets[expert], page.size)
 
     def close(self) -> None:
-        self._link.close()
-        self._disk.close()
-        self._ram.close()
+        for part in (self._link, self._target, self._source, self._disk):
+            part.close()
+
+
+def _failed(ticket: Ticket) -> bool:
+    """Whether a page has to be read again."""
+    if ticket.done:
+        try:
+            ticket.wait()
+        except OSError:
+            return True
+    return False
+
+
+def _whole_file(disk: DiskTier) -> RamTier:
+    """For a GPU: the lower level is pinned RAM, with every page where it is in the file. Not run here: no CUDA."""
+    ram = RamTier("pages", disk.capacity)
+    link = DirectLink(disk, ram)
+    try:
+        link.copy(Span(disk, 0, disk.capacity), ram.allocate(disk.capacity)).wait()
+    finally:
+        link.close()
+    return ram
