@@ -15,7 +15,7 @@ from skyfog_inference.tier import Span
 from skyfog_inference.tiers.disk import SECTOR, DiskTier
 from skyfog_inference.tiers.memory import RamTier
 
-PIECE_BYTES = 4 << 20
+PIECE_BYTES = 8 << 20
 IN_FLIGHT = 4
 
 

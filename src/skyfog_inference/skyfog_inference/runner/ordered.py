@@ -15,6 +15,7 @@ import torch
 
 from skyfog_core.clock import Clock, SteadyClock
 from skyfog_core.errors import ConfigError
+from skyfog_core.units import S
 from skyfog_inference.attention.base import Attention
 from skyfog_inference.kv_cache import KVCache
 from skyfog_inference.layers import forward
@@ -37,6 +38,20 @@ class _Passing:
     turned: Angles
     heads: forward.Heads | None = None
     attended: torch.Tensor | None = None  # [tokens, heads, head_dim]
+
+
+@dataclass(slots=True)
+class Stats:
+    """Of the steps that decode only, since the start."""
+
+    decode_steps: int = 0
+    tokens: int = 0
+    decode_s: float = 0.0
+    waited_s: float = 0.0  # for weights
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens / self.decode_s
 
 
 class OrderedRunner:
@@ -63,6 +78,7 @@ class OrderedRunner:
             raise ConfigError("order: S4 attends on the GPU, and the cache is the host's: one of S1, S2, S3")
         self.device_blocks = kv.blocks
         self.host_blocks = 0
+        self.stats = Stats()
         self._clock = clock or SteadyClock()
         self._kv = kv
         self._attention = attention
@@ -74,7 +90,7 @@ class OrderedRunner:
     def execute(self, step: Step) -> StepOutput:
         """Raises OSError where weights cannot be read."""
         assert not step.swaps
-        begun = self._clock.now_ns()
+        begun, waited = self._clock.now_ns(), self.weights.waited_ns
         with torch.inference_mode():
             passing = [self._begun(batch) for batch in step.batches]
             self.weights.begin(0)
@@ -83,7 +99,13 @@ class OrderedRunner:
             drawn = [self._logits(one) for one in passing if one.batch.sequences]
             logits = torch.cat(drawn) if drawn else torch.empty(0, self.config.vocab_size)
         sequences = tuple(name for one in passing for name in one.batch.sequences)
-        return StepOutput(sequences, logits, self._clock.now_ns() - begun)
+        took = self._clock.now_ns() - begun
+        if not any(batch.prefills for batch in step.batches):
+            self.stats.decode_steps += 1
+            self.stats.tokens += len(sequences)
+            self.stats.decode_s += took / S
+            self.stats.waited_s += (self.weights.waited_ns - waited) / S
+        return StepOutput(sequences, logits, took)
 
     def close(self) -> None:
         self.weights.close()
