@@ -6,7 +6,7 @@ a GPU leaves its host's. So a third contender is the device alone with both core
 the engine, with real times; none of it says anything about a GPU.
 
 - `saturated`: all requests at once, by output length.
-- `open`: Poisson arrivals at several rates, outputs of 50 to 400 tokens. Time per token is a request's whole time over
+- `open`: Poisson arrivals at several rates, outputs of mixed lengths. Time per token is a request's whole time over
   its tokens, as in the paper. `rate at equal latency` is the highest rate at which its mean keeps to a limit.
 - `overlap`: how long the two workers worked in steps of two batches, and how long those steps took.
 """
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from skyfog_inference.cost.table import StageTable
     from skyfog_inference.engine import Engine
     from skyfog_inference.models.load import Model
-    from skyfog_inference.profile_neo import Grid
     from skyfog_inference.runner.pipeline import Overlap
     from skyfog_inference.runner.single import Side
     from skyfog_inference.scheduler.base import Scheduler
@@ -44,7 +43,6 @@ CORES = {ALONE: 1, NEO: 1, BOTH_CORES: 2}  # of the device's worker; NEO's host 
 DEVICE_BLOCKS, HOST_BLOCKS = 54, 2_000  # of 16 tokens; the device's are those of the paper's T4
 MAX_BATCHED_TOKENS = 832  # its T4's, too
 PROMPT = (48, 112)  # tokens, from and to
-OUTPUTS = (50, 400)  # of the open arrivals
 LIMIT_FACTOR = 2.0  # latency limit: so many times what the device alone takes per token at its lowest rate
 REPLY_LIMIT_S = 900.0
 
@@ -53,17 +51,18 @@ REPLY_LIMIT_S = 900.0
 class Size:
     """How much is run. Rates are in shares of what the device alone answers when saturated."""
 
-    rounds: int
+    rounds: int  # of saturated runs
     outputs: tuple[int, ...]
     requests: int  # of a saturated run
+    open_rounds: int
+    open_outputs: tuple[int, int]  # from and to
     rates: tuple[float, ...]
     arrivals: int  # requests of a run at one rate
-    grid: str
+    quick_table: bool
 
 
-FULL = Size(rounds=3, outputs=(50, 100, 200, 300, 400), requests=24, rates=(0.4, 0.8, 1.2, 1.6, 2.0), arrivals=30,
-            grid="full")  # fmt: skip
-QUICK = Size(rounds=1, outputs=(50,), requests=12, rates=(0.5, 1.5), arrivals=6, grid="quick")
+FULL = Size(3, (50, 100, 200, 300, 400), 16, 2, (50, 400), (0.5, 1.0, 1.5, 2.0, 3.0), 20, quick_table=False)
+QUICK = Size(1, (30,), 10, 1, (20, 40), (1.0, 2.0), 6, quick_table=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,7 @@ def run(_processes: Processes, size: Size, seed: int, say: Callable[[str], None]
     report.rows += [_saturated_row(output, name, results) for (output, name), results in saturated.items()]
     report.rows.append(_overlap_row([r for (_, name), results in saturated.items() if name == NEO for r in results]))
     base = np.mean([r.tokens_per_s for (_, name), results in saturated.items() if name == ALONE for r in results])
-    curves = _open(machine, size, seed, float(base) / (sum(OUTPUTS) / 2), say)
+    curves = _open(machine, size, seed, float(base) / (sum(size.open_outputs) / 2), say)
     report.rows += [_open_row(rate, name, results) for name in CORES for rate, results in curves[name].items()]
     report.goals += _goals(size, saturated, curves)
     if out is not None:
@@ -140,14 +139,14 @@ def set_up(size: Size, say: Callable[[str], None]) -> Machine:
     device = {cores: Side(cache, choose(cpu, dtype, cores)) for cores in set(CORES.values())}
     host = Side(KVCache(model.config, HOST_BLOCKS, dtype, cpu), choose(cpu, dtype, 1))
     torch.set_num_threads(1)
-    grid: Grid = profile_neo.QUICK if size.grid == "quick" else profile_neo.Grid(MAX_BATCHED_TOKENS, MAX_BATCHED_TOKENS)
+    whole = profile_neo.Grid(most_tokens=MAX_BATCHED_TOKENS, most_prompt=MAX_BATCHED_TOKENS)
     table = profile_neo.measure_stages(
         SingleRunner(model.config, model.weights, device[1], host),
         machine=machine(),
         dtype=dtype_of(model),
         device_threads=1,
         host_threads=1,
-        grid=grid,
+        grid=profile_neo.QUICK if size.quick_table else whole,
         clock=SteadyClock(),
         say=say,
     )
@@ -226,10 +225,10 @@ def _open(
 ) -> dict[str, dict[float, list[Result]]]:
     """Results by contender and rate. `base`: requests a second that are a rate of 1."""
     curves: dict[str, dict[float, list[Result]]] = {name: {} for name in CORES}
-    for number in range(size.rounds):
+    for number in range(size.open_rounds):
         for share in size.rates:
             rate = share * base
-            asked = drawn(seed + number, size.arrivals, OUTPUTS, machine.model.config.vocab_size, rate)
+            asked = drawn(seed + number, size.arrivals, size.open_outputs, machine.model.config.vocab_size, rate)
             for name in CORES:
                 say(f"round {number + 1}: {rate:.2f} requests a second, {name} …")
                 curves[name].setdefault(rate, []).append(answered(machine, name, asked))
