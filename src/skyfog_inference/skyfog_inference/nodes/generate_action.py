@@ -66,6 +66,7 @@ class GenerateActionNode(Node):
             self._execute,
             goal_callback=self._accept,
             cancel_callback=self._cancel,
+            feedback_pub_qos_profile=service_qos(),  # a call's tokens come at once
         )
         log.info("generate_action_ready", service=self._config.service)
 
