@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -125,10 +124,6 @@ class GGUFFile:
     def __contains__(self, name: str) -> bool:
         stored, _ = self._stored(name)
         return stored in self._tensors
-
-    def __iter__(self) -> Iterator[str]:
-        """By their names in the file."""
-        return iter(self._tensors)
 
     def tensor(self, name: str) -> torch.Tensor:
         """fp32, in the layout of Hugging Face."""

@@ -177,6 +177,21 @@ def _rope(config: HFConfig, source: str) -> tuple[float, RopeScaling | None]:
     )
 
 
+def rope_values(config: ModelConfig) -> dict[str, Any]:
+    """`rope_parameters` of a config.json."""
+    scaling = config.rope_scaling
+    if scaling is None:
+        return {"rope_type": "default", "rope_theta": config.rope_theta}
+    return {
+        "rope_type": scaling.kind,
+        "rope_theta": config.rope_theta,
+        "factor": scaling.factor,
+        "low_freq_factor": scaling.low_freq_factor,
+        "high_freq_factor": scaling.high_freq_factor,
+        "original_max_position_embeddings": scaling.original_max_positions,
+    }
+
+
 def _ids(value: object) -> tuple[int, ...]:
     """One token id, several, or none."""
     if isinstance(value, int):
