@@ -16,6 +16,7 @@
 #include <cmath>
 #include <limits>
 #include <new>
+#include <type_traits>
 #include <vector>
 
 #include "tile.h"
@@ -71,16 +72,17 @@ struct Shape {
 };
 
 // Scratch memory of one thread.
+template <class P>
 struct Scratch {
-  std::vector<float> packed, scores, sums, most, total, shrink;
-  std::vector<bf16> raw;
+  std::vector<P> packed, weights;  // queries; softened scores
+  std::vector<float> scores, sums, most, total, shrink;
 
   explicit Scratch(const Shape& shape) {
     const size_t rows = shape.rows_most();
     packed.resize(rows * shape.stride);
-    raw.resize(rows * shape.stride);
     sums.resize(rows * shape.stride);
     scores.resize(rows * CHUNK);
+    weights.resize(rows * CHUNK);
     most.resize(rows);
     total.resize(rows);
     shrink.resize(rows);
@@ -90,6 +92,9 @@ struct Scratch {
 template <class Q, class T>
 class Kernel {
  public:
+  // What the scores take of the queries.
+  using P = std::conditional_t<MULTIPLIES_BF16 && sizeof(Q) == 2 && sizeof(T) == 2, bf16, float>;
+
   explicit Kernel(const Call& call)
       : call_(call),
         shape_{call.heads / call.kv_heads, call.head_dim, (call.head_dim + PAIR - 1) / PAIR * PAIR},
@@ -132,7 +137,7 @@ class Kernel {
 
   void work() {
     try {
-      Scratch scratch(shape_);
+      Scratch<P> scratch(shape_);
       for (size_t i = next_++; i < items_.size(); i = next_++) attend(items_[i], scratch);
     } catch (const std::bad_alloc&) {
       failed_ = true;
@@ -149,7 +154,7 @@ class Kernel {
     for (size_t i = 0; i < elements * sizeof(T); i += 64) __builtin_prefetch(bytes + i);
   }
 
-  void attend(const Item& item, Scratch& scratch) {
+  void attend(const Item& item, Scratch<P>& scratch) {
     const int rows = item.tokens * shape_.group;
     const int tokens = call_.starts[item.sequence + 1] - call_.starts[item.sequence];
     const int before = call_.lengths[item.sequence] - tokens + item.token;  // context of the item's first query
@@ -176,33 +181,24 @@ class Kernel {
   }
 
   // Queries of the item's rows as the tiles take them; row = token * group + head of the group.
-  void pack(const Item& item, int rows, Scratch& scratch) const {
+  void pack(const Item& item, int rows, Scratch<P>& scratch) const {
     const int first = call_.starts[item.sequence] + item.token;
-    std::fill_n(scratch.packed.begin(), size_t(rows) * shape_.stride, 0.0f);
-    std::fill_n(scratch.raw.begin(), size_t(rows) * shape_.stride, bf16(0));
+    std::fill_n(scratch.packed.begin(), size_t(rows) * shape_.stride, P(0));
     for (int row = 0; row < rows; row++) {
       const int head = item.kv_head * shape_.group + row % shape_.group;
       const Q* from = static_cast<const Q*>(call_.query) + (first + row / shape_.group) * call_.query_stride +
                       size_t(head) * shape_.dim;
-      if (dots()) {
-        memcpy(&scratch.raw[row * shape_.stride], from, shape_.dim * sizeof(Q));
+      P* to = &scratch.packed[row * shape_.stride];
+      if constexpr (sizeof(P) == 2) {
+        memcpy(to, from, shape_.dim * sizeof(Q));
       } else {
-        float* to = &scratch.packed[row * shape_.stride];
-        for (int i = 0; i < shape_.dim; i++) to[packed_index(i, (const T*)nullptr)] = to_float(from[i]);
+        for (int i = 0; i < shape_.dim; i++) to[query_index<P, T>(i)] = to_float(from[i]);
       }
     }
   }
 
-  static constexpr bool dots() {
-#if defined(__AVX512BF16__)
-    return sizeof(Q) == 2 && sizeof(T) == 2;
-#else
-    return false;
-#endif
-  }
-
-  void score(const Item& item, int rows, int from, int to, Scratch& scratch) const {
-    const Queries queries{scratch.packed.data(), scratch.raw.data(), shape_.stride, dots()};
+  void score(const Item& item, int rows, int from, int to, Scratch<P>& scratch) const {
+    const Queries<P> queries{scratch.packed.data(), shape_.stride};
     const int last = (to - 1) / BLOCK;
     for (int b = from / BLOCK; b <= last; b++) {
       const T* keys = block(call_.keys, item, b);
@@ -213,17 +209,21 @@ class Kernel {
         prefetch(block(call_.values, item, std::min(from / BLOCK + ahead - last - 1, last)), head_size_);
       }
       float* scores = scratch.scores.data() + b * BLOCK - from;
-      int row = 0;
-      for (; row + 4 <= rows; row += 4) score_block<T, 4>(queries, row, keys, shape_.dim, scores, CHUNK);
-      if (rows - row == 3) score_block<T, 3>(queries, row, keys, shape_.dim, scores, CHUNK);
-      if (rows - row == 2) score_block<T, 2>(queries, row, keys, shape_.dim, scores, CHUNK);
-      if (rows - row == 1) score_block<T, 1>(queries, row, keys, shape_.dim, scores, CHUNK);
+      for (int row = 0; row < rows;) {
+        const int tile = std::min(rows - row, 4);
+        if (tile == 4) score_block<4>(queries, row, keys, shape_.dim, scores, CHUNK);
+        if (tile == 3) score_block<3>(queries, row, keys, shape_.dim, scores, CHUNK);
+        if (tile == 2) score_block<2>(queries, row, keys, shape_.dim, scores, CHUNK);
+        if (tile == 1) score_block<1>(queries, row, keys, shape_.dim, scores, CHUNK);
+        row += tile;
+      }
     }
   }
 
   // Scores of a row become weights: e^(score - largest so far). `seen` of the chunk's `count` keys are the row's.
-  void soften(int row, int seen, int count, Scratch& scratch) const {
+  void soften(int row, int seen, int count, Scratch<P>& scratch) const {
     float* scores = &scratch.scores[row * CHUNK];
+    P* weights = &scratch.weights[row * CHUNK];
     const int whole = (count + LANES - 1) / LANES * LANES;
     for (int i = std::max(seen, 0); i < whole; i++) scores[i] = NEVER;  // later keys, and slots that hold anything
     Vec most = Vec{} + NEVER;
@@ -236,15 +236,13 @@ class Kernel {
     for (int i = 0; i < LANES; i++) now = std::max(now, most[i]);
     scratch.most[row] = now;
     if (now == NEVER) {
-      std::fill_n(scores, whole, 0.0f);
+      std::fill_n(weights, whole, P(0));
       scratch.shrink[row] = 1.0f;
       return;
     }
     Vec sum = {};
     for (int i = 0; i < whole; i += LANES) {
-      const Vec weight = exp_negative((load(scores + i) - now) * call_.scale);
-      store(scores + i, weight);
-      sum += weight;
+      sum += store_weights(exp_negative((load(scores + i) - now) * call_.scale), weights + i);
     }
     float total = 0;
     for (int i = 0; i < LANES; i++) total += sum[i];
@@ -252,24 +250,23 @@ class Kernel {
     scratch.total[row] = scratch.total[row] * scratch.shrink[row] + total;
   }
 
-  void weigh_chunk(const Item& item, int rows, int from, int to, int end, Scratch& scratch) const {
+  void weigh_chunk(const Item& item, int rows, int from, int to, int end, Scratch<P>& scratch) const {
     Values<T> values[CHUNK_BLOCKS];
     int count = 0;
     for (int at = from; at < to; at += BLOCK)
       values[count++] = {block(call_.values, item, at / BLOCK), std::min(BLOCK, to - at)};
     for (int b = to / BLOCK; b < to / BLOCK + PREFETCH_BLOCKS && b * BLOCK < end; b++)
       prefetch(block(call_.keys, item, b), head_size_);
-    const float* weights = scratch.scores.data();
-    const float* shrink = scratch.shrink.data();
-    float* out = scratch.sums.data();
-    const int dim = shape_.dim, stride = shape_.stride;
-    int row = 0;
-    for (; row + 4 <= rows; row += 4)
-      weigh<T, 4>(values, count, weights + row * CHUNK, CHUNK, dim, shrink + row, out + row * stride, stride);
-    weights += row * CHUNK, shrink += row, out += row * stride;
-    if (rows - row == 3) weigh<T, 3>(values, count, weights, CHUNK, dim, shrink, out, stride);
-    if (rows - row == 2) weigh<T, 2>(values, count, weights, CHUNK, dim, shrink, out, stride);
-    if (rows - row == 1) weigh<T, 1>(values, count, weights, CHUNK, dim, shrink, out, stride);
+    for (int row = 0; row < rows;) {
+      const Weighing<P, T> w{values, count, shape_.dim, &scratch.weights[row * CHUNK], CHUNK, &scratch.shrink[row],
+                             &scratch.sums[row * shape_.stride], shape_.stride};
+      const int tile = std::min(rows - row, 4);
+      if (tile == 4) weigh<4>(w);
+      if (tile == 3) weigh<3>(w);
+      if (tile == 2) weigh<2>(w);
+      if (tile == 1) weigh<1>(w);
+      row += tile;
+    }
   }
 
   void finish(const Item& item, int row, const float* sums, float total) const {
@@ -277,11 +274,11 @@ class Kernel {
     const int head = item.kv_head * shape_.group + row % shape_.group;
     Q* out = static_cast<Q*>(call_.out) + token * call_.out_stride + size_t(head) * shape_.dim;
     const float factor = 1.0f / total;
-    for (int i = 0; i < shape_.dim; i++) from_float(sums[packed_index(i, (const T*)nullptr)] * factor, out + i);
+    for (int i = 0; i < shape_.dim; i++) from_float(sums[sum_index<P, T>(i)] * factor, out + i);
   }
 
   // Keeps what this split found, and merges the splits if it is the last of them.
-  void keep(const Item& item, int rows, Scratch& scratch) {
+  void keep(const Item& item, int rows, Scratch<P>& scratch) {
     const size_t size = shape_.partial_size(), row_size = shape_.stride + 2;
     float* own = &partials_[(item.first_partial + item.split) * size];
     for (int row = 0; row < rows; row++) {
