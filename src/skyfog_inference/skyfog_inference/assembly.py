@@ -7,7 +7,7 @@ import torch
 
 from skyfog_core.config.inference import EngineConfig
 from skyfog_core.errors import ConfigError
-from skyfog_inference.attention.torch import TorchAttention
+from skyfog_inference.attention.choose import choose
 from skyfog_inference.blocks import BLOCK_SIZE
 from skyfog_inference.engine import Engine
 from skyfog_inference.kv_cache import KVCache, block_bytes
@@ -67,12 +67,12 @@ def _runner(config: EngineConfig, model: Model) -> Runner:
     if config.device_kv_mb * MB < size:
         raise ConfigError(f"device_kv_mb: a block of {BLOCK_SIZE} tokens needs {size / MB:.1f} MB")
     blocks = config.device_kv_mb * MB // size
-    sides = [Side(KVCache(model.config, blocks, dtype, device), TorchAttention())]
+    sides = [Side(KVCache(model.config, blocks, dtype, device), choose(device, dtype))]
     host_blocks = config.host_kv_mb * MB // size
     if host_blocks:
         cpu = torch.device("cpu")
         cache = KVCache(model.config, host_blocks, dtype, cpu, pinned=device.type == "cuda")
-        sides.append(Side(cache, TorchAttention()))
+        sides.append(Side(cache, choose(cpu, dtype, config.host_threads or None)))
     return SingleRunner(model.config, model.weights, *sides)
 
 
