@@ -25,7 +25,7 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
 
 def write_rows(folder: Path, count: int, **fields: Any) -> Path:
     path = folder / "in.jsonl"
-    given = {"max_tokens": 100, "ignore_eos": True, **fields}
+    given = {"max_tokens": 60, "ignore_eos": True, **fields}
     rows = [{"custom_id": f"row-{n}", "prompt": f"Number {n} is", "seed": n, **given} for n in range(count)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -51,30 +51,30 @@ def lines(path: Path) -> int:
 def test_a_killed_and_an_interrupted_run_go_on_and_give_the_answers_of_a_run_in_one_go(
     processes: Processes, tiny: Path, tmp_path: Path
 ) -> None:
-    rows, out, straight = write_rows(tmp_path, 120), tmp_path / "out.jsonl", tmp_path / "straight.jsonl"
+    rows, out, straight = write_rows(tmp_path, 80), tmp_path / "out.jsonl", tmp_path / "straight.jsonl"
     for number, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
         before = lines(out)
         running = start(processes, tiny, rows, out)
         wait_until("some answers", lambda: lines(out) >= before + 10, LIMIT_S)  # noqa: B023  # read at once
         running.signal(number)
         assert running.exit_status(LIMIT_S) == status
-        assert lines(out) < 120
+        assert lines(out) < 80
     assert "are left; the same command goes on" in running.output
     with out.open("a") as file:
         file.write('{"custom_id": "row-')  # torn
     first = answers_without_torn(out)
     last = start(processes, tiny, rows, out)
     assert last.exit_status(LIMIT_S) == 0
-    assert f"{len(first)} of 120 are answered already" in last.output
+    assert f"{len(first)} of 80 are answered already" in last.output
     found = answers(out)
-    assert len(found) == 120
+    assert len(found) == 80
     assert first.items() <= found.items()
     assert start(processes, tiny, rows, straight).exit_status(LIMIT_S) == 0
     texts = {name: each["text"] for name, each in answers(straight).items()}
     assert {name: each["text"] for name, each in found.items()} == texts
     nothing = start(processes, tiny, rows, out)
     assert nothing.exit_status(LIMIT_S) == 0
-    assert "120 of 120 are answered already" in nothing.output
+    assert "80 of 80 are answered already" in nothing.output
 
 
 def answers_without_torn(path: Path) -> dict[str, Any]:
