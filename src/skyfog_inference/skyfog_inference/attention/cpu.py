@@ -7,11 +7,11 @@ import ctypes
 import torch
 
 from skyfog_inference.attention.base import Rows
-from skyfog_inference.attention.build import library, usable_isas
+from skyfog_inference.attention.build import NoKernel, library, usable_isas
 from skyfog_inference.blocks import BLOCK_SIZE
 
 MOST_HEAD_DIM = 256
-_TYPES = (torch.float32, torch.bfloat16)
+KERNEL_TYPES = (torch.float32, torch.bfloat16)
 _FAULTS = {
     1: (ValueError, "the kernel takes no such shape"),
     2: (ValueError, "a block table is too short or names a block beyond the cache"),
@@ -41,10 +41,10 @@ class CpuAttention:
     """
 
     def __init__(self, threads: int | None = None, isa: str | None = None) -> None:
-        """`threads` None: as many as torch has. Raises NoKernel where the kernel is not there and cannot be built."""
-        self.isa = isa or usable_isas()[0]
+        """`threads` None: as many as torch has; `isa` None: the best. Raises NoKernel where none can be had."""
+        self.isa, loaded = _load([isa] if isa else usable_isas())
         self._threads = threads
-        self._function = ctypes.CDLL(str(library(self.isa))).skyfog_attention
+        self._function = loaded.skyfog_attention
         self._function.argtypes = (ctypes.POINTER(_Call),)
         self._parallel = _openmp()
 
@@ -91,11 +91,13 @@ def _check(
     if heads % kv_heads:
         raise ValueError(f"{heads} heads do not share {kv_heads} key-value heads evenly")
     if keys.shape != (keys.shape[0], kv_heads, BLOCK_SIZE, head_dim) or values.shape != keys.shape:
-        raise ValueError(f"keys {tuple(keys.shape)} and values {tuple(values.shape)} should be one shape: "
-                         f"[blocks, kv_heads, {BLOCK_SIZE}, {head_dim}]")
-    if query.dtype not in _TYPES or out.dtype != query.dtype or out.shape != query.shape:
+        raise ValueError(
+            f"keys {tuple(keys.shape)} and values {tuple(values.shape)} should be one shape: "
+            f"[blocks, kv_heads, {BLOCK_SIZE}, {head_dim}]"
+        )
+    if query.dtype not in KERNEL_TYPES or out.dtype != query.dtype or out.shape != query.shape:
         raise ValueError(f"queries and outputs should be one shape of fp32 or bf16, not {query.dtype} and {out.dtype}")
-    if keys.dtype not in _TYPES or values.dtype != keys.dtype:
+    if keys.dtype not in KERNEL_TYPES or values.dtype != keys.dtype:
         raise ValueError(f"the cache should be fp32 or bf16, not {keys.dtype} and {values.dtype}")
     if not (keys.is_contiguous() and values.is_contiguous()):
         raise ValueError("keys and values should be contiguous")
@@ -111,8 +113,23 @@ def _check(
         raise ValueError(f"starts should go from 0 to the {tokens} queries")
     if not scale > 0:
         raise ValueError(f"scale should be above 0, not {scale}")
-    if any(tensor.device.type != "cpu" for tensor in (query, keys, values, out, rows.starts, rows.lengths, rows.tables)):
+    if any(
+        tensor.device.type != "cpu" for tensor in (query, keys, values, out, rows.starts, rows.lengths, rows.tables)
+    ):
         raise ValueError("the kernel is for tensors in the CPU's memory")
+
+
+def _load(isas: list[str]) -> tuple[str, ctypes.CDLL]:
+    """The first of the instruction sets that the compiler knows too."""
+    refused: NoKernel | None = None
+    for isa in isas:
+        try:
+            return isa, ctypes.CDLL(str(library(isa)))
+        except NoKernel as error:
+            refused = refused or error
+        except OSError as error:  # a library for another machine, or a folder whose files may not be run
+            refused = refused or NoKernel(f"the kernel does not load: {error}")
+    raise refused or NoKernel("no instruction set is given")
 
 
 def _openmp() -> int | None:

@@ -73,46 +73,55 @@ static inline VecPair load_half_pair(const bf16* from) {
 
 static inline VecPair load_half_pair(const float* from) { return {load(from), Vec{}}; }
 
-// Where element i of a packed row stands, by the type of what it is going to meet.
-static inline int packed_index(int i, const bf16*) { return i / PAIR * PAIR + (i % 2) * LANES + i % PAIR / 2; }
-
-static inline int packed_index(int i, const float*) { return i; }
-
-// The sums of LANES vectors: lane i of the result is the sum over the lanes of vector i. A tree of shuffles: each level
-// adds halves and puts two vectors into one, so that 16 sums cost 15 additions instead of 64.
-static inline Vec sums(const Vec* v) {
+// The sums of LANES vectors: lane i of the result is the sum over the lanes of vector i. A tree whose levels add halves
+// and put two vectors into one. Blends go beside shuffles, which are what a core has few units for: one a node.
 #if defined(__AVX512F__)
-  __m512 a[8], b[4], c[2];
-  for (int i = 0; i < 8; i++) {
-    const __m512 x = (__m512)v[2 * i], y = (__m512)v[2 * i + 1];
-    a[i] = _mm512_add_ps(_mm512_unpacklo_ps(x, y), _mm512_unpackhi_ps(x, y));
-  }
+static inline __m512 fold_2(__m512 x, __m512 y) {  // [x0+x2 x1+x3 y0+y2 y1+y3] of every four lanes
+  return _mm512_add_ps(_mm512_mask_blend_ps(0xcccc, x, y), _mm512_shuffle_ps(x, y, 0x4e));
+}
+
+static inline __m512 fold_1(__m512 x, __m512 y) {  // [x0+x1 y0+y1 x2+x3 y2+y3] of every four lanes
+  const __m512 other = _mm512_permute_ps(_mm512_mask_blend_ps(0xaaaa, y, x), 0xb1);
+  return _mm512_add_ps(_mm512_mask_blend_ps(0xaaaa, x, y), other);
+}
+
+static inline __m512 fold_8(__m512 x, __m512 y) {  // as fold_2, of the four quarters
+  return _mm512_add_ps(_mm512_mask_blend_ps(0xff00, x, y), _mm512_shuffle_f32x4(x, y, 0x4e));
+}
+
+static inline __m512 fold_4(__m512 x, __m512 y) {  // as fold_1, of the four quarters
+  const __m512 other = _mm512_mask_blend_ps(0xf0f0, y, x);
+  return _mm512_add_ps(_mm512_mask_blend_ps(0xf0f0, x, y), _mm512_shuffle_f32x4(other, other, 0xb1));
+}
+
+static inline Vec sums(const Vec* v) {
+  __m512 quad[4];
+#pragma GCC unroll 4
   for (int i = 0; i < 4; i++) {
-    const __m512d x = (__m512d)a[2 * i], y = (__m512d)a[2 * i + 1];
-    b[i] = _mm512_add_ps((__m512)_mm512_unpacklo_pd(x, y), (__m512)_mm512_unpackhi_pd(x, y));
+    const __m512 a = (__m512)v[4 * i], b = (__m512)v[4 * i + 1], c = (__m512)v[4 * i + 2], d = (__m512)v[4 * i + 3];
+    quad[i] = fold_1(fold_2(a, c), fold_2(b, d));
   }
-  for (int i = 0; i < 2; i++) {
-    const __m512 x = b[2 * i], y = b[2 * i + 1];
-    c[i] = _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xdd));
-  }
-  return (Vec)_mm512_add_ps(_mm512_shuffle_f32x4(c[0], c[1], 0x88), _mm512_shuffle_f32x4(c[0], c[1], 0xdd));
+  return (Vec)fold_4(fold_8(quad[0], quad[2]), fold_8(quad[1], quad[3]));
+}
 #elif defined(__AVX2__)
-  __m256 a[4], b[2];
-  for (int i = 0; i < 4; i++) {
-    const __m256 x = (__m256)v[2 * i], y = (__m256)v[2 * i + 1];
-    a[i] = _mm256_add_ps(_mm256_unpacklo_ps(x, y), _mm256_unpackhi_ps(x, y));
-  }
-  for (int i = 0; i < 2; i++) {
-    const __m256d x = (__m256d)a[2 * i], y = (__m256d)a[2 * i + 1];
-    b[i] = _mm256_add_ps((__m256)_mm256_unpacklo_pd(x, y), (__m256)_mm256_unpackhi_pd(x, y));
-  }
-  return (Vec)_mm256_add_ps(_mm256_permute2f128_ps(b[0], b[1], 0x20), _mm256_permute2f128_ps(b[0], b[1], 0x31));
+static inline __m256 sums_of_4(const Vec* v) {  // lane i and lane i + 4 add up to the sum of vector i
+  const __m256 a = (__m256)v[0], b = (__m256)v[1], c = (__m256)v[2], d = (__m256)v[3];
+  const __m256 x = _mm256_add_ps(_mm256_blend_ps(a, c, 0xcc), _mm256_shuffle_ps(a, c, 0x4e));
+  const __m256 y = _mm256_add_ps(_mm256_blend_ps(b, d, 0xcc), _mm256_shuffle_ps(b, d, 0x4e));
+  return _mm256_add_ps(_mm256_blend_ps(x, y, 0xaa), _mm256_permute_ps(_mm256_blend_ps(y, x, 0xaa), 0xb1));
+}
+
+static inline Vec sums(const Vec* v) {
+  const __m256 x = sums_of_4(v), y = sums_of_4(v + 4);
+  return (Vec)_mm256_add_ps(_mm256_blend_ps(x, y, 0xf0), _mm256_permute2f128_ps(x, y, 0x21));
+}
 #else
+static inline Vec sums(const Vec* v) {
   Vec result;
   for (int i = 0; i < LANES; i++) result[i] = (v[i][0] + v[i][2]) + (v[i][1] + v[i][3]);
   return result;
-#endif
 }
+#endif
 
 // e^x for x <= 0, to 2 units in the last place; 0 below the smallest normal number. Cephes' polynomial.
 static inline Vec exp_negative(Vec x) {
@@ -132,3 +141,17 @@ static inline Vec exp_negative(Vec x) {
   const Vec result = p * (Vec)exponent;
   return x > -87.0f ? result : Vec{};
 }
+
+// Weights as they are going to be multiplied, to `out`; returns them as they are there.
+static inline Vec store_weights(Vec weights, float* out) {
+  store(out, weights);
+  return weights;
+}
+
+#if defined(__AVX512BF16__)
+static inline Vec store_weights(Vec weights, bf16* out) {
+  const __m256i narrow = (__m256i)_mm512_cvtneps_pbh((__m512)weights);
+  _mm256_storeu_si256((__m256i*)out, narrow);
+  return (Vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow), 16);
+}
+#endif
