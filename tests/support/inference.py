@@ -64,6 +64,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "qwen2": ("Qwen2", {"tie_word_embeddings": True, "use_sliding_window": False}),
     "mixtral": ("Mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None}),
+    "mixtral-deep": (  # more layers than a buffer of two holds
+        "Mixtral",
+        {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None, "num_hidden_layers": 5},
+    ),
     "mixtral-top3": ("Mixtral", {"num_local_experts": 6, "num_experts_per_tok": 3, "sliding_window": None}),
 }
 
