@@ -128,7 +128,7 @@ def _gemm(extent: Extent, dtype: torch.dtype, device: torch.device, clock: Clock
 
 def _read(extent: Extent, device: torch.device, clock: Clock) -> float:
     data = torch.ones(extent.memory // 4, device=device)
-    return extent.memory / _best(lambda: data.sum(), extent.repeats, clock, _settle(device))
+    return extent.memory / _best(data.sum, extent.repeats, clock, _settle(device))
 
 
 def _copy(extent: Extent, clock: Clock) -> float:

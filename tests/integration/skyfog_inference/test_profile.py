@@ -46,7 +46,7 @@ def test_sections_of_others_stay(tmp_path: Path) -> None:
 def test_what_is_no_profile_is_not_overwritten(tmp_path: Path, text: str) -> None:
     out = tmp_path / "profile.json"
     out.write_text(text)
-    with pytest.raises(ConfigError, match="profile.json"):
+    with pytest.raises(ConfigError, match=r"profile\.json"):
         profile.write(out, {})
     assert out.read_text() == text
 
