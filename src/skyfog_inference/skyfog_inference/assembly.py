@@ -69,7 +69,7 @@ def profiled(config: EngineConfig, grid: Grid, say: Callable[[str], None]) -> St
     sides = _sides(config, model, device, threads, host_threads)
     if len(sides) < 2:
         raise ConfigError("host_kv_mb: 0 is too few to measure the host's attention")
-    return assembly_neo.measure(config, model, *sides, grid, say)
+    return assembly_neo.measure(config, model, sides[0], sides[1], grid, say)
 
 
 def _context(config: EngineConfig, model: Model) -> int:
@@ -107,7 +107,7 @@ def _sides(config: EngineConfig, model: Model, device: torch.device, threads: in
 def _parts(config: EngineConfig, model: Model, sides: list[Side]) -> tuple[Scheduler, Runner]:
     if config.scheduler == "neo":
         return assembly_neo.assemble(config, model, sides[0], sides[1] if len(sides) > 1 else None)
-    runner = SingleRunner(model.config, model.weights, *sides)
+    runner = SingleRunner(model.config, model.weights, sides[0], sides[1] if len(sides) > 1 else None)
     scheduler = FcfsScheduler(
         runner.device_blocks,
         runner.host_blocks,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -48,9 +49,9 @@ def assemble(
     limits = NeoConfig(
         max_sequences=config.max_sequences,
         max_batched_tokens=config.max_batched_tokens,
-        # Where the device is a CPU nothing is launched and nothing crosses a bus: it takes what was measured.
-        launch_ms=table.launch_ms if on_cpu else NeoConfig.launch_ms,
     )
+    if on_cpu:  # nothing is launched, and nothing crosses a bus
+        limits = replace(limits, launch_ms=table.launch_ms)
     scheduler = NeoScheduler(limits, table, device.cache.blocks, host.cache.blocks, sharing=config.prefix_sharing)
     return scheduler, PipelineRunner(model.config, model.weights, device, host)
 

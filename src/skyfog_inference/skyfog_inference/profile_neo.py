@@ -175,7 +175,7 @@ class _Stages:
         return Line(at=tuple(at), ms=rising([self._time(run(count), parts) for count in at]))
 
     def _time(self, work: Callable[[], None], parts: int) -> float:
-        """The least milliseconds of one of the `parts` that `work` does: what others on the machine add is not its own."""
+        """The least milliseconds of one of the `parts` that `work` does: what others add is not its own."""
         took = []
         for _ in range(self._grid.repeats + 1):
             begun = self._clock.now_ns()
