@@ -84,6 +84,7 @@ class StageTable(Strict):
     device_threads: Annotated[int, Field(ge=0)]  # 0: the device is no CPU
     host_threads: Count
     layers: Count
+    launch_ms: Milliseconds  # handing one layer's queries to the host's worker, and waiting for it
     linear: Line
     prefill: Line
     device_decode: Line
@@ -134,6 +135,17 @@ def load_table(path: Path, *, model: str, dtype: str) -> StageTable:
         if measured != wanted:
             raise ConfigError(f"profile {path}: was measured for {name} {measured}, not {wanted}")
     return table
+
+
+def save_table(path: Path, table: StageTable) -> None:
+    """Write the section `stages` of a profile; its other sections stay. Raises ConfigError where it cannot."""
+    try:
+        profile = json.loads(path.read_text()) if path.exists() else {}
+        if not isinstance(profile, dict):
+            raise ConfigError(f"profile {path}: is no JSON object")
+        path.write_text(json.dumps(profile | {SECTION: table.model_dump(mode="json")}, indent=2) + "\n")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"profile {path}: {error}") from None
 
 
 def rising(ms: Sequence[float]) -> tuple[float, ...]:
