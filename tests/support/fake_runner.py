@@ -23,7 +23,7 @@ STEP_NS = 1_000_000
 
 def logits_of(context: Iterable[int]) -> torch.Tensor:
     """fp32 [VOCAB]: any sequence of tokens has its own."""
-    digest = hashlib.blake2b(repr(list(context)).encode(), digest_size=2 * VOCAB // 2).digest()
+    digest = hashlib.blake2b(repr(list(context)).encode(), digest_size=VOCAB).digest()
     return torch.tensor([byte / 16 for byte in digest], dtype=torch.float32)
 
 

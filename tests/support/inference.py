@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from skyfog_core.clock import ManualClock
 from skyfog_inference.attention.torch import TorchAttention
@@ -21,7 +23,13 @@ from skyfog_inference.runner.base import Runner
 from skyfog_inference.runner.single import Side, SingleRunner
 from skyfog_inference.scheduler.base import Chunk, Step, SubBatch
 
-VOCAB = 256
+SPECIAL = ("<|end|>", "<|user|>", "<|assistant|>")
+END = 256  # the id of the first of them; below it, tokens are bytes
+VOCAB = END + len(SPECIAL)
+TEMPLATE = (
+    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
 SIZES: dict[str, Any] = {
     "vocab_size": VOCAB,
     "hidden_size": 64,
@@ -79,9 +87,22 @@ def reference(variant: str, seed: int = 0, **changes: Any) -> Any:
 
 
 def write_model(folder: Path, variant: str, **changes: Any) -> Path:
-    """Save a random model as transformers does."""
+    """Save a random model as transformers does, with a tokenizer of bytes and a chat template."""
     reference(variant, **changes).save_pretrained(folder)
+    write_tokenizer(folder)
     return folder
+
+
+def write_tokenizer(folder: Path) -> None:
+    """Every byte is a token, in the order of the alphabet; then come the special tokens."""
+    pieces = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({piece: at for at, piece in enumerate(pieces)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(list(SPECIAL))
+    backend.save(str(folder / "tokenizer.json"))
+    settings = {"eos_token": SPECIAL[0], "chat_template": TEMPLATE}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@
 #   CACHED --allocate, when no empty one is left; the one unused for longest-->  HELD, contents lost
 #
 # A block is named only when it is full and computed (`publish`), and nobody writes to a full block: what is shared
-# is never written. Two sequences that compute the same text at the same time each have a block of it; the first one
-# published is the one that is found.
+# is never written. Two sequences that compute the same text at the same time each have a block of it; one of them is
+# kept.
 
 from __future__ import annotations
 
@@ -32,16 +32,15 @@ class OutOfBlocks(Exception):
 
 
 class _Node:
-    """A text of whole blocks. It stays while a block has its contents, or a longer text does."""
+    """A text of whole blocks. It stays while a block has its contents, or those of a longer text."""
 
-    __slots__ = ("block", "children", "copies", "parent", "run")
+    __slots__ = ("blocks", "children", "parent", "run")
 
     def __init__(self, parent: _Node | None, run: Run) -> None:
         self.parent = parent
         self.run = run
         self.children: dict[Run, _Node] = {}
-        self.block: int | None = None  # the one that is found
-        self.copies = 0  # blocks with these contents, that one included
+        self.blocks: list[int] = []  # that have these contents; the first is the one that is found
 
 
 class BlockManager:
@@ -97,9 +96,9 @@ class BlockManager:
         for end in range(BLOCK_SIZE, len(tokens), BLOCK_SIZE):
             assert node is not None
             node = node.children.get(tuple(tokens[end - BLOCK_SIZE : end]))
-            if node is None or node.block is None:
+            if node is None or not node.blocks:
                 break
-            found.append(node.block)
+            found.append(node.blocks[0])
         return found
 
     def cost(self, blocks: Iterable[int], more: int) -> int:
@@ -131,9 +130,7 @@ class BlockManager:
             node = parent.children.get(run)
             if node is None:
                 node = parent.children[run] = _Node(parent, run)
-            if node.block is None:
-                node.block = blocks[i]
-            node.copies += 1
+            node.blocks.append(blocks[i])
             self._nodes[blocks[i]] = node
 
     def free(self, blocks: Sequence[int], *, reusable: bool = True) -> None:
@@ -145,9 +142,7 @@ class BlockManager:
             if self._refs[block]:
                 continue
             node = self._nodes[block]
-            if node is not None and node.block is None:
-                node.block = block  # the one that was found before is gone
-            if reusable and node is not None and node.block == block:
+            if reusable and node is not None and node.blocks == [block]:
                 self._cached[block] = None
             else:
                 self._forget(block)
@@ -170,21 +165,19 @@ class BlockManager:
         assert empty | cached | held == set(range(self.total)), "a block is lost"
         assert all(refs >= 0 for refs in self._refs)
         assert all(self._nodes[block] is None for block in empty), "an empty block has a name"
-        copies: dict[int, int] = {}
-        for block, node in enumerate(self._nodes):
-            if node is not None:
-                copies[id(node)] = copies.get(id(node), 0) + 1
-                assert block not in cached or node.block == block, "a cached block cannot be found"
+        named = {block for block, node in enumerate(self._nodes) if node is not None}
+        assert cached <= named, "a cached block cannot be found"
         stack = list(self._root.children.values())
         while stack:
             node = stack.pop()
             stack.extend(node.children.values())
             assert node.parent is not None
             assert node.parent.children[node.run] is node
-            assert node.copies == copies.pop(id(node), 0), "a node counts its blocks wrongly"
-            assert node.copies or node.children, "a node of no use"
-            assert node.block is None or self._nodes[node.block] is node, "a name leads to another text's block"
-        assert not copies, "a block's node is not in the tree"
+            assert node.blocks or node.children, "a node of no use"
+            for block in node.blocks:
+                assert self._nodes[block] is node, "a name leads to another text's block"
+                named.remove(block)
+        assert not named, "a block's name is not in the tree"
 
     def _forget(self, block: int) -> None:
         """Take a block's name away."""
@@ -192,9 +185,7 @@ class BlockManager:
         if node is None:
             return
         self._nodes[block] = None
-        node.copies -= 1
-        if node.block == block:
-            node.block = None
-        while node.parent is not None and not node.copies and not node.children:
+        node.blocks.remove(block)
+        while node.parent is not None and not node.blocks and not node.children:
             del node.parent.children[node.run]
             node = node.parent

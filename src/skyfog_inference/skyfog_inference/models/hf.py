@@ -63,6 +63,7 @@ class HFConfig(Lenient):
     num_experts_per_tok: Count | None = None
     sliding_window: Count | None = None
     use_sliding_window: bool | None = None
+    quantization_config: None = None
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
 
@@ -175,6 +176,21 @@ def _rope(config: HFConfig, source: str) -> tuple[float, RopeScaling | None]:
         high_freq_factor=rope.high_freq_factor,
         original_max_positions=rope.original_max_position_embeddings,
     )
+
+
+def rope_values(config: ModelConfig) -> dict[str, Any]:
+    """`rope_parameters` of a config.json."""
+    scaling = config.rope_scaling
+    if scaling is None:
+        return {"rope_type": "default", "rope_theta": config.rope_theta}
+    return {
+        "rope_type": scaling.kind,
+        "rope_theta": config.rope_theta,
+        "factor": scaling.factor,
+        "low_freq_factor": scaling.low_freq_factor,
+        "high_freq_factor": scaling.high_freq_factor,
+        "original_max_position_embeddings": scaling.original_max_positions,
+    }
 
 
 def _ids(value: object) -> tuple[int, ...]:

@@ -18,10 +18,11 @@ from skyfog_inference.scheduler.base import Chunk, SubBatch
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The tokens of a flat batch whose keys and values lie in one tier."""
+    """The tokens of a flat batch whose keys and values lie in one tier, and whose attention one side computes."""
 
     place: Place
-    tokens: torch.Tensor | None  # int64: which of the flat batch; None: all of it
+    worker: Place  # HOST for decodes of the host, else the device: prompts are attended to on the device
+    tokens: torch.Tensor | slice  # int64: which of the flat batch; a slice where they lie one after another
     slots: Slots  # on the tier's device, as are the rows
     rows: Rows
 
@@ -45,11 +46,13 @@ def flatten(batch: SubBatch, devices: dict[Place, torch.device]) -> FlatBatch:
     positions = np.concatenate([np.arange(chunk.start, chunk.start + chunk.count) for chunk in chunks])
     ends = np.cumsum([chunk.count for chunk in chunks])
     drawing = [int(end) - 1 for chunk, end in zip(chunks, ends, strict=True) if chunk.draws]
-    places = sorted({chunk.place for chunk in chunks}, key=lambda place: place.value)
+    on_host = len(chunks) - len(batch.host_decodes)  # the first of the decodes of the host
+    workers = [Place.DEVICE if index < on_host else Place.HOST for index in range(len(chunks))]
+    kinds = sorted({(c.place, w) for c, w in zip(chunks, workers, strict=True)}, key=lambda kind: kind[0].value)
     return FlatBatch(
         tokens=torch.from_numpy(ids).to(device),
         positions=torch.from_numpy(positions).to(device),
-        parts=tuple(_part(chunks, place, ends, devices[place], device) for place in places),
+        parts=tuple(_part(chunks, workers, ends, kind, devices[kind[0]], device) for kind in kinds),
         drawing=None if len(drawing) == len(ids) else torch.tensor(drawing, dtype=torch.int64, device=device),
         sequences=tuple(chunk.sequence.id for chunk in chunks if chunk.draws),
     )
@@ -61,18 +64,20 @@ def _ids(chunk: Chunk) -> npt.NDArray[np.int64]:
 
 def _part(
     chunks: Sequence[Chunk],
-    place: Place,
+    workers: Sequence[Place],
     ends: npt.NDArray[np.int64],
+    kind: tuple[Place, Place],
     target: torch.device,
     device: torch.device,
 ) -> Part:
-    mine = [(chunk, int(end)) for chunk, end in zip(chunks, ends, strict=True) if chunk.place is place]
-    which = None
-    if len(mine) < len(chunks):
-        flat = np.concatenate([np.arange(end - chunk.count, end) for chunk, end in mine])
-        which = torch.from_numpy(flat).to(device)
-    taken = [chunk for chunk, _ in mine]
-    return Part(place, which, slots_of(taken, target), rows_of(taken, target))
+    """kind: place and worker; target: the device of the place's cache."""
+    mine = [i for i, chunk in enumerate(chunks) if (chunk.place, workers[i]) == kind]
+    taken = [chunks[i] for i in mine]
+    tokens: torch.Tensor | slice = slice(int(ends[mine[0]]) - taken[0].count, int(ends[mine[-1]]))
+    if mine[-1] - mine[0] >= len(mine):
+        flat = np.concatenate([np.arange(ends[i] - chunks[i].count, ends[i]) for i in mine])
+        tokens = torch.from_numpy(flat).to(device)
+    return Part(*kind, tokens, slots_of(taken, target), rows_of(taken, target))
 
 
 def rows_of(chunks: Sequence[Chunk], device: torch.device) -> Rows:

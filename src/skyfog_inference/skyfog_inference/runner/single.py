@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
 from skyfog_core.clock import Clock, SteadyClock
-from skyfog_inference.attention.base import Attention
+from skyfog_inference.attention.base import Attention, Rows
 from skyfog_inference.kv_cache import KVCache
-from skyfog_inference.layers import forward
-from skyfog_inference.layers.rotary import angles, frequencies
 from skyfog_inference.layers.weights import WeightStore
 from skyfog_inference.models.config import ModelConfig
 from skyfog_inference.request import Place
 from skyfog_inference.runner.base import StepOutput
 from skyfog_inference.runner.batch import FlatBatch, Part, flatten
+from skyfog_inference.runner.stages import Flow, Stages
 from skyfog_inference.scheduler.base import Step, Swap
 
 
@@ -46,7 +44,7 @@ class SingleRunner:
         self.host_blocks = host.cache.blocks if host is not None else 0
         self._devices = {place: side.cache.keys.device for place, side in self.sides.items()}
         self._clock = clock or SteadyClock()
-        self._frequencies = frequencies(config, self._devices[Place.DEVICE])
+        self.stages = Stages(config, weights, self._devices[Place.DEVICE])
         self._scale = config.head_dim**-0.5
 
     def execute(self, step: Step) -> StepOutput:
@@ -76,39 +74,37 @@ class SingleRunner:
 
     def _forward(self, batch: FlatBatch) -> torch.Tensor:
         """fp32 [drawing, vocab]."""
-        config, top = self.config, self.weights.top
-        hidden = forward.embed(top, batch.tokens)
-        turned = angles(self._frequencies, batch.positions, hidden.dtype)
-        for layer in range(config.layers):
-            weights = self.weights.attention(layer)
-            heads = forward.pre_attention(config, weights, hidden, turned)
-            attended = torch.empty_like(heads.query, memory_format=torch.contiguous_format)
+        flow = self.stages.begin(batch)
+        for layer in range(self.config.layers):
+            if layer:
+                self.stages.before(layer, flow)
             for part in batch.parts:
-                self._attend(layer, part, heads, attended)
-            hidden, normed = forward.post_attention(config, weights, hidden, attended)
-            if weights.router is None:
-                hidden = hidden + forward.feed_forward(self.weights.feed_forward(layer), normed)
-            else:
-                routing = forward.route(config, weights.router, normed)
-                hidden = hidden + forward.experts(routing, partial(self.weights.feed_forward, layer), normed)
+                self.attend(layer, part, flow)
+            self.stages.after(layer, flow)
             self.weights.release(layer)
-        if batch.drawing is not None:
-            hidden = hidden[batch.drawing]
-        return forward.logits(config, top, hidden)
+        return self.stages.logits(flow)
 
-    def _attend(self, layer: int, part: Part, heads: forward.Heads, attended: torch.Tensor) -> None:
-        """Store the part's keys and values in its tier, and attend there."""
-        side = self.sides[part.place]
-        keys, values = side.cache.keys[layer], side.cache.values[layer]
-        query, key, value = (
-            flat if part.tokens is None else flat[part.tokens] for flat in (heads.query, heads.key, heads.value)
-        )
-        if part.tokens is None and query.device == keys.device:
-            side.cache.write(layer, part.slots, key, value)
-            side.attention(query, keys, values, part.rows, self._scale, attended)
+    def attend(self, layer: int, part: Part, flow: Flow) -> None:
+        """Store a part's keys and values in its tier, and attend with its worker's back end, where that computes."""
+        cache, device = self.sides[part.place].cache, self._devices[part.worker]
+        keys, values, rows = cache.keys[layer], cache.values[layer], part.rows
+        heads, which = flow.heads, part.tokens
+        cache.write(layer, part.slots, heads.key[which].to(keys.device), heads.value[which].to(keys.device))
+        if keys.device != device:
+            keys, values, rows = brought(keys, values, rows, device)
+        attention, query = self.sides[part.worker].attention, heads.query[which].to(device)
+        if isinstance(which, slice) and flow.attended.device == device:
+            attention(query, keys, values, rows, self._scale, flow.attended[which])
             return
-        side.cache.write(layer, part.slots, key.to(keys.device), value.to(keys.device))
-        query = query.to(keys.device)
-        out = torch.empty_like(query)
-        side.attention(query, keys, values, part.rows, self._scale, out)
-        attended[part.tokens if part.tokens is not None else slice(None)] = out.to(attended.device)
+        out = torch.empty_like(query, memory_format=torch.contiguous_format)
+        attention(query, keys, values, rows, self._scale, out)
+        flow.attended[which] = out.to(flow.attended.device)
+
+
+def brought(
+    keys: torch.Tensor, values: torch.Tensor, rows: Rows, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, Rows]:
+    """The blocks of some sequences on another device, and where they lie there. Not run where all is on the CPU."""
+    blocks, places = torch.unique(rows.tables, return_inverse=True)
+    there = Rows(rows.starts.to(device), rows.lengths.to(device), places.to(device=device, dtype=torch.int32))
+    return keys[blocks].to(device), values[blocks].to(device), there

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +49,6 @@ class SafetensorsSource:
 
     def __contains__(self, name: str) -> bool:
         return name in self._file_of
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._file_of)
 
     def tensor(self, name: str) -> torch.Tensor:
         """Raises KeyError, or ConfigError where the file cannot be read."""

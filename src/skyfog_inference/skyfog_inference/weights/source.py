@@ -11,6 +11,8 @@ from skyfog_core.errors import ConfigError
 from skyfog_inference.layers.weights import AttentionWeights, FeedForward, TopWeights
 from skyfog_inference.models.config import ModelConfig
 
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+
 
 class TensorSource(Protocol):
     """Where tensors are read from, one at a time: safetensors, GGUF, or a dictionary of them."""
@@ -18,8 +20,6 @@ class TensorSource(Protocol):
     where: str  # for errors
 
     def __contains__(self, name: str) -> bool: ...
-
-    def __iter__(self) -> Iterator[str]: ...
 
     def tensor(self, name: str) -> torch.Tensor:
         """Raises KeyError for one that is not there, ConfigError for one that cannot be read."""
@@ -36,11 +36,24 @@ class TensorDict:
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
     def tensor(self, name: str) -> torch.Tensor:
         return self._tensors[name]
+
+
+def tensor_names(config: ModelConfig) -> Iterator[str]:
+    """Of all tensors of a model."""
+    yield from ("model.embed_tokens.weight", "model.norm.weight")
+    if not config.tied_embeddings:
+        yield "lm_head.weight"
+    heads = [f"self_attn.{part}_proj.weight" for part in "qkvo"]
+    biases = [f"self_attn.{part}_proj.bias" for part in "qkv" if config.qkv_bias]
+    inner = [f"mlp.{part}_proj.weight" for part in ("gate", "up", "down")]
+    if config.experts:
+        matrices = [f"{expert}.{part}" for expert in range(config.experts) for part in ("w1", "w2", "w3")]
+        inner = ["block_sparse_moe.gate.weight", *(f"block_sparse_moe.experts.{name}.weight" for name in matrices)]
+    norms = ["input_layernorm.weight", "post_attention_layernorm.weight"]
+    for layer in range(config.layers):
+        yield from (f"model.layers.{layer}.{name}" for name in (*norms, *heads, *biases, *inner))
 
 
 def fetch(source: TensorSource, name: str, *shape: int) -> torch.Tensor:
@@ -49,9 +62,10 @@ def fetch(source: TensorSource, name: str, *shape: int) -> torch.Tensor:
         raise ConfigError(f"{source.where}: tensor {name} is missing")
     tensor = source.tensor(name)
     if tuple(tensor.shape) != shape:
-        raise ConfigError(
-            f"{source.where}: tensor {name}: should be {list(shape)} after config.json, not {list(tensor.shape)}"
-        )
+        found = list(tensor.shape)
+        raise ConfigError(f"{source.where}: tensor {name}: should be {list(shape)} by the model's config, not {found}")
+    if tensor.dtype not in FLOATS:
+        raise ConfigError(f"{source.where}: tensor {name}: should hold floats of 16 or 32 bits, not {tensor.dtype}")
     return tensor
 
 
