@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.fake_runner import VOCAB, FakeRunner, expected
 
 from skyfog_inference.blocks import BLOCK_SIZE
 from skyfog_inference.request import Place, Sequence
 from skyfog_inference.scheduler.base import Step
 from skyfog_inference.scheduler.fcfs import FcfsScheduler
+from support.fake_runner import VOCAB, FakeRunner, expected
 
 MOST_STEPS = 3_000
 

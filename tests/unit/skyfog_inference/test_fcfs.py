@@ -1,10 +1,10 @@
 import pytest
-from support.fake_runner import FakeRunner
 
 from skyfog_core.errors import InvalidRequest
 from skyfog_inference.request import Place, Sequence
 from skyfog_inference.scheduler.base import Step
 from skyfog_inference.scheduler.fcfs import FcfsScheduler
+from support.fake_runner import FakeRunner
 
 
 def sequence(name: str, prompt: int = 4, new: int = 100, priority: int = 0, first: int | None = None) -> Sequence:
