@@ -27,7 +27,9 @@ SHOWN_PER_S = 5
 
 
 def batch(
-    requests: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="a request a line, plain or as OpenAI's batches")],
+    requests: Annotated[
+        Path, typer.Argument(metavar="IN.jsonl", help="a request a line, plain or as OpenAI's batches")
+    ],
     answers: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="an answer a line, in the order they ended")],
     model: Annotated[str | None, of(EngineConfig, "model", metavar="MODEL")] = None,
     config: Config = None,

@@ -1,4 +1,4 @@
-"""One server of a tiny model, for all tests that do not break it."""
+"""Random models, made once; one server of a tiny model, for all tests that do not break it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import openai
 import pytest
 
 from support.faces import Server, write_tiny
+from support.inference import model_folder, one_thread
 from support.processes import Processes
+
+__all__ = ["model_folder", "one_thread"]
 
 
 @pytest.fixture(scope="session")

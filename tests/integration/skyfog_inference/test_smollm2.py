@@ -9,10 +9,14 @@ import pytest
 import torch
 import transformers
 
+from skyfog_inference.blocks import blocks_for
+from skyfog_inference.engine import Engine
 from skyfog_inference.models.config import ModelConfig
 from skyfog_inference.models.load import ModelFiles, load
 from skyfog_inference.models.split import SplitSource, save
 from skyfog_inference.models.tokenizer import Tokenizer
+from skyfog_inference.request import SamplingParams
+from skyfog_inference.scheduler.fcfs import FcfsScheduler
 from skyfog_inference.weights.resident import load_resident
 from skyfog_inference.weights.source import TensorSource, tensor_names
 from support.inference import generate_greedy, single_runner
@@ -104,3 +108,21 @@ def test_the_split_model_is_mixtral_to_transformers_too(
         save(SplitSource(files.config, dense, 4), tmp_path, torch.float32)
     model = transformers.MixtralForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     assert [_generate(model, prompt) for prompt in prompts] == expected
+
+
+@pytest.mark.parametrize("host_blocks", [0, 8], ids=["recompute", "swap"])
+def test_preempted_by_the_engine_it_draws_the_same(
+    files: ModelFiles, prompts: list[list[int]], expected: list[list[int]], host_blocks: int
+) -> None:
+    with files.tensors() as source:
+        weights = load_resident(files.config, source, torch.float32, CPU)
+    blocks = sum(blocks_for(len(prompt)) for prompt in prompts)
+    scheduler = FcfsScheduler(blocks, host_blocks, max_batched_tokens=23)
+    runner = single_runner(files.config, weights, blocks, host_blocks)
+    engine = Engine(scheduler, runner, vocab_size=files.config.vocab_size, context=1_000)
+    params = SamplingParams(max_tokens=NEW, temperature=0)
+    streams = [engine.submit(prompt, params) for prompt in prompts]
+    while engine.turn():
+        engine.check()
+    assert [[event.token for event in stream.result(0)[0]] for stream in streams] == expected
+    assert scheduler.state().preemptions > 0

@@ -12,18 +12,20 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: ./ws extra inference")
 
+import yaml
 from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
+from skyfog_core.ports import free_tcp_port
 from skyfog_interfaces.action import Generate as GenerateAction
 from skyfog_interfaces.msg import ChatMessage, RouterState, Status
 from skyfog_interfaces.srv import Generate
 from skyfog_router.nodes.state import state_qos
 from support.faces import environment, write_tiny
 from support.processes import LIMIT_S, Process, Processes, wait_until
-from support.ros import Caller, Fleet, caller, ros_node
+from support.ros import Caller, Fleet, caller, free_domain, ros_node
 
 TYPE = "skyfog_interfaces/srv/Generate"
 SERVICE = "skyfog_inference.nodes.generate:GenerateService"
@@ -257,3 +259,21 @@ def test_a_model_that_is_not_there_is_told_by_file_and_key(tmp_path: Path) -> No
         )
         assert process.exit_status(READY_S) == 2
         assert ".yaml: model: /no/such/model: is neither a folder" in process.output
+
+
+def test_the_launch_files_bring_up_a_robot_and_a_replica_of_the_role(model: Path, tmp_path: Path) -> None:
+    params = tmp_path / "tiny.yaml"
+    given = {"model": str(model), "threads": 1, "device_kv_mb": 2}
+    params.write_text(yaml.safe_dump({"/**/generate": {"ros__parameters": given}}))
+    endpoint, domain = f"tcp/127.0.0.1:{free_tcp_port()}", free_domain()
+    with Processes(tmp_path, {**environment(), "ROS_DOMAIN_ID": str(domain)}) as processes:
+        launch = ("ros2", "launch", "skyfog_bringup")
+        robot = processes.start("robot", *launch, "robot.launch.py", "language:=true", f"listen:={endpoint}")
+        cloud = ("cloud.launch.py", "role:=generate", f"connect:={endpoint}", f"params:={params}", "namespace:=cloud")
+        processes.start("cloud", *launch, *cloud).wait_for("warm", READY_S)
+        robot.wait_for("generate_action_ready", READY_S)
+        with ros_node(domain) as node:
+            goals = Goals(node)
+            status, result = goals.send(max_tokens=5).result()
+            goals.close()
+        assert (status, len(result.tokens), result.model_name) == (GoalStatus.STATUS_SUCCEEDED, 5, "tiny")

@@ -23,6 +23,7 @@ STAGES: dict[str, Any] = {
     "device_threads": 1,
     "host_threads": 1,
     "layers": 2,
+    "launch_ms": 0.1,
     "linear": LINE,
     "prefill": LINE,
     "device_decode": LINE,

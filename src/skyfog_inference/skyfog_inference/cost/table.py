@@ -84,6 +84,7 @@ class StageTable(Strict):
     device_threads: Annotated[int, Field(ge=0)]  # 0: the device is no CPU
     host_threads: Count
     layers: Count
+    launch_ms: Milliseconds  # handing one layer's queries to the host's worker, and waiting for it
     linear: Line
     prefill: Line
     device_decode: Line

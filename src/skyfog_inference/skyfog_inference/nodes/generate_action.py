@@ -140,7 +140,9 @@ class GenerateActionNode(Node):
             text.on_failure(Status(response.status.code), response.status.message, now_ns)
             return
         first = text.on_answer(
-            Answer(response.tokens, response.pieces, response.logprobs, response.finish_reason, response.status.replica),
+            Answer(
+                response.tokens, response.pieces, response.logprobs, response.finish_reason, response.status.replica
+            ),
             now_ns,
         )
         if not result.model_name:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from skyfog_core.clock import Clock, SteadyClock
-from skyfog_inference.attention.base import Attention
+from skyfog_inference.attention.base import Attention, Rows
 from skyfog_inference.kv_cache import KVCache
 from skyfog_inference.layers.weights import WeightStore
 from skyfog_inference.models.config import ModelConfig
@@ -85,16 +85,26 @@ class SingleRunner:
         return self.stages.logits(flow)
 
     def attend(self, layer: int, part: Part, flow: Flow) -> None:
-        """Store a part's keys and values in its tier, and attend there."""
-        side = self.sides[part.place]
-        keys, values = side.cache.keys[layer], side.cache.values[layer]
-        query, key, value = (
-            flat[part.tokens].to(keys.device) for flat in (flow.heads.query, flow.heads.key, flow.heads.value)
-        )
-        side.cache.write(layer, part.slots, key, value)
-        if isinstance(part.tokens, slice) and flow.attended.device == keys.device:
-            side.attention(query, keys, values, part.rows, self._scale, flow.attended[part.tokens])
+        """Store a part's keys and values in its tier, and attend with its worker's back end, where that computes."""
+        cache, device = self.sides[part.place].cache, self._devices[part.worker]
+        keys, values, rows = cache.keys[layer], cache.values[layer], part.rows
+        heads, which = flow.heads, part.tokens
+        cache.write(layer, part.slots, heads.key[which].to(keys.device), heads.value[which].to(keys.device))
+        if keys.device != device:
+            keys, values, rows = brought(keys, values, rows, device)
+        attention, query = self.sides[part.worker].attention, heads.query[which].to(device)
+        if isinstance(which, slice) and flow.attended.device == device:
+            attention(query, keys, values, rows, self._scale, flow.attended[which])
             return
         out = torch.empty_like(query, memory_format=torch.contiguous_format)
-        side.attention(query, keys, values, part.rows, self._scale, out)
-        flow.attended[part.tokens] = out.to(flow.attended.device)
+        attention(query, keys, values, rows, self._scale, out)
+        flow.attended[which] = out.to(flow.attended.device)
+
+
+def brought(
+    keys: torch.Tensor, values: torch.Tensor, rows: Rows, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, Rows]:
+    """The blocks of some sequences on another device, and where they lie there. Not run where all is on the CPU."""
+    blocks, places = torch.unique(rows.tables, return_inverse=True)
+    there = Rows(rows.starts.to(device), rows.lengths.to(device), places.to(device=device, dtype=torch.int32))
+    return keys[blocks].to(device), values[blocks].to(device), there
