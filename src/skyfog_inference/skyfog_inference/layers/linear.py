@@ -16,17 +16,19 @@ def can_pack(weight: torch.Tensor) -> bool:
         weight.dtype is torch.bfloat16
         and weight.device.type == "cpu"
         and torch.backends.mkldnn.is_available()
-        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001 as below
     )
 
 
 def pack(weight: torch.Tensor) -> torch.Tensor:
     """[out, in] in oneDNN's layout: of no use but for `linear`. What cannot be packed is returned as it is."""
-    return torch.ops.mkldnn._reorder_linear_weight(weight) if can_pack(weight) else weight
+    if not can_pack(weight):
+        return weight
+    return torch.ops.mkldnn._reorder_linear_weight(weight)  # noqa: SLF001 torch's compiler calls it; no other name
 
 
 def linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """[rows, in] times a matrix [out, in], packed or plain -> [rows, out]."""
     if weight.is_mkldnn:
-        return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")  # noqa: SLF001 as above
     return functional.linear(rows, weight, bias)
