@@ -22,11 +22,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from skyfog_core.errors import InvalidRequest, SkyfogError
+from skyfog_inference.served import Served
 from skyfog_inference.server.answer import Answer
 from skyfog_inference.server.failures import NO_KEY, TOO_LARGE, Failure, Refused, failure_of, unknown_model
 from skyfog_inference.server.metrics import MetricsOf
 from skyfog_inference.server.protocol import Asked, ChatRequest, CompletionRequest, read
-from skyfog_inference.served import Served
 
 log = structlog.get_logger()
 

@@ -32,6 +32,24 @@ static inline int sum_index(int i) {
   return i / PAIR * PAIR + (i % 8 / 4) * LANES + i % PAIR / 8 * 4 + i % 4;  // as unpack_pair leaves it
 }
 
+// Lines of the cache that will be wanted next, fetched a few at a time between products, so that memory never waits: a
+// core's own misses are too few to fill its bandwidth, and the hardware's streams end with every block.
+struct Ahead {
+  const char* const* blocks;
+  int count;
+  size_t bytes;  // of each
+  int block = 0;
+  size_t at = 0;
+
+  inline void fetch(int lines) {
+    if (block >= count) return;
+    const char* from = blocks[block] + at;
+    for (int i = 0; i < lines; i++) __builtin_prefetch(from + i * 64, 0, 2);  // to L2
+    at += lines * 64;
+    if (at >= bytes) at = 0, block++;
+  }
+};
+
 // Packed queries, rows padded with zeros to `stride` elements.
 template <class P>
 struct Queries {
@@ -90,9 +108,12 @@ static inline Vec score_tile(const P* query, int stride, const T* keys, int dim)
 
 // Scores of ROWS queries with a block's 16 keys, to rows of `stride` floats.
 template <int ROWS, class P, class T>
-static inline void score_block(const Queries<P>& queries, int row, const T* keys, int dim, float* scores, int stride) {
+static inline void score_block(const Queries<P>& queries, int row, const T* keys, int dim, float* scores, int stride,
+                               Ahead& ahead) {
   constexpr int KEYS = LANES / (ROWS == 3 ? 4 : ROWS);
+  const int lines = KEYS * dim * int(sizeof(T)) / 64;
   for (int k = 0; k < BLOCK; k += KEYS) {
+    ahead.fetch(lines);
     const Vec result = score_tile<KEYS, ROWS>(queries.row(row), queries.stride, keys + k * dim, dim);
 #pragma GCC unroll 4
     for (int r = 0; r < ROWS; r++) memcpy(scores + (row + r) * stride + k, (const float*)&result + r * KEYS, KEYS * 4);
@@ -167,6 +188,7 @@ struct Weighing {
   const float* shrink;
   float* out;
   int out_stride;
+  Ahead& ahead;
 };
 
 // Dimensions d to d + PAIRS * PAIR.
@@ -178,7 +200,9 @@ static inline void weigh_tile(const Weighing<P, T>& w, int d) {
 #pragma GCC unroll 8
     for (int i = 0; i < 2 * PAIRS; i++)
       sum[r * 2 * PAIRS + i] = load(w.out + r * w.out_stride + d + i * LANES) * w.shrink[r];
+  const int lines = BLOCK * 2 * PAIRS * LANES * int(sizeof(T)) / 64;
   for (int b = 0; b < w.count; b++) {
+    w.ahead.fetch(lines);
     const P* weights = w.weights + b * BLOCK;
     const T* value = w.blocks[b].rows + d;
     add_values<HALF, ROWS, PAIRS>(sum, value, w.blocks[b].count, w.dim, weights, w.weights_stride);
