@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from skyfog_inference.models.split import SplitSource, save
 from skyfog_inference.models.tokenizer import Tokenizer
 from skyfog_inference.request import SamplingParams
 from skyfog_inference.scheduler.fcfs import FcfsScheduler
+from skyfog_inference.scheduler.neo import NeoScheduler
+from skyfog_inference.scheduler.neo_rules import NeoConfig
 from skyfog_inference.weights.resident import load_resident
 from skyfog_inference.weights.source import TensorSource, tensor_names
 from support.inference import generate_greedy, single_runner
+from support.neo import HIDES, pipeline, serve
 
 NEW = 12
 CPU = torch.device("cpu")
@@ -90,6 +94,16 @@ def test_answers_equal_those_of_transformers(
     ours = generate_greedy(single_runner(model.config, model.weights), prompts, NEW, chunk=16)
     assert ours == expected
     assert tokenizer.decode(ours[2]).startswith("The capital of France is Paris.")
+
+
+def test_neo_on_two_workers_draws_the_same(prompts: list[list[int]], expected: list[list[int]]) -> None:
+    model = load("smollm2", dtype="float32")
+    cost = dataclasses.replace(HIDES, layers=model.config.layers)
+    scheduler = NeoScheduler(NeoConfig(launch_ms=0.0), cost, 3, 40, sharing=False)
+    with pipeline(model, 3, 40) as runner:
+        ours, seen = serve(scheduler, runner, prompts * 2, NEW)
+    assert ours == expected * 2
+    assert min(seen["two"], seen["out"]) > 0
 
 
 def test_split_into_experts_it_draws_the_same(
