@@ -146,6 +146,18 @@ def test_impossible_tokens_are_never_drawn() -> None:
     assert {token(logits, ask(n)) for n in range(50)} == {3}
 
 
+def test_at_the_very_bottom_the_first_possible_token_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampler, "uniform", lambda seed, index: 0.0)
+    logits = torch.tensor([-math.inf, -math.inf, 1.0, 2.0])
+    assert token(logits, ask()) == token(logits, ask(top_k=2)) == 2
+
+
+def test_at_the_very_top_the_last_possible_token_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampler, "uniform", lambda seed, index: 1 - 2.0**-53)
+    logits = torch.tensor([1.0, 2.0, -math.inf, -math.inf])
+    assert token(logits, ask()) == token(logits, ask(top_k=2)) == 1
+
+
 def test_the_callers_logits_are_left_as_they_are() -> None:
     logits = rows(1)
     before = logits.clone()
