@@ -75,6 +75,12 @@ def test_top_k_keeps_the_k_most_likely() -> None:
     assert {token(logits, ask(n, top_k=3, temperature=3.0)) for n in range(200)} == best
 
 
+def test_top_k_of_more_than_there_are_is_none() -> None:
+    logits = rows(1)[0] / 5
+    beyond, none = ({token(logits, ask(n, top_k=k, top_p=0.3)) for n in range(200)} for k in (VOCAB + 5, 0))
+    assert beyond == none
+
+
 def test_top_p_keeps_the_fewest_that_reach_it() -> None:
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
     for top_p, most in [(0.01, 1), (0.49, 1), (0.51, 2), (0.79, 2), (0.81, 3), (0.96, 4)]:
