@@ -35,6 +35,7 @@ def batch(
     config: Config = None,
     threads: Annotated[int | None, of(EngineConfig, "threads")] = None,
     device_kv_mb: Annotated[int | None, of(EngineConfig, "device_kv_mb")] = None,
+    memory_mb: Annotated[int | None, of(EngineConfig, "memory_mb")] = None,
     sets: Set = None,
 ) -> None:
     """Answer every request of a file. The same command goes on where a run was ended or killed.
@@ -45,7 +46,12 @@ def batch(
     from skyfog_inference.batch.results import Results  # noqa: PLC0415
 
     with errors_of("batch"):
-        options = {"engine.model": model, "engine.threads": threads, "engine.device_kv_mb": device_kv_mb}
+        options = {
+            "engine.model": model,
+            "engine.threads": threads,
+            "engine.device_kv_mb": device_kv_mb,
+            "engine.memory_mb": memory_mb,
+        }
         wanted = configured(config, options, sets)
         lines = rows.check(requests)
         if answers.exists() and answers.samefile(requests):
@@ -84,6 +90,8 @@ def _run(wanted: InferenceConfig, requests: Path, results: Results, total: int, 
         f"{totals.answered} answered, {totals.failed} failed, {totals.tokens} tokens in {took_s:.1f} s: "
         f"{totals.tokens / took_s:.1f} tok/s"
     )
+    if report := ready.report():
+        out.print(report, markup=False)
     return totals
 
 

@@ -9,29 +9,35 @@ stands beside what the runner then measures.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from skyfog_core.clock import SteadyClock
+from skyfog_core.config.inference import EngineConfig
 from skyfog_core.errors import ConfigError
 from skyfog_inference.attention.choose import choose
 from skyfog_inference.blocks import BLOCK_SIZE, blocks_for
-from skyfog_inference.cost.hrm import Machine
+from skyfog_inference.cost.hrm import Machine, load_machine
 from skyfog_inference.kv_cache import KVCache
 from skyfog_inference.models.config import ModelConfig
+from skyfog_inference.models.load import choose_device
 from skyfog_inference.placement.policy import Limits, Policy, Sizes, Workload, evaluate, search
+from skyfog_inference.profile import QUICK, measure
 from skyfog_inference.runner.ordered import OrderedRunner
 from skyfog_inference.scheduler.fcfs import FcfsScheduler
 from skyfog_inference.scheduler.micro_batches import MicroBatches
-from skyfog_inference.weights.pages import DTYPES, PageIndex, read_index
+from skyfog_inference.weights.pages import DTYPES, PageIndex, is_packed, read_index
 from skyfog_inference.weights.streamed import StreamedWeights
 
+MB = 1 << 20
 LEAST_PREFILL, MOST_PREFILL = 256, 1_024  # tokens of a micro-batch of prompts: these fill a product of matrices
 SHARE = 0.95  # of what is there, to be used
 EFFICIENCY = 0.5  # of the roofs of a processor
-SCRATCH = 100 << 20  # bytes that libraries and the heap take for themselves, as measured
+SCRATCH = 64 << 20  # bytes that libraries and the heap take for themselves, as measured
 LOGITS_COPIES = 3  # fp32: the model's, and what drawing makes of them
 MOST_MICRO_BATCHES = 64
 MOST_IN_STEP = 16_384  # tokens of prompts in one step
@@ -106,6 +112,31 @@ def build(folder: Path, machine: Machine, asked: Asked) -> Offloaded:
     return Offloaded(config, policy, scheduler, runner)
 
 
+def assemble(config: EngineConfig, folder: Path, say: Callable[[str], None]) -> Offloaded:
+    """What a configuration with `memory_mb` asks for. Raises ConfigError."""
+    if not is_packed(folder):
+        raise ConfigError(f"model: {folder} has no pages to stream; `skyfog infer pack {folder} OUT` makes them")
+    for key in ("dtype", "kv_dtype"):
+        if getattr(config, key) != "auto":
+            raise ConfigError(f"{key}: is that of the packed model where memory_mb is set: auto")
+    if config.scheduler != "fcfs":
+        raise ConfigError(f"scheduler: fcfs where memory_mb is set, not {config.scheduler}")
+    if config.profile:
+        machine = load_machine(Path(config.profile))
+    else:
+        say("measuring this machine; `skyfog infer profile` does it once for all")
+        machine, _rates = measure(folder, QUICK, SteadyClock(), say)
+    asked = Asked(
+        memory=config.memory_mb * MB,
+        work=Workload(config.prompt_tokens, config.new_tokens),
+        requests=config.max_sequences,
+        order=config.order,
+        experts=config.experts,
+        device=str(choose_device(config.device)),
+    )
+    return build(folder, machine, asked)
+
+
 def choose_policy(config: ModelConfig, index: PageIndex, machine: Machine, asked: Asked, room: int) -> Policy:
     """By the roofline model, for `room` bytes. Raises ConfigError."""
     size = DTYPES[index.dtype].itemsize
@@ -123,7 +154,7 @@ def choose_policy(config: ModelConfig, index: PageIndex, machine: Machine, asked
     logits = LOGITS_COPIES * asked.requests * config.vocab_size * 4
     memory = room - (embedding + logits + SCRATCH) / limits.device_share
     if memory <= 0:
-        raise ConfigError(f"memory: {asked.memory / 1e6:.0f} MB are less than the program and what it works with take")
+        raise ConfigError(f"memory_mb: {asked.memory // MB} MB are less than the program and what it works with take")
     there = replace(machine, device=replace(machine.device, memory=memory))
     return _soonest(there, config, asked, limits)
 
@@ -148,7 +179,10 @@ def _soonest(machine: Machine, config: ModelConfig, asked: Asked, limits: Limits
                 found.append(policy)
             parts *= 2
     if not found:
-        return search(machine, config, asked.work, limits)  # says what does not fit
+        try:
+            return search(machine, config, asked.work, limits)
+        except ConfigError as error:
+            raise ConfigError(f"memory_mb: {error}") from None
     return min(found, key=lambda one: (_step_s(one) * math.ceil(asked.requests / one.batch), one.gpu_s + one.cpu_s))
 
 

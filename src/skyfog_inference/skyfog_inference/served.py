@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from skyfog_core.config.inference import EngineConfig
@@ -46,6 +46,7 @@ class Served:
         self.close = engine.close
         self.encode = tokenizer.encode
         self.piece = tokenizer.piece
+        self.report: Callable[[], str] = lambda: ""  # what a model that is streamed has to say of its speed
         self._tokenizer = tokenizer
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:

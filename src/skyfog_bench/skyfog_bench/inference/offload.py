@@ -230,6 +230,7 @@ def row(result: Result, size: Size) -> dict[str, Any]:
         "bound_tok_s": result.batch / bound if bound else None,
         "disk_gb_s": first.get("disk_gb_s"),
         "r_w": first.get("r_w"),
+        "at_once": first.get("at_once"),
         "micro_batch": first.get("micro_batch"),
         "read_gb": first["read_mb"] / 1e3,
         "peak_of_cap_percent": 100e6 * result.peak_mb / size.cap,
