@@ -9,15 +9,13 @@ import torch
 
 from skyfog_core.config.inference import EngineConfig
 from skyfog_core.errors import ConfigError
-from skyfog_inference import assembly_neo, offload
+from skyfog_inference import assembly_neo
 from skyfog_inference.attention.choose import choose
 from skyfog_inference.blocks import BLOCK_SIZE
 from skyfog_inference.cost.table import StageTable
 from skyfog_inference.engine import Engine
 from skyfog_inference.kv_cache import KVCache, block_bytes
-from skyfog_inference.models.config import ModelConfig
-from skyfog_inference.models.load import DTYPES, Model, ModelFiles, choose_device, load
-from skyfog_inference.models.tokenizer import Tokenizer
+from skyfog_inference.models.load import DTYPES, Model, choose_device, load
 from skyfog_inference.profile_neo import Grid
 from skyfog_inference.runner.base import Runner
 from skyfog_inference.runner.single import Side, SingleRunner
@@ -35,45 +33,28 @@ def serve(config: EngineConfig) -> Served:
     device = choose_device(config.device)
     threads, host_threads = _threads(config, device)
     torch.set_num_threads(threads)
-    if config.memory_mb:
-        return _serve_streamed(config)
     model = load(config.model, config.dtype, config.device)
-    scheduler, runner = _parts(config, model, _sides(config, model, device, threads, host_threads))
-    return _started(config, model.config, model.tokenizer, scheduler, runner)
-
-
-def _serve_streamed(config: EngineConfig) -> Served:
-    """A model larger than the memory that it may have."""
-    files = ModelFiles(config.model)
-    text = files.tokenizer()
-    parts = offload.assemble(config, files.path, lambda step: log.info("profile", doing=step))
-    log.info("policy", predicted=parts.predicted())
-    served = _started(config, parts.config, text, parts.scheduler, parts.runner)
-    served.report = parts.measured
-    return served
-
-
-def _started(config: EngineConfig, model: ModelConfig, text: Tokenizer, scheduler: Scheduler, runner: Runner) -> Served:
     context = _context(config, model)
+    scheduler, runner = _parts(config, model, _sides(config, model, device, threads, host_threads))
     engine = Engine(
         scheduler,
         runner,
-        vocab_size=model.vocab_size,
+        vocab_size=model.config.vocab_size,
         context=context,
-        eos=model.eos_token_ids,
-        detokenizer=text.stream,
+        eos=model.config.eos_token_ids,
+        detokenizer=model.tokenizer.stream,
         max_waiting=config.max_waiting,
     )
     engine.start()
     log.info(
         "engine_started",
-        model=model.name,
+        model=model.config.name,
         scheduler=config.scheduler,
         context=context,
         device_tokens=runner.device_blocks * BLOCK_SIZE,
         host_tokens=runner.host_blocks * BLOCK_SIZE,
     )
-    return Served(config.served_name or model.name, engine, text)
+    return Served(config.served_name or model.config.name, engine, model.tokenizer)
 
 
 def profiled(config: EngineConfig, grid: Grid, say: Callable[[str], None]) -> StageTable:
@@ -91,9 +72,9 @@ def profiled(config: EngineConfig, grid: Grid, say: Callable[[str], None]) -> St
     return assembly_neo.measure(config, model, sides[0], sides[1], grid, say)
 
 
-def _context(config: EngineConfig, model: ModelConfig) -> int:
+def _context(config: EngineConfig, model: Model) -> int:
     """Tokens of the longest sequence."""
-    longest = model.max_positions
+    longest = model.config.max_positions
     if config.max_context > longest:
         raise ConfigError(f"max_context: should be at most the model's {longest}, not {config.max_context}")
     return config.max_context or longest

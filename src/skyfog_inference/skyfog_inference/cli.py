@@ -21,5 +21,5 @@ app = typer.Typer(
 )
 
 
-for _verb in (serve, generate, batch, status, profile, pack):
+for _verb in (serve, generate, batch, status, pack, profile):
     app.command()(_verb)

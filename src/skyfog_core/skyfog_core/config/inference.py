@@ -32,17 +32,6 @@ class EngineConfig(Strict):
     max_waiting: Annotated[int, Field(ge=1, le=1_000_000, description="requests beyond it are refused")] = 1_024
     prefix_sharing: Annotated[bool, Field(description="sequences with one beginning share its blocks")] = True
     profile: Annotated[str, Field(description="table that `skyfog infer profile` wrote; empty: measure at start")] = ""
-    memory_mb: Annotated[
-        int, Field(ge=0, description="of the process; what it does not hold of a packed model is streamed; 0: no limit")
-    ] = 0
-    order: Annotated[
-        Literal["S1", "S2", "S3", "S4"], Field(description="with memory_mb: the task order; S1 is CGOPipe")
-    ] = "S1"
-    experts: Annotated[
-        Literal["all", "routed"], Field(description="with memory_mb: stream all, or those that the router chooses")
-    ] = "all"
-    prompt_tokens: Annotated[int, Field(ge=1, description="with memory_mb: of a request on average")] = 128
-    new_tokens: Annotated[int, Field(ge=1, description="with memory_mb: of an answer on average")] = 128
 
 
 class ServerConfig(Strict):
@@ -73,8 +62,7 @@ class GenerateActionConfig(Strict):
     service: Annotated[str, Field(min_length=1, description="skyfog_interfaces/srv/Generate")] = "/generate"
     max_goals: Annotated[int, Field(ge=1, le=1_000, description="texts at once; more are rejected")] = 16
     max_call_tokens: Annotated[
-        int,
-        Field(ge=1, le=4_096, description="of a call; calls grow to it from one, and a replica that dies costs one"),
+        int, Field(ge=1, le=4_096, description="of a call; calls grow to it from one, and a replica that dies costs one")
     ] = 8  # each is a feedback, and a client keeps 10 that it has not read
     call_limit_s: Annotated[float, Field(gt=0, le=3_600, description="a call without an answer is made again")] = 30.0
     pause_ms: Annotated[int, Field(ge=1, le=60_000, description="before a call that failed is made again")] = 200
