@@ -186,9 +186,8 @@ def answers(jobs: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     contestant = CONTESTANTS[job["contestant"]](job)
     yield {"loaded_s": time.perf_counter() - begun}
     for batch in jobs:
-        prompts = prompts_of(batch["batch"], batch["prompt"], batch["vocab"], batch["seed"])
         before = disk_read()
-        ran = contestant.run(prompts, batch["steps"])
+        ran = contestant.run(batch["prompts"], batch["steps"])
         gc.collect()  # the next batch's policy counts what is left of this one
         yield {
             "prefill_s": ran.prefill_s,
