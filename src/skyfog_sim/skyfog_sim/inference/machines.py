@@ -25,11 +25,18 @@ from skyfog_inference.scheduler.neo_rules import NeoConfig
 GB, TFLOP = 1e9, 1e12
 CHIP = 47 * GB  # eight cores of an EPYC 7R32
 CORE = 1.2 / 32 * TFLOP  # the paper's 1.2 TFLOP/s for the 32 cores of a g5.16xlarge
+NO_PATIENCE_MS = 1e9
 PCIE_3, PCIE_4, PCIE_5 = 16 * GB, 32 * GB, 64 * GB
 
 # The launch of a layer's kernels: 0.6 ms (section 4). Of a step: less than 3 ms of scheduling (section 3.2).
 EFFICIENCY = Efficiency(
-    device_flops=0.65, device_bandwidth=0.85, host_bandwidth=0.45, link=0.8, launch_ms=0.6, step_ms=3.0
+    device_flops=0.65,
+    device_bandwidth=0.85,
+    host_flops=0.28,
+    host_bandwidth=0.8,
+    link=0.8,
+    launch_ms=0.6,
+    step_ms=3.0,
 )
 
 
@@ -57,9 +64,14 @@ class Setting:
         return int(self.swap_bytes / (token * BLOCK_SIZE))
 
     def neo(self) -> Scheduler:
-        """One layer more of cache on the device takes its prefills for the host, as published: so fewer blocks."""
+        """The published rules, which let a decode of the host wait for as long as it does not hide.
+
+        One layer more of cache on the device takes its prefills for the host, so there are fewer blocks.
+        """
         blocks = self.device_blocks * self.model.layers // (self.model.layers + 1)
-        limits = NeoConfig(max_sequences=self.sequences, max_batched_tokens=self.batched_tokens)
+        limits = NeoConfig(
+            max_sequences=self.sequences, max_batched_tokens=self.batched_tokens, patience_ms=NO_PATIENCE_MS
+        )
         return NeoScheduler(limits, self.cost, blocks, self.host_blocks, sharing=False)
 
     def alone(self) -> Scheduler:
