@@ -16,5 +16,11 @@ setup(
     maintainer_email="skyfog@example.org",
     description="Language models on few or small accelerators (NEO, MoE-Lightning)",
     license="Apache-2.0",
+    entry_points={
+        "console_scripts": [
+            "generate = skyfog_inference.nodes.generate:main",
+            "generate_action = skyfog_inference.nodes.generate_action:main",
+        ]
+    },
     extras_require={"test": ["pytest"]},
 )

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from skyfog_bench.inference import markdown
 from skyfog_bench.report import show, write
 from skyfog_bench.run import BENCHES, run
 from skyfog_core.environments import environments, python_of
@@ -130,6 +131,23 @@ def uplink_live(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None
 def uplink_solve(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
     """How long the uplink's knapsack and a whole plan take, beside HiGHS, scipy's milp and a greedy, and their gaps."""
     _bench("uplink_solve", quick, json, seed)
+
+
+@app.command("inference")
+def inference(
+    folder: Annotated[Path, typer.Argument(help="for one report a part, pictures and inference.md")],
+    quick: Quick = False,
+    seed: Seed = 0,
+    report_only: Annotated[bool, typer.Option("--report-only", help="write inference.md of the reports there")] = False,
+) -> None:
+    """All parts of the inference node's benchmarks, and one Markdown file of them."""
+    for name in () if report_only else [name for name in markdown.PARTS if name in BENCHES]:
+        _bench(name, quick, folder / f"{name}.json", seed)
+    try:
+        Console().print(str(markdown.write(folder)), markup=False, highlight=False)
+    except FileNotFoundError as error:
+        Console(stderr=True).print(f"skyfog bench inference: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from None
 
 
 peers_app = typer.Typer(help="Peers that need an environment of their own.", no_args_is_help=True)

@@ -157,6 +157,12 @@ def uplink(context: typer.Context) -> None:
 
 
 @app.command(context_settings=PASS_ON)
+def infer(context: typer.Context) -> None:
+    """Language models: serve one, try one; `skyfog infer --help` lists what can be done with them."""
+    _pass_on("infer", "skyfog_inference", context.args)
+
+
+@app.command(context_settings=PASS_ON)
 def certs(context: typer.Context) -> None:
     """Certificates of a fleet; `skyfog certs --help` lists what can be done with them."""
     _pass_on("certs", "skyfog_router", context.args, "certs")

@@ -10,6 +10,7 @@ from skyfog_core.errors import InvalidRequest
 
 MAX_LOGPROBS = 20
 MAX_STOPS = 16
+MAX_STOP_LENGTH = 1_000  # characters
 
 
 class FinishReason(Enum):
@@ -47,7 +48,10 @@ class SamplingParams:
     logprobs: int | None = None  # this many most likely tokens beside the drawn one's; 0: only its own
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
-    skip: int = 0  # tokens that another replica has drawn already: the first one here is number `skip` of the seed
+    skip: int = (
+        0  # the prompt's last ones, which other calls have drawn: the first one here is number `skip` of the seed
+    )
+    partial: bool = False  # a later call goes on: text that may become a stop string, or is half a character, waits
 
     def __post_init__(self) -> None:
         bounds = {
@@ -67,8 +71,8 @@ class SamplingParams:
             raise InvalidRequest("top_p: should be above 0 and at most 1, not 0")
         if self.logprobs is not None and not 0 <= self.logprobs <= MAX_LOGPROBS:
             raise InvalidRequest(f"logprobs: should be between 0 and {MAX_LOGPROBS}, not {self.logprobs}")
-        if len(self.stop) > MAX_STOPS or not all(self.stop):
-            raise InvalidRequest(f"stop: should be at most {MAX_STOPS} texts, none of them empty")
+        if len(self.stop) > MAX_STOPS or not all(0 < len(stop) <= MAX_STOP_LENGTH for stop in self.stop):
+            raise InvalidRequest(f"stop: should be at most {MAX_STOPS} texts of 1 to {MAX_STOP_LENGTH} characters")
 
 
 @dataclass(slots=True, eq=False)

@@ -90,11 +90,14 @@ class Scheduler(Protocol):
     """One policy for the order of the work."""
 
     def add(self, sequence: Sequence, now_ns: int) -> None:
-        """Take a sequence on. Raises InvalidRequest where it can never fit."""
+        """Take a sequence on; `max_tokens` is lowered to what fits. Raises InvalidRequest where it can never fit."""
         ...
 
     def abort(self, sequence_id: str, now_ns: int) -> bool:
-        """Drop a sequence and free what it holds; False where there is none of this id. Never within a step."""
+        """Drop a sequence and free what it holds; False where there is none of this id. Never within a step.
+
+        Where a step failed, all sequences of its chunks and swaps are aborted, and `on_step` is not called.
+        """
         ...
 
     def schedule(self, now_ns: int) -> Step | None:
@@ -102,7 +105,10 @@ class Scheduler(Protocol):
         ...
 
     def on_step(self, step: Step, drawn: Mapping[str, int], ended: Collection[str], took_ns: int, now_ns: int) -> None:
-        """A step is done: `drawn` are the tokens by sequence, `ended` the sequences that go no further."""
+        """A step is done: `drawn` are the tokens by sequence, `ended` the sequences that go no further.
+
+        One whose chunk draws and that has no token failed: what was computed for it is not to be shared.
+        """
         ...
 
     def has_work(self) -> bool:

@@ -1,0 +1,103 @@
+"""Runs the rows of a batch through a model, a bounded number at once; answers are written as they end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from skyfog_core.clock import Clock
+from skyfog_core.errors import RequestError, ServiceFailed
+from skyfog_inference.batch.results import Results
+from skyfog_inference.batch.rows import Row
+from skyfog_inference.request import FinishReason
+from skyfog_inference.served import Served
+from skyfog_inference.server import replies
+from skyfog_inference.server.failures import failure_of
+from skyfog_inference.server.protocol import ChatRequest
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a run did so far."""
+
+    answered: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    tokens: int = 0
+
+
+async def run(
+    served: Served,
+    rows: Iterator[Row],
+    results: Results,
+    clock: Clock,
+    at_once: int,
+    stop: asyncio.Event,
+    tell: Callable[[Totals], None],
+) -> Totals:
+    """Until all rows are answered, or `stop` is set: then those under way are dropped, for the next run to do.
+
+    Raises ServiceFailed where an answer cannot be written. A row that fails only has an error for an answer.
+    """
+    totals = Totals()
+
+    async def work() -> None:
+        for row in rows:  # all workers take from the same iterator
+            answer = await answer_of(served, row, totals)
+            results.write(answer, clock.now_ns())
+            tell(totals)
+
+    workers = [asyncio.ensure_future(work()) for _ in range(at_once)]
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        everything = asyncio.gather(*workers)
+        await asyncio.wait({everything, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if everything.done():
+            everything.result()
+    finally:
+        for task in (*workers, stopped):
+            task.cancel()
+        await asyncio.gather(*workers, stopped, return_exceptions=True)
+    return totals
+
+
+async def answer_of(served: Served, row: Row, totals: Totals) -> Mapping[str, Any]:
+    """The line of one row: its text and usage, or what is wrong with it."""
+    try:
+        answer = await _text_of(served, row, totals)
+    except RequestError as error:
+        totals.failed += 1
+        return {"custom_id": row.custom_id, "error": failure_of(error).body["error"]}
+    totals.answered += 1
+    return {"custom_id": row.custom_id, **answer}
+
+
+async def _text_of(served: Served, row: Row, totals: Totals) -> Mapping[str, Any]:
+    """Raises RequestError: InvalidRequest for what the row asks, ServiceFailed for a fault of ours."""
+    asked = row.request()
+    if isinstance(asked, ChatRequest):
+        prompt = served.encode_chat(asked.turns)
+    else:
+        prompt = served.encode(asked.prompt[0]) if isinstance(asked.prompt[0], str) else asked.prompt[0]
+    params = asked.sampling(0, served.context - len(prompt))
+    stream = served.submit(prompt, params)
+    text, logprobs, finish = "", list[float](), FinishReason.ABORTED
+    try:
+        async for event in stream:
+            text += event.text
+            if event.token is not None:
+                totals.tokens += 1
+                logprobs.append(replies.finite(event.logprob))
+            if event.error is not None:
+                raise event.error
+            finish = event.finish or finish
+    finally:
+        stream.close()
+    if finish is FinishReason.ABORTED:
+        raise ServiceFailed("the request was withdrawn")
+    totals.prompt_tokens += len(prompt)
+    wanted = {"logprobs": logprobs} if params.logprobs is not None else {}
+    usage = replies.usage(len(prompt), stream.drawn, stream.cached)
+    return {"text": text, "finish_reason": finish.value, **wanted, "usage": usage}

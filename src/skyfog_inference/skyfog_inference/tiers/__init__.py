@@ -1,0 +1,1 @@
+"""Back ends of `tier.Tier`: RAM, disk, GPU."""
