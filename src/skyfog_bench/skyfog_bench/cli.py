@@ -133,6 +133,12 @@ def uplink_solve(quick: Quick = False, json: Json = None, seed: Seed = 0) -> Non
     _bench("uplink_solve", quick, json, seed)
 
 
+@app.command("inference_offload")
+def inference_offload(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """A mixture of experts under half its memory: CGOPipe beside no overlap, accelerate and llama.cpp, same cap."""
+    _bench("inference_offload", quick, json, seed)
+
+
 @app.command("inference")
 def inference(
     folder: Annotated[Path, typer.Argument(help="for one report a part, pictures and inference.md")],

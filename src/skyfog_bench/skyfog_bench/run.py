@@ -13,6 +13,7 @@ from skyfog_bench import faults, overhead, perception, pick_place, planning, sca
 from skyfog_bench.fleet import environment
 from skyfog_bench.fogros2ft import bench as fogros2ft
 from skyfog_bench.inference import neo as inference_neo
+from skyfog_bench.inference import offload as inference_offload
 from skyfog_bench.pool import bench as pool
 from skyfog_bench.pool_live import bench as pool_live
 from skyfog_bench.processes import BenchError, Processes
@@ -48,6 +49,7 @@ BENCHES: dict[str, Bench] = {
     "uplink_live": Bench(uplink_live.run, uplink_live.FULL, uplink_live.QUICK, draws=True),
     "inference_neo": Bench(inference_neo.run, inference_neo.FULL, inference_neo.QUICK, draws=True),
     "uplink_solve": Bench(uplink_solve.run, uplink_solve.FULL, uplink_solve.QUICK),
+    "inference_offload": Bench(inference_offload.run, inference_offload.FULL, inference_offload.QUICK, draws=True),
 }
 
 

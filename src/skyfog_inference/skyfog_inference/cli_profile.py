@@ -1,4 +1,7 @@
-"""`skyfog infer profile`: what this machine can do, for the policy of models that are larger than memory."""
+"""`skyfog infer profile`: what this machine can do, and how long the stages of a model take on it.
+
+The first is for the policy of models that are larger than memory, the second for the scheduler neo.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from typing import Annotated
 
 import typer
 
+from skyfog_core.config.inference import EngineConfig
+from skyfog_inference import cli_profile_neo
+from skyfog_inference.options import Config, Set, configured, of
 from skyfog_inference.terminal import console, errors_of
 
 
@@ -16,8 +22,14 @@ def profile(
         Path, typer.Option(exists=True, file_okay=False, writable=True, help="on the disk that holds the weights")
     ] = Path(),
     quick: Annotated[bool, typer.Option(help="a few seconds; rates come out somewhat low")] = False,
+    model: Annotated[str | None, of(EngineConfig, "model", metavar="MODEL")] = None,
+    config: Config = None,
+    sets: Set = None,
 ) -> None:
-    """Measure this machine: matrices, memory, disk, and on CUDA the GPU and its link. Best while nothing else runs."""
+    """Measure this machine: matrices, memory, disk, and on CUDA the GPU and its link. Best while nothing else runs.
+
+    With --model or --config also the stages of that model, by which the scheduler neo decides.
+    """
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
@@ -34,6 +46,10 @@ def profile(
         terminal.print(table)
         for level in (machine.device, machine.host):
             terminal.print(f"{level.name}: {level.memory / 1e9:.1f} GB, {level.bandwidth / 1e9:.2f} GB/s", markup=False)
+        sections = measured.document(machine, rates)
+        if model is not None or config is not None:
+            wanted = configured(config, {"engine.model": model}, sets)
+            sections |= cli_profile_neo.stages(wanted.engine, quick, terminal.print)
         if out is not None:
-            measured.write(out, measured.document(machine, rates))
+            measured.write(out, sections)
             terminal.print(f"written to {out}", markup=False)

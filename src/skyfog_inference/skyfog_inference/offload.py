@@ -8,6 +8,7 @@ stands beside what the runner then measures.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -20,15 +21,19 @@ from skyfog_inference.blocks import BLOCK_SIZE, blocks_for
 from skyfog_inference.cost.hrm import Machine
 from skyfog_inference.kv_cache import KVCache
 from skyfog_inference.models.config import ModelConfig
-from skyfog_inference.placement.policy import Limits, Policy, Workload, search
+from skyfog_inference.placement.policy import Limits, Policy, Sizes, Workload, evaluate, search
 from skyfog_inference.runner.ordered import OrderedRunner
 from skyfog_inference.scheduler.fcfs import FcfsScheduler
 from skyfog_inference.scheduler.micro_batches import MicroBatches
 from skyfog_inference.weights.pages import DTYPES, PageIndex, read_index
 from skyfog_inference.weights.streamed import StreamedWeights
 
-LEAST_PREFILL = 256  # tokens of a micro-batch of prompts: fewer would not fill a product of matrices
-MOST_PREFILL = 4_096  # more would only take memory
+LEAST_PREFILL, MOST_PREFILL = 256, 1_024  # tokens of a micro-batch of prompts: these fill a product of matrices
+SHARE = 0.95  # of what is there, to be used
+EFFICIENCY = 0.5  # of the roofs of a processor
+SCRATCH = 100 << 20  # bytes that libraries and the heap take for themselves, as measured
+LOGITS_COPIES = 3  # fp32: the model's, and what drawing makes of them
+MOST_MICRO_BATCHES = 64
 MOST_IN_STEP = 16_384  # tokens of prompts in one step
 
 
@@ -43,7 +48,6 @@ class Asked:
     overlap: bool = True
     experts: Literal["all", "routed"] = "all"
     device: str = "cpu"
-    kept: bool = True  # False: no expert stays in memory, whatever there is
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,8 @@ class Offloaded:
         """What the policy says of this machine."""
         policy = self.policy
         return (
-            f"policy: N={policy.batch}, mu={policy.micro_batch}, r_w={policy.weights_on_gpu:.3f}; "
-            f"predicted {policy.tokens_per_s:.1f} tok/s of decode, {policy.step_s:.2f} s a step, bound by {policy.bound}"
+            f"policy: N={policy.batch}, mu={policy.micro_batch}, r_w={policy.weights_on_gpu:.3f}; predicted "
+            f"{policy.tokens_per_s:.1f} tok/s of decode, {policy.step_s:.2f} s a step, bound by {policy.bound}"
         )
 
     def measured(self) -> str:
@@ -90,7 +94,6 @@ def build(folder: Path, machine: Machine, asked: Asked) -> Offloaded:
     runner = OrderedRunner(
         weights, kv, choose(torch.device("cpu"), dtype), asked.order, asked.overlap, device=asked.device
     )
-    prompts = round(policy.micro_batch * asked.work.prompt)
     scheduler = MicroBatches(
         FcfsScheduler(
             blocks,
@@ -98,7 +101,7 @@ def build(folder: Path, machine: Machine, asked: Asked) -> Offloaded:
             max_sequences=policy.batch,
         ),
         policy.micro_batch,
-        min(MOST_PREFILL, max(LEAST_PREFILL, prompts)),
+        prefill_tokens(asked.requests, asked.work),
     )
     return Offloaded(config, policy, scheduler, runner)
 
@@ -106,15 +109,57 @@ def build(folder: Path, machine: Machine, asked: Asked) -> Offloaded:
 def choose_policy(config: ModelConfig, index: PageIndex, machine: Machine, asked: Asked, room: int) -> Policy:
     """By the roofline model, for `room` bytes. Raises ConfigError."""
     size = DTYPES[index.dtype].itemsize
-    limits = Limits(first=1, step=1, largest=asked.requests, most=64, requests=asked.requests, kv_bytes=size)
-    limits = replace(limits, weight_bytes=size)
+    limits = Limits(
+        device_share=SHARE,
+        first=1,
+        step=1,
+        largest=asked.requests,
+        most=MOST_MICRO_BATCHES,
+        requests=asked.requests,
+        kv_bytes=size,
+        weight_bytes=size,
+    )
     embedding = 0 if config.tied_embeddings else config.vocab_size * config.hidden_size * size  # beside the head
-    memory = room - embedding / limits.device_share
+    logits = LOGITS_COPIES * asked.requests * config.vocab_size * 4
+    memory = room - (embedding + logits + SCRATCH) / limits.device_share
     if memory <= 0:
-        raise ConfigError(f"memory: {asked.memory / 1e6:.0f} MB are less than the program and the embedding take")
+        raise ConfigError(f"memory: {asked.memory / 1e6:.0f} MB are less than the program and what it works with take")
     there = replace(machine, device=replace(machine.device, memory=memory))
-    found = search(there, config, asked.work, limits)
-    return found if asked.kept else replace(found, weights_on_gpu=0.0)
+    return _soonest(there, config, asked, limits)
+
+
+def _soonest(machine: Machine, config: ModelConfig, asked: Asked, limits: Limits) -> Policy:
+    """The policy with which all requests are done first; of equal ones that which leaves most to spare.
+
+    The roofline model has prompts in micro-batches of as many sequences as decodes. Ours are cut by tokens, so that
+    what prefill holds does not grow with the micro-batch: the difference is given back.
+    """
+    on_gpu, count, found = machine.host.flops == 0, 1, []  # a disk computes nothing
+    a_token = Sizes.of(config, limits).work_token / limits.device_share
+    while count <= min(asked.requests, limits.most) * 2:
+        batch, count = -(-asked.requests // count), count * 2
+        parts = 1
+        while parts <= min(batch, limits.most):
+            micro_batch = -(-batch // parts)
+            spared = (micro_batch * asked.work.prompt - prefill_tokens(asked.requests, asked.work)) * a_token
+            there = replace(machine, device=replace(machine.device, memory=machine.device.memory + spared))
+            policy = evaluate(there, config, asked.work, micro_batch, parts, limits, gpu_attention=on_gpu)
+            if policy is not None:
+                found.append(policy)
+            parts *= 2
+    if not found:
+        return search(machine, config, asked.work, limits)  # says what does not fit
+    return min(found, key=lambda one: (_step_s(one) * math.ceil(asked.requests / one.batch), one.gpu_s + one.cpu_s))
+
+
+def _step_s(policy: Policy) -> float:
+    """For comparing policies: with both roofs of a processor at half their height, as products of few rows have it."""
+    return max(policy.link_s, (policy.cpu_s + policy.gpu_s) / EFFICIENCY)
+
+
+def prefill_tokens(requests: int, work: Workload) -> int:
+    """Tokens of a micro-batch of prompts, whatever decodes are cut into."""
+    return min(MOST_PREFILL, max(LEAST_PREFILL, round(requests * work.prompt)))
 
 
 def _weights_cap(index: PageIndex, share: float) -> int:

@@ -83,9 +83,9 @@ def measure(folder: Path, extent: Extent, clock: Clock, say: Callable[[str], Non
         found = {rate.name: rate.value for rate in rates}
         properties = torch.cuda.get_device_properties(0)
         gpu = Level(properties.name, found["gpu gemm"], found["gpu memory read"], float(properties.total_memory))
-        return Machine(f"{properties.name}, {_cpu_name()}", gpu, cores, found["host to gpu"]), rates
+        return Machine(f"{properties.name}, {cpu_name()}", gpu, cores, found["host to gpu"]), rates
     store = Level(f"disk of {folder}", 0.0, disk, float(shutil.disk_usage(folder).free))
-    return Machine(_cpu_name(), cores, store, disk), rates
+    return Machine(cpu_name(), cores, store, disk), rates
 
 
 def document(machine: Machine, rates: list[Rate]) -> dict[str, Any]:
@@ -193,7 +193,8 @@ def _ram_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Of the processor; the kind of machine where it has no name."""
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()

@@ -22,7 +22,7 @@ import torch
 from skyfog_inference.request import SamplingParams
 
 SMALLEST = 1e-30  # temperature; below it fp32 ends
-FIRST_LOOK = 512  # most likely tokens among which top-p is looked for before all are sorted
+FIRST_LOOK = 256  # most likely tokens among which what is kept is looked for before all are sorted
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,53 +57,18 @@ def draw(logits: torch.Tensor, wanted: Sequence[Draw]) -> list[Drawn | None]:
     if not wanted:
         return []
     with torch.inference_mode():
-        sound = logits.amax(dim=-1).isfinite()
+        sound = logits.amax(dim=-1).isfinite().tolist()
         scores = _penalised(logits, wanted)
         tokens = scores.argmax(dim=-1)
-        drawing = [row for row, one in enumerate(wanted) if one.params.temperature > 0 and bool(sound[row])]
+        drawing = [row for row, one in enumerate(wanted) if one.params.temperature > 0 and sound[row]]
         if drawing:
             rows = torch.tensor(drawing, device=logits.device)
             tokens[rows] = _invert(scores[rows], [wanted[row] for row in drawing])
         logprobs = _logprobs(logits, tokens, wanted)
         return [
             Drawn(token, *logprobs.get(row, (None, ()))) if good else None
-            for row, (token, good) in enumerate(zip(tokens.tolist(), sound.tolist(), strict=True))
+            for row, (token, good) in enumerate(zip(tokens.tolist(), sound, strict=True))
         ]
-
-
-def kept(scores: torch.Tensor, top_k: Sequence[int], top_p: Sequence[float]) -> torch.Tensor:
-    """Which tokens may be drawn: bool [rows, vocab]. `scores` are logits divided by the temperature."""
-    vocab = scores.shape[-1]
-    lowest = torch.full(scores.shape[:-1], -math.inf, dtype=scores.dtype, device=scores.device)
-    cut = [row for row, k in enumerate(top_k) if 0 < k < vocab]
-    if cut:
-        most = max(top_k[row] for row in cut)
-        best = scores[cut].topk(most, dim=-1).values
-        last = torch.tensor([top_k[row] - 1 for row in cut], device=scores.device)
-        lowest[cut] = best.gather(-1, last[:, None])[:, 0]
-    nucleus = [row for row, p in enumerate(top_p) if p < 1]
-    if nucleus:
-        mass = torch.tensor([top_p[row] for row in nucleus], dtype=torch.float64, device=scores.device)
-        within = scores[nucleus].masked_fill(scores[nucleus] < lowest[nucleus][:, None], -math.inf)
-        lowest[nucleus] = _nucleus(within, mass)
-    return scores >= lowest[:, None]
-
-
-def _nucleus(scores: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
-    """The score of the least likely of the fewest tokens that have `mass` together: [rows]."""
-    lowest = torch.empty(scores.shape[0], dtype=scores.dtype, device=scores.device)
-    pending = torch.arange(scores.shape[0], device=scores.device)
-    for count in (min(FIRST_LOOK, scores.shape[-1]), scores.shape[-1]):
-        total = scores[pending].logsumexp(dim=-1, keepdim=True)
-        best = scores[pending].topk(count, dim=-1).values
-        reached = (best - total).exp_().cumsum(dim=-1, dtype=torch.float64)
-        inside = (reached < mass[pending, None]).sum(dim=-1).clamp(max=scores.shape[-1] - 1)
-        found = inside < count
-        lowest[pending[found]] = best[found].gather(-1, inside[found, None])[:, 0]
-        pending = pending[~found]
-        if not len(pending):
-            break
-    return lowest
 
 
 def _penalised(logits: torch.Tensor, wanted: Sequence[Draw]) -> torch.Tensor:
@@ -122,14 +87,59 @@ def _penalised(logits: torch.Tensor, wanted: Sequence[Draw]) -> torch.Tensor:
 
 def _invert(scores: torch.Tensor, wanted: Sequence[Draw]) -> torch.Tensor:
     """Tokens where the distribution functions reach the rows' uniform numbers: int64 [rows]."""
-    device = scores.device
-    temperatures = torch.tensor([one.params.temperature for one in wanted], dtype=scores.dtype, device=device)
+    vocab, device = scores.shape[-1], scores.device
+
+    def column(values: list[float], dtype: torch.dtype) -> torch.Tensor:
+        return torch.tensor(values, dtype=dtype, device=device)
+
+    at = column([uniform(one.seed, one.index) for one in wanted], torch.float64)
+    temperatures = column([max(one.params.temperature, SMALLEST) for one in wanted], scores.dtype)
+    top_k = column([one.params.top_k if one.params.top_k < vocab else 0 for one in wanted], torch.int64)
+    top_p = column([one.params.top_p for one in wanted], torch.float64)
     # The greatest is 0 before it is divided, so that a tiny temperature cannot overflow.
-    scaled = (scores - scores.amax(dim=-1, keepdim=True)) / temperatures.clamp(min=SMALLEST)[:, None]
-    allowed = kept(scaled, [one.params.top_k for one in wanted], [one.params.top_p for one in wanted])
-    function = scaled.exp_().masked_fill_(~allowed, 0).cumsum(dim=-1, dtype=torch.float64)
-    at = torch.tensor([uniform(one.seed, one.index) for one in wanted], dtype=torch.float64, device=device)
-    # right: the first token whose step ends above the number, never one of probability 0.
+    scaled = (scores - scores.amax(dim=-1, keepdim=True)) / temperatures[:, None]
+    tokens = torch.empty(len(wanted), dtype=torch.int64, device=device)
+    filtered = (top_k > 0) | (top_p < 1)
+    free, rows = (~filtered).nonzero()[:, 0], filtered.nonzero()[:, 0]
+    tokens[free] = _search(scaled[free], at[free])
+    # What is kept is nearly always among the first few; else all are looked at.
+    for count in (min(FIRST_LOOK, vocab), vocab):
+        if not len(rows):
+            break
+        looked_at = scaled[rows]
+        best = looked_at.topk(count, dim=-1)
+        lowest = _lowest(looked_at, best.values, top_k[rows], top_p[rows])
+        found = best.values[:, -1] < lowest if count < vocab else torch.ones_like(lowest, dtype=torch.bool)
+        ids, order = best.indices[found].sort(dim=-1)
+        values = best.values[found].gather(-1, order)
+        values.masked_fill_(values < lowest[found, None], -math.inf)
+        place = _search(values, at[rows[found]])
+        tokens[rows[found]] = ids.gather(-1, place[:, None])[:, 0]
+        rows = rows[~found]
+    return tokens
+
+
+def _lowest(scores: torch.Tensor, best: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+    """The score of the least likely token that top-k (0: all) and top-p keep: [rows]. -inf where `best` does not show.
+
+    best: [rows, count], the greatest of `scores`, in order.
+    """
+    count = best.shape[-1]
+    last = best.gather(-1, (top_k - 1).clamp(0, count - 1)[:, None])[:, 0]
+    by_k = last.masked_fill((top_k == 0) | (top_k > count), -math.inf)
+    within = best.masked_fill(best < by_k[:, None], -math.inf)
+    total = torch.where(top_k == 0, scores.logsumexp(dim=-1), within.logsumexp(dim=-1))
+    reached = (within - total[:, None]).exp_().cumsum(dim=-1, dtype=torch.float64)
+    inside = (reached < top_p[:, None]).sum(dim=-1)
+    unseen = (top_p == 1) | (inside >= count)  # of all tokens the last one, where sums are rounded
+    by_p = best.gather(-1, inside.clamp(max=count - 1)[:, None])[:, 0].masked_fill(unseen, -math.inf)
+    return torch.maximum(by_k, by_p).masked_fill(top_k > count, -math.inf)
+
+
+def _search(scores: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """Where the sums of the scores' exponentials pass `at` times the whole: int64 [rows]."""
+    function = scores.exp().cumsum(dim=-1, dtype=torch.float64)
+    # right: the first one whose step ends above the number, never one of probability 0.
     return torch.searchsorted(function, (at * function[:, -1])[:, None], right=True)[:, 0]
 
 

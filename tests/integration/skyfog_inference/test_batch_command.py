@@ -1,4 +1,4 @@
-"""`skyfog infer batch` as a process: whatever ends it, the same command goes on, and no answer is lost or there twice."""
+"""`skyfog infer batch` as a process: whatever ends it, the same command goes on; no answer is lost or twice."""
 
 from __future__ import annotations
 

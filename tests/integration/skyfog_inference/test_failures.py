@@ -164,9 +164,16 @@ def test_a_key_is_asked_for_and_a_signal_lets_requests_end(tiny: Path, tmp_path:
             assert http.get("/v1/models", headers=known).json()["data"][0]["max_model_len"] == 128
             body = {"model": "robot", "prompt": "x", "max_tokens": 120, "ignore_eos": True, "n": 20}
             answers: list[httpx.Response] = []
-            caller = threading.Thread(target=lambda: answers.append(http.post("/v1/completions", json=body, headers=known)))
+
+            def call() -> None:
+                answers.append(http.post("/v1/completions", json=body, headers=known))
+
+            def runs() -> bool:
+                return 'num_requests_running{model_name="robot"} 0.0' not in http.get("/metrics").text
+
+            caller = threading.Thread(target=call)
             caller.start()
-            wait_until("it runs", lambda: "num_requests_running{model_name=\"robot\"} 0.0" not in httpx.get(f"{server.url}/metrics").text)
+            wait_until("it runs", runs)
             server.process.signal(signal.SIGTERM)
             caller.join(60)
         assert [answer.status_code for answer in answers] == [200]
@@ -184,9 +191,7 @@ def test_a_key_is_asked_for_and_a_signal_lets_requests_end(tiny: Path, tmp_path:
         (("--max-context", "9999"), "max_context: should be at most the model's 256"),
     ],
 )
-def test_a_wrong_set_up_is_told_by_key(
-    tiny: Path, tmp_path: Path, words: tuple[str, ...], message: str
-) -> None:
+def test_a_wrong_set_up_is_told_by_key(tiny: Path, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
     model = () if words[0].startswith("no/") else (str(tiny),)
     with Processes(tmp_path) as processes:
         process = infer(processes, "serve", "serve", *model, "--port", "0", *words)

@@ -7,10 +7,18 @@ import torch
 from scipy import stats
 
 from skyfog_inference.request import SamplingParams
-from skyfog_inference.sampler import Draw, draw, kept
+from skyfog_inference.sampler import Draw, _lowest, draw
 
 VOCAB = 2_000
 DRAWS = 4_000
+
+
+def kept(scores: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:
+    """Which tokens may be drawn: bool [rows, vocab]."""
+    rows, vocab = scores.shape
+    best = scores.sort(dim=-1, descending=True).values
+    k, p = torch.full((rows,), top_k if top_k < vocab else 0), torch.full((rows,), top_p, dtype=torch.float64)
+    return scores >= _lowest(scores, best, k, p)[:, None]
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 3.0])
@@ -26,7 +34,7 @@ def test_what_is_kept_is_what_transformers_keeps(temperature: float, top_k: int,
         wanted = peers.TopKLogitsWarper(top_k)(None, wanted)
     if top_p < 1:
         wanted = peers.TopPLogitsWarper(top_p)(None, wanted)
-    ours = kept(scores, [top_k] * 3, [top_p] * 3)
+    ours = kept(scores, top_k, top_p)
     theirs = wanted.isfinite()
     # Where the mass reaches top_p within the rounding of fp32 sums, one token more or less is kept.
     assert int((ours != theirs).sum()) <= (0 if top_p <= 0.9 or top_p == 1 else 3)
@@ -39,7 +47,7 @@ def test_tokens_are_as_frequent_as_they_are_likely(params: dict[str, float], one
     sampling = SamplingParams(**params)  # type: ignore[arg-type]
     logits = 1.5 * torch.randn(12, generator=torch.Generator().manual_seed(5))
     scaled = logits / sampling.temperature
-    allowed = kept(scaled[None], [sampling.top_k], [sampling.top_p])[0]
+    allowed = kept(scaled[None], sampling.top_k, sampling.top_p)[0]
     likely = scaled.masked_fill(~allowed, -torch.inf).double().softmax(-1)
     wanted = [Draw(sampling, *((3, n) if one_seed else (n, 0)), {}) for n in range(DRAWS)]
     drawn = draw(logits.expand(DRAWS, -1), wanted)

@@ -49,7 +49,7 @@ class Loop:
         self.scheduler = scheduler
         self.runner = runner
         self.steps = 0
-        self.begun: list[Sequence] = []
+        self.begun: dict[Sequence, int] = {}  # and in which step
         self.live: dict[str, Sequence] = {}
         self.done: dict[str, list[int]] = {}
 
@@ -69,8 +69,7 @@ class Loop:
         self.steps += 1
         assert self.steps < MOST_STEPS, "no progress"
         for chunk in step.chunks:
-            if chunk.sequence not in self.begun:
-                self.begun.append(chunk.sequence)
+            self.begun.setdefault(chunk.sequence, self.steps)
         output = self.runner.execute(step)
         drawn = {name: int(row.argmax()) for name, row in zip(output.sequences, output.logits, strict=True)}
         ended = {name for name in drawn if self.live[name].output_len + 1 == self.live[name].max_tokens}
@@ -129,8 +128,9 @@ def limits(step: Step, tokens: int, sequences: int) -> None:
     assert all(chunk.place is Place.DEVICE for chunk in step.chunks)
 
 
-def fair(begun: list[Sequence]) -> None:
-    """Of those of one priority, who came first began first."""
+def fair(begun: dict[Sequence, int]) -> None:
+    """Of those of one priority, who came first began no later."""
     for priority in (0, 1):
-        arrivals = [sequence.arrived_ns for sequence in begun if sequence.priority == priority]
-        assert arrivals == sorted(arrivals)
+        same = [sequence for sequence in begun if sequence.priority == priority]
+        for one in same:
+            assert all(begun[one] <= begun[other] for other in same if one.arrived_ns < other.arrived_ns)

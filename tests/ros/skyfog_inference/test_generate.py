@@ -223,7 +223,8 @@ def test_a_cancelled_goal_ends_with_what_there_is(goals: Goals) -> None:
     status, result = running.result()
     assert (status, result.finish_reason) == (GoalStatus.STATUS_CANCELED, "abort")
     assert 0 < len(result.tokens) < 200
-    assert list(result.tokens[: len(running.feedback)]) == [each.token for each in running.feedback][: len(result.tokens)]
+    told = [each.token for each in running.feedback]
+    assert told == list(result.tokens)[: len(told)]
 
 
 def test_a_replica_that_is_killed_costs_time_and_no_token(model: Path, tmp_path: Path) -> None:

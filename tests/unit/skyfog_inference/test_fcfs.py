@@ -160,6 +160,28 @@ def test_a_common_beginning_is_computed_once() -> None:
     assert run.scheduler.state().shared_tokens == 32
 
 
+def test_who_begins_alike_and_comes_together_computes_it_once() -> None:
+    run = Run(40, max_batched_tokens=30)
+    run.add(*(sequence(name, prompt=50, first=5) for name in "abc"), sequence("d", prompt=4))
+    assert [plan(run.step()) for _ in range(2)] == [[("a", 0, 30)], [("a", 30, 20)]]
+    third = plan(run.step())
+    assert third == [("b", 48, 2), ("c", 48, 2), ("d", 0, 4), ("a", 50, 1)]
+
+
+def test_for_little_in_common_nobody_waits() -> None:
+    run = Run(40)
+    one, other = sequence("a", prompt=50, first=5), sequence("b", prompt=50, first=5)
+    other.tokens[16:] = [6] * 34
+    run.add(one, other)
+    assert plan(run.step()) == [("a", 0, 50), ("b", 0, 50)]
+
+
+def test_nobody_waits_for_what_is_not_shared() -> None:
+    run = Run(40, prefix_sharing=False)
+    run.add(sequence("a", prompt=50, first=5), sequence("b", prompt=50, first=5))
+    assert plan(run.step()) == [("a", 0, 50), ("b", 0, 50)]
+
+
 def test_what_a_failed_sequence_computed_is_not_shared() -> None:
     run = Run(40)
     run.add(sequence("a", prompt=40, first=5))

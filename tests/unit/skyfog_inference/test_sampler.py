@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 import torch
 
+from skyfog_inference import sampler
 from skyfog_inference.request import SamplingParams
-from skyfog_inference.sampler import FIRST_LOOK, Draw, Drawn, draw, kept, uniform
+from skyfog_inference.sampler import Draw, Drawn, draw, uniform
 
 VOCAB = 100
 MIXED: list[dict[str, Any]] = [
@@ -77,14 +78,24 @@ def test_top_k_keeps_the_k_most_likely() -> None:
 def test_top_p_keeps_the_fewest_that_reach_it() -> None:
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
     for top_p, most in [(0.01, 1), (0.49, 1), (0.51, 2), (0.79, 2), (0.81, 3), (0.96, 4)]:
-        assert int(kept(logits[None], [0], [top_p]).sum()) == most, top_p
+        drawn = {token(logits, ask(n, top_p=top_p)) for n in range(300)}
+        assert drawn == set(range(most)), top_p
 
 
-def test_top_p_among_many_equal_tokens_looks_further() -> None:
-    scores = torch.zeros(1, 4 * FIRST_LOOK)
-    scores[0, : 2 * FIRST_LOOK] = 1e-3
-    assert int(kept(scores, [0], [0.3]).sum()) == 2 * FIRST_LOOK
-    assert bool(kept(scores, [0], [0.9]).all())
+def test_equal_tokens_are_kept_together() -> None:
+    logits = torch.tensor([0.0, 1.0, 0.0, 1.0, 1.0])
+    assert {token(logits, ask(n, top_k=2)) for n in range(100)} == {1, 3, 4}
+    assert {token(logits, ask(n, top_p=0.3)) for n in range(100)} == {1, 3, 4}
+
+
+@pytest.mark.parametrize("first_look", [1, 2, 7, VOCAB])
+def test_how_far_is_looked_at_first_makes_no_difference(monkeypatch: pytest.MonkeyPatch, first_look: int) -> None:
+    logits = rows(60) / torch.linspace(0.1, 30, 60)[:, None]  # from sharp to flat
+    logits[7] = 0.0
+    wanted = [ask(n, top_k=n % 13, top_p=(0.1, 0.5, 0.99, 1.0)[n % 4]) for n in range(60)]
+    expected = draw(logits, wanted)
+    monkeypatch.setattr(sampler, "FIRST_LOOK", first_look)
+    assert draw(logits, wanted) == expected
 
 
 def test_penalties_count_what_was_drawn() -> None:

@@ -14,6 +14,8 @@
 # happened nobody comes in, and while a sequence is on the host no new one does. The first in the order is therefore
 # never disturbed, and it ends, since `add` sees to it that each sequence alone fits the device to its last token:
 # there is no livelock.
+# A new sequence that would compute what another one computes in this very step comes in after it, and shares that:
+# many requests that begin alike and come together compute their beginning once.
 
 from __future__ import annotations
 
@@ -40,6 +42,7 @@ class FcfsScheduler:
         max_sequences: int = 256,
         prefix_sharing: bool = True,
     ) -> None:
+        self._sharing = prefix_sharing
         self._device = BlockManager(device_blocks, sharing=prefix_sharing)
         self._host = BlockManager(host_blocks, sharing=False)
         self._max_batched_tokens = max_batched_tokens
@@ -184,6 +187,8 @@ class FcfsScheduler:
         while self._waiting and plan.budget and len(self._running) < self._max_sequences:
             sequence = self._waiting[0]
             shared = self._device.lookup(sequence.tokens)
+            if self._sharing and plan.computes(sequence.tokens, shared):
+                return
             more = blocks_for(len(sequence.tokens)) - len(shared)
             if not self._fits(self._device.cost(shared, more)):
                 return
@@ -246,7 +251,27 @@ class _Plan:
         chunks.append(Chunk(sequence, sequence.computed, count, Place.DEVICE, draws))
         self.budget -= count
 
+    def computes(self, tokens: list[int], shared: list[int]) -> bool:
+        """Whether at least half of what remains of `tokens` after the blocks `shared` is computed in this step."""
+        first = len(shared)
+        remaining = len(tokens) - first * BLOCK_SIZE
+        for chunk in self._prefills:
+            theirs = chunk.sequence
+            end = min((chunk.start + chunk.count) // BLOCK_SIZE, (len(tokens) - 1) // BLOCK_SIZE)
+            same = first
+            if theirs.blocks[:first] == shared:
+                while same < end and _run(theirs.tokens, same) == _run(tokens, same):
+                    same += 1
+            if 2 * (same - first) * BLOCK_SIZE >= remaining:
+                return True
+        return False
+
     def step(self) -> Step | None:
         if not (self._prefills or self._decodes or self.swaps):
             return None
         return Step((SubBatch(tuple(self._prefills), tuple(self._decodes)),), tuple(self.swaps))
+
+
+def _run(tokens: list[int], block: int) -> list[int]:
+    """The tokens of a block."""
+    return tokens[block * BLOCK_SIZE : (block + 1) * BLOCK_SIZE]

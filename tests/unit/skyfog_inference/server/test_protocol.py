@@ -92,7 +92,10 @@ def test_log_probabilities_are_asked_for_in_two_ways() -> None:
         ({"logit_bias": {"1": 5}}, r"^logit_bias: "),
         ({"messages": []}, r"^messages: .* at least 1"),
         ({"messages": [{"content": "a"}]}, r"^messages.0.role: is missing"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, r"^messages.0.content: should be a text"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            r"^messages.0.content: should be a text",
+        ),
         ({"stream_options": {"usage": True}}, r"^stream_options.usage: unknown key"),
     ],
 )
