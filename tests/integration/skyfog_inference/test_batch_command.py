@@ -146,3 +146,26 @@ def test_a_disk_that_is_full_ends_the_run_and_keeps_what_is_written(
     assert start(processes, tiny, rows, out).exit_status(LIMIT_S) == 0
     assert len(answers(out)) == 40
     assert kept.items() <= answers(out).items()
+
+
+def test_a_model_that_is_packed_gives_the_same_answers_from_disk(
+    processes: Processes, tiny: Path, tmp_path: Path
+) -> None:
+    rows, out, streamed = write_rows(tmp_path, 20), tmp_path / "out.jsonl", tmp_path / "streamed.jsonl"
+    packed, profile = tmp_path / "packed", tmp_path / "machine.json"
+    level = {"name": "cpu", "flops": 1e11, "bandwidth": 2e10, "memory": 8e9}
+    profile.write_text(json.dumps({"machine": {"name": "m", "device": level, "host": level, "link": 1e9}}))
+    assert infer(processes, "pack", "pack", str(tiny), str(packed)).exit_status(LIMIT_S) == 0
+    assert start(processes, tiny, rows, out).exit_status(LIMIT_S) == 0
+    words = ("--model", str(packed), "--offload", "2000", "--profile", str(profile))
+    run = infer(processes, "streamed", "batch", str(rows), str(streamed), *words)
+    assert run.exit_status(LIMIT_S) == 0, run.output
+    assert "predicted" in run.output
+    assert "of predicted" in run.output
+    texts = [{name: each["text"] for name, each in answers(path).items()} for path in (out, streamed)]
+    assert texts[0] == texts[1]
+    not_packed = infer(
+        processes, "not-packed", "batch", str(rows), str(tmp_path / "no.jsonl"), "--model", str(tiny), *words[2:]
+    )
+    assert not_packed.exit_status(LIMIT_S) == 2
+    assert "is not packed for streaming: skyfog infer pack" in not_packed.output
