@@ -9,6 +9,7 @@ stands beside what the runner then measures.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -21,19 +22,19 @@ from skyfog_inference.blocks import BLOCK_SIZE, blocks_for
 from skyfog_inference.cost.hrm import Machine
 from skyfog_inference.kv_cache import KVCache
 from skyfog_inference.models.config import ModelConfig
-from skyfog_inference.placement.policy import Limits, Policy, Sizes, Workload, evaluate, search
+from skyfog_inference.placement.policy import Limits, Policy, Sizes, Workload, evaluate
 from skyfog_inference.runner.ordered import OrderedRunner
 from skyfog_inference.scheduler.fcfs import FcfsScheduler
 from skyfog_inference.scheduler.micro_batches import MicroBatches
 from skyfog_inference.weights.pages import DTYPES, PageIndex, read_index
 from skyfog_inference.weights.streamed import StreamedWeights
 
-LEAST_PREFILL, MOST_PREFILL = 256, 1_024  # tokens of a micro-batch of prompts: these fill a product of matrices
+LEAST_PREFILL, MOST_PREFILL = 64, 1_024  # tokens of a micro-batch of prompts: the latter fill a product of matrices
 SHARE = 0.95  # of what is there, to be used
 EFFICIENCY = 0.5  # of the roofs of a processor
-SCRATCH = 100 << 20  # bytes that libraries and the heap take for themselves, as measured
+SCRATCH = 64 << 20  # bytes that libraries and the heap take for themselves, as measured
 LOGITS_COPIES = 3  # fp32: the model's, and what drawing makes of them
-MOST_MICRO_BATCHES = 64
+MOST_MICRO_BATCHES, MOST_SEQUENCES = 64, 1_024  # of a step, of a micro-batch
 MOST_IN_STEP = 16_384  # tokens of prompts in one step
 
 
@@ -101,58 +102,54 @@ def build(folder: Path, machine: Machine, asked: Asked) -> Offloaded:
             max_sequences=policy.batch,
         ),
         policy.micro_batch,
-        prefill_tokens(asked.requests, asked.work),
+        prefill_tokens(policy.batch, asked.work),
     )
     return Offloaded(config, policy, scheduler, runner)
 
 
 def choose_policy(config: ModelConfig, index: PageIndex, machine: Machine, asked: Asked, room: int) -> Policy:
-    """By the roofline model, for `room` bytes. Raises ConfigError."""
-    size = DTYPES[index.dtype].itemsize
-    limits = Limits(
-        device_share=SHARE,
-        first=1,
-        step=1,
-        largest=asked.requests,
-        most=MOST_MICRO_BATCHES,
-        requests=asked.requests,
-        kv_bytes=size,
-        weight_bytes=size,
-    )
-    embedding = 0 if config.tied_embeddings else config.vocab_size * config.hidden_size * size  # beside the head
-    logits = LOGITS_COPIES * asked.requests * config.vocab_size * 4
-    memory = room - (embedding + logits + SCRATCH) / limits.device_share
-    if memory <= 0:
-        raise ConfigError(f"memory: {asked.memory / 1e6:.0f} MB are less than the program and what it works with take")
-    there = replace(machine, device=replace(machine.device, memory=memory))
-    return _soonest(there, config, asked, limits)
-
-
-def _soonest(machine: Machine, config: ModelConfig, asked: Asked, limits: Limits) -> Policy:
-    """The policy with which all requests are done first; of equal ones that which leaves most to spare.
+    """The policy with which all requests are done first, of `room` bytes; of equal ones that with most to spare.
 
     The roofline model has prompts in micro-batches of as many sequences as decodes. Ours are cut by tokens, so that
-    what prefill holds does not grow with the micro-batch: the difference is given back.
+    what prefill holds does not grow with the micro-batch: the difference is given back. Raises ConfigError.
     """
-    on_gpu, count, found = machine.host.flops == 0, 1, []  # a disk computes nothing
-    a_token = Sizes.of(config, limits).work_token / limits.device_share
-    while count <= min(asked.requests, limits.most) * 2:
-        batch, count = -(-asked.requests // count), count * 2
-        parts = 1
-        while parts <= min(batch, limits.most):
-            micro_batch = -(-batch // parts)
-            spared = (micro_batch * asked.work.prompt - prefill_tokens(asked.requests, asked.work)) * a_token
-            there = replace(machine, device=replace(machine.device, memory=machine.device.memory + spared))
-            policy = evaluate(there, config, asked.work, micro_batch, parts, limits, gpu_attention=on_gpu)
-            if policy is not None:
-                found.append(policy)
-            parts *= 2
+    size = DTYPES[index.dtype].itemsize
+    limits = Limits(device_share=SHARE, largest=asked.requests, kv_bytes=size, weight_bytes=size)
+    sizes, on_gpu = Sizes.of(config, limits), machine.host.flops == 0  # a disk computes nothing
+    embedding = 0 if config.tied_embeddings else config.vocab_size * config.hidden_size * size  # beside the head
+    found = []
+    for batch, micro_batch, parts in _splits(asked.requests):
+        other = embedding + SCRATCH + LOGITS_COPIES * batch * config.vocab_size * 4
+        other += (prefill_tokens(batch, asked.work) - micro_batch * asked.work.prompt) * sizes.work_token
+        memory = max(1.0, room - other / SHARE)
+        there = replace(machine, device=replace(machine.device, memory=memory))
+        policy = evaluate(there, config, asked.work, micro_batch, parts, limits, gpu_attention=on_gpu)
+        if policy is not None:
+            found.append(policy)
     if not found:
-        return search(machine, config, asked.work, limits)  # says what does not fit
-    return min(found, key=lambda one: (_step_s(one) * math.ceil(asked.requests / one.batch), one.gpu_s + one.cpu_s))
+        raise ConfigError(
+            f"{config.name} with {asked.work.prompt:.0f} + {asked.work.generated:.0f} tokens does not fit: "
+            f"{asked.memory / 1e6:.0f} MB, of which {max(0, room) / 1e6:.0f} MB are left when the program has started"
+        )
+    return min(found, key=lambda one: (step_s(one) * math.ceil(asked.requests / one.batch), one.gpu_s + one.cpu_s))
 
 
-def _step_s(policy: Policy) -> float:
+def _splits(requests: int) -> Iterator[tuple[int, int, int]]:
+    """Batches of requests, sizes of micro-batches and how many: halves, quarters and so on."""
+    rounds = 1
+    while True:
+        batch, parts = -(-requests // rounds), 1
+        while parts <= min(batch, MOST_MICRO_BATCHES):
+            micro_batch = -(-batch // parts)
+            if micro_batch <= MOST_SEQUENCES:
+                yield batch, micro_batch, parts
+            parts *= 2
+        if batch == 1:
+            return
+        rounds *= 2
+
+
+def step_s(policy: Policy) -> float:
     """For comparing policies: with both roofs of a processor at half their height, as products of few rows have it."""
     return max(policy.link_s, (policy.cpu_s + policy.gpu_s) / EFFICIENCY)
 

@@ -73,6 +73,18 @@ def test_queries_see_their_own_context_and_nothing_else() -> None:
             at += 1
 
 
+def test_many_queries_are_attended_to_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, values = (torch.randn(3, 2, BLOCK_SIZE, 8, generator=generator()) for _ in range(2))
+    query = torch.randn(30, 4, 8, generator=generator())
+    starts, lengths = torch.tensor([0, 30], dtype=torch.int32), torch.tensor([41], dtype=torch.int32)
+    rows = Rows(starts, lengths, torch.tensor([[2, 0, 1]], dtype=torch.int32))
+    whole, parts = torch.empty_like(query), torch.empty_like(query)
+    TorchAttention()(query, keys, values, rows, 0.3, whole)
+    monkeypatch.setattr("skyfog_inference.attention.torch.QUERIES_AT_ONCE", 7)
+    TorchAttention()(query, keys, values, rows, 0.3, parts)
+    torch.testing.assert_close(parts, whole)
+
+
 def test_rotation_turns_pairs_by_position() -> None:
     heads = torch.randn(3, 2, 8, generator=generator())
     positions = torch.tensor([0, 1, 50])

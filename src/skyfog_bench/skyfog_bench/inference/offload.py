@@ -18,17 +18,24 @@ from typing import Any
 
 from skyfog_bench.cgroup import MemoryCap
 from skyfog_bench.inference import offload_plot
+from skyfog_bench.inference.gguf_file import gguf_of
 from skyfog_bench.inference.models import MIXTRAL_4GB, MIXTRAL_489M, Shape, made, models_root
+from skyfog_bench.inference.offload_worker import prompts_of
 from skyfog_bench.measure import Figure, figure, ratio
 from skyfog_bench.processes import Process, Processes
 from skyfog_bench.report import Goal, Report, at_least
 from skyfog_core import extras
+from skyfog_core.environments import INSTALL_COMMAND, python_of
 from skyfog_core.errors import ConfigError
 
 WORKER = "skyfog_bench.inference.offload_worker"
 PROMPT = 32  # tokens
 LOAD_LIMIT_S, STEP_LIMIT_S = 300.0, 60.0
 OVER_ACCELERATE, OVER_LLAMA_CPP, OF_BOUND = 1.5, 3.0, 0.85
+LLAMA_CPP = Path(__file__).parent.parent / "baselines" / "llama_cpp.py"
+LLAMA_BATCHES = {8, 128}  # it takes minutes
+LLAMA_CONTEXT = 256  # tokens, the least that it takes
+OURS, LLAMA = "ours, CGOPipe", "llama.cpp"
 AT = 128  # the batch that the goals are about
 
 
@@ -55,6 +62,7 @@ class Contestant:
     job: Mapping[str, Any]
     steps: int | None = None  # of decode, where it is not the size's
     batches: tuple[int, ...] | None = None
+    python: Path | None = None  # of llama.cpp's environment
 
 
 @dataclass(slots=True)
@@ -86,14 +94,15 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None],
     extras.need("bench", "accelerate")
     folder = made(size.shape, say=say)
     packed = packed_of(folder, say)
-    files = [*folder.iterdir(), *packed.iterdir()]
+    folders = folder, packed, folder.parent  # the last one for llama.cpp's file
     machine = measured(processes, size, packed, say)
     results: Results = {}
     for contestant in contestants(size, folder, packed, machine, processes.folder):
-        compete(processes, size, contestant, contestant.batches or size.batches, files, seed, results, say)
+        compete(processes, size, contestant, contestant.batches or size.batches, folders, seed, results, say)
     for _ in range(size.again):
         for contestant in contestants(size, folder, packed, machine, processes.folder):
-            compete(processes, size, contestant, (AT,), files, seed, results, say)
+            again = (AT,) if AT in (contestant.batches or size.batches) else ()
+            compete(processes, size, contestant, again, folders, seed, results, say)
     report = Report("inference_offload", seed)
     report.rows += [machine_row(machine)]
     report.rows += [row(result, size) for result in results.values()]
@@ -129,13 +138,17 @@ def contestants(
         "overlap": True,
         "order": "S1",
     }
-    yield Contestant("ours, CGOPipe", ours)
+    yield Contestant(OURS, ours)
     yield Contestant("ours, no overlap", {**ours, "overlap": False})
     if 1 in size.batches:
         yield Contestant("ours, chosen experts only", {**ours, "experts": "routed"}, batches=(1, 8))
     offload = scratch / "accelerate"
     job = {"contestant": "accelerate", "folder": str(folder), "offload_folder": str(offload)}
     yield Contestant("accelerate", job | {"layers": size.shape.layers}, steps=3)
+    if (python := python_of("llamacpp")) is not None:
+        for batch in set(size.batches) & LLAMA_BATCHES:  # its memory is that of the batch it was started for
+            of = {"model": str(gguf_of(size.shape, folder)), "most": batch, "context": LLAMA_CONTEXT}
+            yield Contestant(LLAMA, of, steps=2, batches=(batch,), python=python)
 
 
 def measured(processes: Processes, size: Size, packed: Path, say: Callable[[str], None]) -> dict[str, Any]:
@@ -155,20 +168,23 @@ def compete(
     size: Size,
     contestant: Contestant,
     batches: tuple[int, ...],
-    files: Iterable[Path],
+    folders: Iterable[Path],
     seed: int,
     results: Results,
     say: Callable[[str], None],
 ) -> None:
     """One contestant, its batches in turn, in one process under the cap."""
-    evict(files)
-    process, cap = started(processes, contestant.name, size.cap)
+    if not batches:
+        return
+    evict(folders)
+    process, cap = started(processes, contestant.name, size.cap, contestant.python)
     try:
         process.ask(LOAD_LIMIT_S, **contestant.job, threads=_threads())
         for batch in batches:
             steps = contestant.steps or size.steps
-            job = {"batch": batch, "prompt": PROMPT, "vocab": size.shape.vocab, "seed": seed, "steps": steps}
-            answer = process.ask(STEP_LIMIT_S * (steps + 2), **job)
+            prompts = prompts_of(batch, PROMPT, size.shape.vocab, seed)
+            answer = process.ask(STEP_LIMIT_S * (2 * steps + 2), prompts=prompts, steps=steps)
+            answer.setdefault("steps_s", [answer.get("decode_s", 0.0) / steps])
             result = results.setdefault((contestant.name, batch), Result(contestant.name, batch))
             result.answers.append(answer)
             result.peak_mb = max(result.peak_mb, cap.peak_bytes() / 1e6)
@@ -177,9 +193,13 @@ def compete(
         ended(processes, process, cap)
 
 
-def started(processes: Processes, name: str, cap: int) -> tuple[Process, MemoryCap]:
+def started(processes: Processes, name: str, cap: int, python: Path | None = None) -> tuple[Process, MemoryCap]:
     """A worker that has its cap, and nothing else yet. Raises BenchError where there can be none."""
-    process = processes.start(name.replace(" ", "_"), WORKER, domain=0)
+    log = name.replace(" ", "_")
+    if python is None:
+        process = processes.start(log, WORKER, domain=0)
+    else:
+        process = processes.start_script(log, python, LLAMA_CPP)
     return process, MemoryCap(process.pid, cap)
 
 
@@ -189,9 +209,9 @@ def ended(processes: Processes, process: Process, cap: MemoryCap) -> None:
     cap.remove()
 
 
-def evict(files: Iterable[Path]) -> None:
-    """Throw these files out of the page cache: what is cached already is charged to nobody."""
-    for path in files:
+def evict(folders: Iterable[Path]) -> None:
+    """Throw their files out of the page cache: what is cached already is charged to nobody."""
+    for path in (path for folder in folders for path in folder.iterdir() if path.is_file()):
         fd = os.open(path, os.O_RDONLY)
         try:
             os.fdatasync(fd)
@@ -230,27 +250,37 @@ def row(result: Result, size: Size) -> dict[str, Any]:
         "bound_tok_s": result.batch / bound if bound else None,
         "disk_gb_s": first.get("disk_gb_s"),
         "r_w": first.get("r_w"),
+        "at_once": first.get("at_once"),
         "micro_batch": first.get("micro_batch"),
-        "read_gb": first["read_mb"] / 1e3,
+        "read_gb": first["read_mb"] / 1e3 if "read_mb" in first else None,
         "peak_of_cap_percent": 100e6 * result.peak_mb / size.cap,
-        "tokens": first["tokens"],
+        "tokens": first.get("tokens"),
     }
 
 
 def goals(results: Results, size: Size) -> list[Goal]:
     """At batch AT, but for the tokens."""
-    ours, sync = results["ours, CGOPipe", AT], results["ours, no overlap", AT]
+    ours, sync = results[OURS, AT], results["ours, no overlap", AT]
     accelerate = results["accelerate", AT]
     shares = figure([answer["bound_s"] / step for answer in ours.answers for step in answer["steps_s"]])
     same = [
-        results["ours, CGOPipe", batch].answers[0]["tokens"] == results["ours, no overlap", batch].answers[0]["tokens"]
+        results[OURS, batch].answers[0]["tokens"] == results["ours, no overlap", batch].answers[0]["tokens"]
         for batch in size.batches
     ]
     return [
         at_least(f"over accelerate at batch {AT}", OVER_ACCELERATE, ratio(accelerate.rounds, ours.rounds)),
-        Goal(f"over llama.cpp at batch {AT}", OVER_LLAMA_CPP, None, why="not there", at_least=True),
+        over_llama_cpp(results),
         at_least(f"of the roofline's bound at batch {AT}", OF_BOUND, shares),
         at_least(f"over ours without overlap at batch {AT}", 1.0, ratio(sync.rounds, ours.rounds)),
         Goal("batches with the same tokens with and without overlap", len(same), sum(same), at_least=True),
         Goal("peak of all, of the cap", 1.0, max(result.peak_mb for result in results.values()) * 1e6 / size.cap),
     ]
+
+
+def over_llama_cpp(results: Results) -> Goal:
+    """Where it is there."""
+    name, theirs = f"over llama.cpp at batch {AT}", results.get((LLAMA, AT))
+    if theirs is None:
+        return Goal(name, OVER_LLAMA_CPP, None, why=f"{INSTALL_COMMAND} llamacpp", at_least=True)
+    ours = results[OURS, AT]
+    return at_least(name, OVER_LLAMA_CPP, ratio(theirs.rounds, ours.rounds))

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 MB = 1e6
 SAMPLE, READS = 128 << 20, 6  # bytes of a read that measures the disk, and how many
-GIVEN_MEMORY = 0.92  # of the cap: what the kernel charges beside ours (page tables, files) needs some too
+GIVEN_MEMORY = 0.94  # of the cap: what the kernel charges beside ours (page tables, files) needs some too
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Ran:
     """What one batch took."""
 
     prefill_s: float
-    steps_s: list[float]
+    steps_s: list[float]  # for one token of every request
     tokens: list[list[int]]
     more: dict[str, Any]
 
@@ -83,19 +83,20 @@ def _turned(made: Any, engine: Any, prompts: list[list[int]], steps: int) -> Ran
     stats = made.runner.stats
     prefill_s, steps_s = 0.0, []
     while True:
-        begun, before = time.perf_counter(), stats.decode_steps
+        begun, before, drawn = time.perf_counter(), stats.decode_steps, stats.tokens
         if not engine.turn():
             break
         took = time.perf_counter() - begun
-        if stats.decode_steps > before:
-            steps_s.append(took)
+        if stats.decode_steps > before:  # in seconds for as many tokens as there are requests
+            steps_s.append(took * len(prompts) / (stats.tokens - drawn))
         else:
             prefill_s += took
     policy = made.policy
     more = {
+        "at_once": policy.batch,
         "micro_batch": policy.micro_batch,
         "r_w": policy.weights_on_gpu,
-        "bound_s": policy.step_s,
+        "bound_s": len(prompts) / policy.tokens_per_s,
         "waited_s": stats.waited_s / max(1, stats.decode_steps),
         "streamed_mb": made.runner.weights.residency.streamed / MB,
     }
@@ -185,9 +186,8 @@ def answers(jobs: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     contestant = CONTESTANTS[job["contestant"]](job)
     yield {"loaded_s": time.perf_counter() - begun}
     for batch in jobs:
-        prompts = prompts_of(batch["batch"], batch["prompt"], batch["vocab"], batch["seed"])
         before = disk_read()
-        ran = contestant.run(prompts, batch["steps"])
+        ran = contestant.run(batch["prompts"], batch["steps"])
         gc.collect()  # the next batch's policy counts what is left of this one
         yield {
             "prefill_s": ran.prefill_s,

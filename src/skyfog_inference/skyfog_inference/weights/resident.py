@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -31,6 +32,9 @@ class ResidentWeights:
 
     def feed_forward(self, layer: int, expert: int = 0) -> FeedForward:
         return self.feed_forwards[layer][expert]
+
+    def want(self, layer: int, experts: Iterable[int]) -> None:
+        """Nothing to do: all of them are here."""
 
     def release(self, layer: int) -> None:
         """Nothing to do: all of it stays."""
