@@ -13,7 +13,7 @@ import transformers
 from skyfog_inference.blocks import blocks_for
 from skyfog_inference.engine import Engine
 from skyfog_inference.models.config import ModelConfig
-from skyfog_inference.models.load import ModelFiles
+from skyfog_inference.models.load import Model, ModelFiles
 from skyfog_inference.models.split import SplitSource, save
 from skyfog_inference.models.tokenizer import Tokenizer
 from skyfog_inference.request import SamplingParams
@@ -104,8 +104,14 @@ def test_answers_equal_those_of_transformers(
     assert tokenizer.decode(ours[2]).startswith("The capital of France is Paris.")
 
 
-def test_neo_on_two_workers_draws_the_same(prompts: list[list[int]], expected: list[list[int]]) -> None:
-    model = load("smollm2", dtype="float32")
+def test_neo_on_two_workers_draws_the_same(
+    files: ModelFiles,
+    weights: ResidentWeights,
+    tokenizer: Tokenizer,
+    prompts: list[list[int]],
+    expected: list[list[int]],
+) -> None:
+    model = Model(files.config, tokenizer, weights)
     cost = replace(HIDES, layers=model.config.layers)
     scheduler = NeoScheduler(NeoConfig(launch_ms=0.0), cost, 3, 40, sharing=False)
     with pipeline(model, 3, 40) as runner:
