@@ -42,7 +42,7 @@ def chat(http: httpx.Client, **fields: Any) -> httpx.Response:
         ({"max_tokens": 0}, 400, "max_tokens", "should be between 1 and"),
         ({"temperature": float("nan")}, 400, "temperature", "should be between 0 and 100, not nan"),
         ({"temperature": "hot"}, 400, "temperature", "should be a valid number, not 'hot'"),
-        ({"tempreature": 1}, 400, "tempreature", "did you mean 'temperature'"),
+        ({"max_token": 1}, 400, "max_token", "did you mean 'max_tokens'"),
         ({"tools": [{}]}, 400, "tools", "is not supported here"),
         ({"messages": [{"role": "user", "content": "x" * 300}]}, 400, "prompt", f"the context of {CONTEXT}"),
         ({"logit_bias": {"5": 1}}, 400, "logit_bias", "is not supported"),
