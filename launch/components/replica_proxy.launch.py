@@ -1,4 +1,4 @@
-"""A replica's end, with a perception service inside its process."""
+"""A replica's end, with the service of its role inside its process."""
 
 from launch import LaunchDescription
 
@@ -34,5 +34,6 @@ def generate_launch_description() -> LaunchDescription:
             "metrics_listen",
             "trace",
         ),
-        files=("replica_proxy", "detect", "segment"),
+        files=("replica_proxy", "detect", "segment", "generate"),
+        roles=True,
     )

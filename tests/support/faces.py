@@ -18,6 +18,7 @@ CONTEXT = 256
 END = 256  # the token that ends a text
 VOCAB = 258
 HIDDEN, HEADS, KV_HEADS, INNER, LAYERS = 64, 4, 2, 96, 2
+HEAD_DIM = HIDDEN // HEADS
 CLI = "from skyfog_inference.cli import app; app(prog_name='skyfog infer')"
 TEMPLATE = (
     "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
@@ -25,8 +26,8 @@ TEMPLATE = (
 )
 
 
-def write_tiny(folder: Path, seed: int = 0) -> Path:
-    """A random Llama whose tokens are bytes."""
+def write_tiny(folder: Path, head_dim: int = HEAD_DIM) -> Path:
+    """A random Llama whose tokens are bytes. A large `head_dim` makes keys and values large, and little else."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "architectures": ["LlamaForCausalLM"],
@@ -37,6 +38,7 @@ def write_tiny(folder: Path, seed: int = 0) -> Path:
         "num_hidden_layers": LAYERS,
         "num_attention_heads": HEADS,
         "num_key_value_heads": KV_HEADS,
+        "head_dim": head_dim,
         "max_position_embeddings": CONTEXT,
         "rms_norm_eps": 1e-5,
         "rope_theta": 10_000.0,
@@ -47,18 +49,18 @@ def write_tiny(folder: Path, seed: int = 0) -> Path:
         "torch_dtype": "float32",
     }
     (folder / "config.json").write_text(json.dumps(config))
-    _write_weights(folder / "model.safetensors", seed)
+    _write_weights(folder / "model.safetensors", head_dim)
     _write_tokenizer(folder)
     return folder
 
 
-def _write_weights(path: Path, seed: int) -> None:
-    random = torch.Generator().manual_seed(seed)
+def _write_weights(path: Path, head_dim: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    queries, kv = head_dim * HEADS, head_dim * KV_HEADS
 
     def made(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=random) * 0.2
 
-    kv = HIDDEN // HEADS * KV_HEADS
     tensors = {
         "model.embed_tokens.weight": made(VOCAB, HIDDEN),
         "model.norm.weight": torch.ones(HIDDEN),
@@ -67,10 +69,10 @@ def _write_weights(path: Path, seed: int) -> None:
     for layer in range(LAYERS):
         name = f"model.layers.{layer}"
         tensors |= {
-            f"{name}.self_attn.q_proj.weight": made(HIDDEN, HIDDEN),
+            f"{name}.self_attn.q_proj.weight": made(queries, HIDDEN),
             f"{name}.self_attn.k_proj.weight": made(kv, HIDDEN),
             f"{name}.self_attn.v_proj.weight": made(kv, HIDDEN),
-            f"{name}.self_attn.o_proj.weight": made(HIDDEN, HIDDEN),
+            f"{name}.self_attn.o_proj.weight": made(HIDDEN, queries),
             f"{name}.mlp.gate_proj.weight": made(INNER, HIDDEN),
             f"{name}.mlp.up_proj.weight": made(INNER, HIDDEN),
             f"{name}.mlp.down_proj.weight": made(HIDDEN, INNER),

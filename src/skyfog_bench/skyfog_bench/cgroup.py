@@ -30,6 +30,13 @@ class MemoryCap:
                 self._folder.rmdir()
             raise BenchError(f"no memory limit for a process: {error}") from None
 
+    def peak_bytes(self) -> int:
+        """The most that the group held at a time, cached files included; 0 where the kernel does not say."""
+        for name in ("memory.max_usage_in_bytes", "memory.peak"):
+            with contextlib.suppress(OSError):
+                return int((self._folder / name).read_text())
+        return 0
+
     def remove(self) -> None:
         """Remove the group of a process that has ended, or is about to."""
         until = time.monotonic() + REMOVE_LIMIT_S

@@ -133,6 +133,24 @@ def uplink_solve(quick: Quick = False, json: Json = None, seed: Seed = 0) -> Non
     _bench("uplink_solve", quick, json, seed)
 
 
+@app.command("inference_attention")
+def inference_attention(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """Decode attention on one thread beside torch's and a plain read loop, in GB/s of keys and values."""
+    _bench("inference_attention", quick, json, seed)
+
+
+@app.command("inference_memory")
+def inference_memory(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """Decode and prefill of Llama-200M and Mixtral-489M beside transformers and llama.cpp."""
+    _bench("inference_memory", quick, json, seed)
+
+
+@app.command("inference_offload")
+def inference_offload(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """A mixture of experts under half its memory: CGOPipe beside no overlap, accelerate and llama.cpp, same cap."""
+    _bench("inference_offload", quick, json, seed)
+
+
 @app.command("inference")
 def inference(
     folder: Annotated[Path, typer.Argument(help="for one report a part, pictures and inference.md")],

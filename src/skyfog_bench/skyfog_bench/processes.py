@@ -155,10 +155,17 @@ class Processes:
 
         Processes of one name share a log. Where the system can, it ends with us even when we are killed.
         """
+        return self._start(name, [*inside, sys.executable, "-m", module, *words], domain)
+
+    def start_script(self, name: str, python: Path, script: Path) -> Process:
+        """A script by the Python of another environment, without ROS."""
+        return self._start(name, [str(python), str(script)], domain=0)
+
+    def _start(self, name: str, words: Sequence[str], domain: int) -> Process:
         log = self.folder / f"{name}.log"
         with log.open("a") as stderr:
             popen = subprocess.Popen(
-                [*ENDS_WITH_US, *inside, sys.executable, "-m", module, *words],
+                [*ENDS_WITH_US, *words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

@@ -12,7 +12,11 @@ from typing import Any
 from skyfog_bench import faults, overhead, perception, pick_place, planning, scale, soak, tail, uplink_solve, world
 from skyfog_bench.fleet import environment
 from skyfog_bench.fogros2ft import bench as fogros2ft
+from skyfog_bench.inference import attention as inference_attention
+from skyfog_bench.inference import memory as inference_memory
 from skyfog_bench.inference import neo as inference_neo
+from skyfog_bench.inference import offload as inference_offload
+from skyfog_bench.inference import simulator as inference_sim
 from skyfog_bench.pool import bench as pool
 from skyfog_bench.pool_live import bench as pool_live
 from skyfog_bench.processes import BenchError, Processes
@@ -46,8 +50,12 @@ BENCHES: dict[str, Bench] = {
     "pool_live": Bench(pool_live.run, pool_live.FULL, pool_live.QUICK, draws=True),
     "uplink": Bench(uplink.run, uplink.FULL, uplink.QUICK, draws=True),
     "uplink_live": Bench(uplink_live.run, uplink_live.FULL, uplink_live.QUICK, draws=True),
+    "inference_attention": Bench(inference_attention.run, inference_attention.FULL, inference_attention.QUICK),
+    "inference_memory": Bench(inference_memory.run, inference_memory.FULL, inference_memory.QUICK),
     "inference_neo": Bench(inference_neo.run, inference_neo.FULL, inference_neo.QUICK, draws=True),
     "uplink_solve": Bench(uplink_solve.run, uplink_solve.FULL, uplink_solve.QUICK),
+    "inference_offload": Bench(inference_offload.run, inference_offload.FULL, inference_offload.QUICK, draws=True),
+    "inference_sim": Bench(inference_sim.run, inference_sim.FULL, inference_sim.QUICK, draws=True),
 }
 
 

@@ -36,6 +36,7 @@ from skyfog_core.errors import ConfigError
 from skyfog_core.ports import free_tcp_port
 
 PROFILES = ("sim", "lab", "prod")
+ROLES = ("detect", "generate")  # what a replica serves: config/base, then config/roles/<role>.yaml where there is one
 WORLDS = ("warehouse", "tabletop", "street")
 # How long a node may take to end after SIGINT, and then after SIGTERM, before it is killed.
 END_LIMIT_S = 5.0
@@ -90,17 +91,23 @@ def component(
     arguments: Sequence[str],
     files: Sequence[str],
     again: bool = False,
+    roles: bool = False,
 ) -> LaunchDescription:
     """One node with its launch arguments. `files` name its parameter files, base and profile.
 
-    `again`: where it dies, it is started again; where its set-up is wrong, all of the launch ends.
+    `again`: where it dies, it is started again; where its set-up is wrong, all of the launch ends. `roles`: it has an
+    argument `role`, one of ROLES.
     """
+    role = [DeclareLaunchArgument("role", default_value=ROLES[0], choices=ROLES, description="what it serves")]
 
     def node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         profile = LaunchConfiguration("profile").perform(context)
         given = given_by(context, schema, arguments)
         namespace = LaunchConfiguration("namespace").perform(context)
         written = [str(path) for path in parameter_files(share() / "config", profile, files)]
+        if roles:
+            path = share() / "config" / "roles" / f"{LaunchConfiguration('role').perform(context)}.yaml"
+            written += [str(path)] if path.is_file() else []
         written += [path for path in [LaunchConfiguration("params").perform(context)] if path]
         name = LaunchConfiguration("node").perform(context)
         made = Node(
@@ -121,7 +128,13 @@ def component(
 
     named = DeclareLaunchArgument("node", default_value=executable, description="its name")
     return LaunchDescription(
-        [*common_arguments(), named, *arguments_of(schema, *arguments), OpaqueFunction(function=node)]
+        [
+            *common_arguments(),
+            *(role if roles else []),
+            named,
+            *arguments_of(schema, *arguments),
+            OpaqueFunction(function=node),
+        ]
     )
 
 

@@ -84,7 +84,8 @@ def _threads(config: EngineConfig, device: torch.device) -> tuple[int, int]:
     """Of torch, and of attention on the host."""
     if config.scheduler == "neo":
         return assembly_neo.threads(config, device)
-    return config.threads or torch.get_num_threads(), config.host_threads or torch.get_num_threads()
+    threads = config.threads or torch.get_num_threads()
+    return threads, config.host_threads or threads
 
 
 def _sides(config: EngineConfig, model: Model, device: torch.device, threads: int, host_threads: int) -> list[Side]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from skyfog_core.config.inference import EngineConfig
 from skyfog_core.errors import ConfigError
 from skyfog_inference.cost.table import StageTable, load_table
 from skyfog_inference.models.load import Model
+from skyfog_inference.profile import cpu_name
 from skyfog_inference.profile_neo import QUICK, Grid, measure_stages
 from skyfog_inference.runner.pipeline import PipelineRunner
 from skyfog_inference.runner.single import Side, SingleRunner
@@ -81,10 +81,4 @@ def dtype_of(model: Model) -> str:
 
 def machine() -> str:
     """What a table's times depend on: the processor, and the accelerator where there is one."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    found = names[0] if names else platform.machine()
-    return f"{found} with {torch.cuda.get_device_name()}" if torch.cuda.is_available() else found
+    return f"{cpu_name()} with {torch.cuda.get_device_name()}" if torch.cuda.is_available() else cpu_name()

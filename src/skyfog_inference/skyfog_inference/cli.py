@@ -9,6 +9,8 @@ import typer
 
 from skyfog_inference.cli_batch import batch
 from skyfog_inference.cli_generate import generate
+from skyfog_inference.cli_pack import pack
+from skyfog_inference.cli_profile import profile
 from skyfog_inference.cli_serve import serve, status
 
 app = typer.Typer(
@@ -19,5 +21,5 @@ app = typer.Typer(
 )
 
 
-for _verb in (serve, generate, batch, status):
+for _verb in (serve, generate, batch, status, pack, profile):
     app.command()(_verb)

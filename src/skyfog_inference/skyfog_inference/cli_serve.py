@@ -32,7 +32,7 @@ def serve(
     from skyfog_core import extras  # noqa: PLC0415  # what other verbs need not import
     from skyfog_core.logs import configure_logs  # noqa: PLC0415
     from skyfog_inference import served  # noqa: PLC0415
-    from skyfog_inference.server.serve import listen  # noqa: PLC0415
+    from skyfog_inference.server.serve import bound  # noqa: PLC0415
     from skyfog_inference.server.serve import serve as serve_until_told  # noqa: PLC0415
 
     configure_logs("infer")
@@ -50,12 +50,12 @@ def serve(
         }
         wanted = configured(config, options, sets)
         extras.need("inference", *served.NEEDS)
-        listening = listen(wanted.server)
-        ready = served.load(wanted.engine)
-        try:
-            serve_until_told(ready, wanted.server, listening)
-        finally:
-            ready.close()
+        with bound(wanted.server) as door:  # before the model is read, which takes a while
+            ready = served.load(wanted.engine)
+            try:
+                serve_until_told(ready, wanted.server, door)
+            finally:
+                ready.close()
 
 
 def status(

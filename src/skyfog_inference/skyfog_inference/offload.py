@@ -8,6 +8,11 @@ stands beside what the runner then measures.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import math
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -20,16 +25,26 @@ from skyfog_inference.blocks import BLOCK_SIZE, blocks_for
 from skyfog_inference.cost.hrm import Machine
 from skyfog_inference.kv_cache import KVCache
 from skyfog_inference.models.config import ModelConfig
-from skyfog_inference.placement.policy import Limits, Policy, Workload, search
+from skyfog_inference.placement.policy import Limits, Policy, Sizes, Workload, evaluate
 from skyfog_inference.runner.ordered import OrderedRunner
 from skyfog_inference.scheduler.fcfs import FcfsScheduler
 from skyfog_inference.scheduler.micro_batches import MicroBatches
 from skyfog_inference.weights.pages import DTYPES, PageIndex, read_index
 from skyfog_inference.weights.streamed import StreamedWeights
 
-LEAST_PREFILL = 256  # tokens of a micro-batch of prompts: fewer would not fill a product of matrices
-MOST_PREFILL = 4_096  # more would only take memory
+LEAST_PREFILL, MOST_PREFILL = 64, 1_024  # tokens of a micro-batch of prompts: the latter fill a product of matrices
+SHARE = 0.95  # of what is there, to be used
+EFFICIENCY = 0.5  # of the roofs of a processor
+SCRATCH = 96 << 20  # bytes that libraries and the heap take for themselves, as measured
+LOGITS_COPIES = 3  # fp32: the model's, and what drawing makes of them
+MOST_MICRO_BATCHES, MOST_SEQUENCES = 64, 1_024  # of a step, of a micro-batch
 MOST_IN_STEP = 16_384  # tokens of prompts in one step
+M_MMAP_THRESHOLD = -3  # of mallopt(3)
+MAPPED_ALONE = 1 << 20  # bytes: tensors from here on go back to the system when they are freed
+
+# oneDNN keeps the code of products of a thousand shapes, and reads how many at its first product. Experts have another
+# number of rows in every step: that would be hundreds of megabytes beside the plan.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +58,6 @@ class Asked:
     overlap: bool = True
     experts: Literal["all", "routed"] = "all"
     device: str = "cpu"
-    kept: bool = True  # False: no expert stays in memory, whatever there is
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +73,8 @@ class Offloaded:
         """What the policy says of this machine."""
         policy = self.policy
         return (
-            f"policy: N={policy.batch}, mu={policy.micro_batch}, r_w={policy.weights_on_gpu:.3f}; "
-            f"predicted {policy.tokens_per_s:.1f} tok/s of decode, {policy.step_s:.2f} s a step, bound by {policy.bound}"
+            f"policy: N={policy.batch}, mu={policy.micro_batch}, r_w={policy.weights_on_gpu:.3f}; predicted "
+            f"{policy.tokens_per_s:.1f} tok/s of decode, {policy.step_s:.2f} s a step, bound by {policy.bound}"
         )
 
     def measured(self) -> str:
@@ -78,6 +92,8 @@ class Offloaded:
 
 def build(folder: Path, machine: Machine, asked: Asked) -> Offloaded:
     """Choose the policy and read what stays. Raises ConfigError where the folder is broken or memory too small."""
+    with contextlib.suppress(AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED_ALONE)
     config, index = read_index(folder)
     dtype = DTYPES[index.dtype]
     room = asked.memory - own_bytes()
@@ -90,31 +106,75 @@ def build(folder: Path, machine: Machine, asked: Asked) -> Offloaded:
     runner = OrderedRunner(
         weights, kv, choose(torch.device("cpu"), dtype), asked.order, asked.overlap, device=asked.device
     )
-    prompts = round(policy.micro_batch * asked.work.prompt)
     scheduler = MicroBatches(
         FcfsScheduler(
             blocks,
-            max_batched_tokens=policy.batch + min(MOST_IN_STEP, round(policy.batch * asked.work.prompt) + BLOCK_SIZE),
+            max_batched_tokens=policy.batch + step_tokens(policy.batch, asked.work),
             max_sequences=policy.batch,
         ),
         policy.micro_batch,
-        min(MOST_PREFILL, max(LEAST_PREFILL, prompts)),
+        prefill_tokens(policy.batch, asked.work),
     )
     return Offloaded(config, policy, scheduler, runner)
 
 
 def choose_policy(config: ModelConfig, index: PageIndex, machine: Machine, asked: Asked, room: int) -> Policy:
-    """By the roofline model, for `room` bytes. Raises ConfigError."""
+    """The policy with which all requests are done first, of `room` bytes; of equal ones that with most to spare.
+
+    The roofline model has prompts in micro-batches of as many sequences as decodes. Ours are cut by tokens, so that
+    what prefill holds does not grow with the micro-batch: the difference is given back. Raises ConfigError.
+    """
     size = DTYPES[index.dtype].itemsize
-    limits = Limits(first=1, step=1, largest=asked.requests, most=64, requests=asked.requests, kv_bytes=size)
-    limits = replace(limits, weight_bytes=size)
+    limits = Limits(device_share=SHARE, largest=asked.requests, kv_bytes=size, weight_bytes=size)
+    sizes, on_gpu = Sizes.of(config, limits), machine.host.flops == 0  # a disk computes nothing
     embedding = 0 if config.tied_embeddings else config.vocab_size * config.hidden_size * size  # beside the head
-    memory = room - embedding / limits.device_share
-    if memory <= 0:
-        raise ConfigError(f"memory: {asked.memory / 1e6:.0f} MB are less than the program and the embedding take")
-    there = replace(machine, device=replace(machine.device, memory=memory))
-    found = search(there, config, asked.work, limits)
-    return found if asked.kept else replace(found, weights_on_gpu=0.0)
+    flow_bytes = (3 * config.hidden_size + 2 * config.kv_heads * config.head_dim) * size  # a token between two tasks
+    found = []
+    for batch, micro_batch, parts in _splits(asked.requests):
+        other = embedding + SCRATCH + LOGITS_COPIES * batch * config.vocab_size * 4
+        other += step_tokens(batch, asked.work) * flow_bytes
+        other += (prefill_tokens(batch, asked.work) - micro_batch * asked.work.prompt) * sizes.work_token
+        memory = max(1.0, room - other / SHARE)
+        there = replace(machine, device=replace(machine.device, memory=memory))
+        policy = evaluate(there, config, asked.work, micro_batch, parts, limits, gpu_attention=on_gpu)
+        if policy is not None:
+            found.append(policy)
+    if not found:
+        raise ConfigError(
+            f"{config.name} with {asked.work.prompt:.0f} + {asked.work.generated:.0f} tokens does not fit: "
+            f"{asked.memory / 1e6:.0f} MB, of which {max(0, room) / 1e6:.0f} MB are left when the program has started"
+        )
+    return min(found, key=lambda one: (step_s(one) * math.ceil(asked.requests / one.batch), one.gpu_s + one.cpu_s))
+
+
+def _splits(requests: int) -> Iterator[tuple[int, int, int]]:
+    """Batches of requests, sizes of micro-batches and how many: halves, quarters and so on."""
+    rounds = 1
+    while True:
+        batch, parts = -(-requests // rounds), 1
+        while parts <= min(batch, MOST_MICRO_BATCHES):
+            micro_batch = -(-batch // parts)
+            if micro_batch <= MOST_SEQUENCES:
+                yield batch, micro_batch, parts
+            parts *= 2
+        if batch == 1:
+            return
+        rounds *= 2
+
+
+def step_s(policy: Policy) -> float:
+    """For comparing policies: with both roofs of a processor at half their height, as products of few rows have it."""
+    return max(policy.link_s, (policy.cpu_s + policy.gpu_s) / EFFICIENCY)
+
+
+def step_tokens(requests: int, work: Workload) -> int:
+    """Of prompts in one step."""
+    return min(MOST_IN_STEP, round(requests * work.prompt) + BLOCK_SIZE)
+
+
+def prefill_tokens(requests: int, work: Workload) -> int:
+    """Tokens of a micro-batch of prompts, whatever decodes are cut into."""
+    return min(MOST_PREFILL, max(LEAST_PREFILL, round(requests * work.prompt)))
 
 
 def _weights_cap(index: PageIndex, share: float) -> int:

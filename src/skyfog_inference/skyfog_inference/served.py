@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from skyfog_core.config.inference import EngineConfig
@@ -45,12 +45,8 @@ class Served:
         self.drain = engine.drain
         self.close = engine.close
         self.encode = tokenizer.encode
+        self.encode_chat = tokenizer.encode_chat
         self.piece = tokenizer.piece
-        self._tokenizer = tokenizer
-
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """A conversation, up to where the answer begins. Raises InvalidRequest where the template refuses it."""
-        return self._tokenizer.encode_chat([dict(message) for message in messages])
 
 
 def load(config: EngineConfig) -> Served:

@@ -12,7 +12,8 @@ import torch
 from skyfog_core.config.inference import EngineConfig
 from skyfog_core.errors import ConfigError
 from skyfog_inference import assembly
-from skyfog_inference.cost.table import load_table, save_table
+from skyfog_inference.cost.table import SECTION, StageTable, load_table
+from skyfog_inference.profile import write
 from skyfog_inference.profile_neo import Grid, powers
 from skyfog_inference.request import SamplingParams
 from support.inference import VOCAB, reference
@@ -27,6 +28,10 @@ def engine_config(folder: Path, **more: str | int) -> EngineConfig:
     return EngineConfig(
         model=str(folder), scheduler="neo", device_kv_mb=1, host_kv_mb=8, threads=1, host_threads=1, **more
     )  # type: ignore[arg-type]
+
+
+def save(path: Path, table: StageTable) -> None:
+    write(path, {SECTION: table.model_dump(mode="json")})
 
 
 def prompts() -> list[list[int]]:
@@ -44,7 +49,7 @@ def test_a_profile_is_measured_written_and_read(model_folder: Callable[[str], Pa
     assert table.host_decode.sequences == (1, 4)
     assert min(*table.linear.ms, *table.prefill.ms, *table.swap.ms, *table.other.ms, table.launch_ms) > 0
     path = tmp_path / "profile.json"
-    save_table(path, table)
+    save(path, table)
     assert load_table(path, model=table.model, dtype="float32") == table
 
 
@@ -54,7 +59,7 @@ def test_the_engine_draws_what_transformers_does(model_folder: Callable[[str], P
     table = assembly.profiled(engine_config(folder), TINY, lambda _text: None)
     # A host that is free hides always, so that two batches run.
     free = table.host_decode.model_copy(update={"ms": tuple((0.0,) * len(row) for row in table.host_decode.ms)})
-    save_table(path, table.model_copy(update={"host_decode": free, "launch_ms": 0.0}))
+    save(path, table.model_copy(update={"host_decode": free, "launch_ms": 0.0}))
     with closing(assembly.serve(engine_config(folder, profile=str(path)))) as served:
         params = SamplingParams(max_tokens=NEW, temperature=0.0, ignore_eos=True)
         streams = [served.submit(prompt, params) for prompt in prompts()]
@@ -76,7 +81,7 @@ def test_neo_without_memory_on_the_host_is_refused(model_folder: Callable[[str],
 def test_a_table_of_another_model_is_refused(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
     table = assembly.profiled(engine_config(model_folder("llama-gqa")), TINY, lambda _text: None)
     path = tmp_path / "profile.json"
-    save_table(path, table.model_copy(update={"model": "other"}))
+    save(path, table.model_copy(update={"model": "other"}))
     with pytest.raises(ConfigError, match="was measured for model other"):
         assembly.serve(engine_config(model_folder("llama-gqa"), profile=str(path)))
 

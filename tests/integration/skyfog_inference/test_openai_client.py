@@ -36,9 +36,7 @@ def test_a_chat_is_the_same_whole_and_streamed_and_tells_its_usage_at_the_end(cl
     asked: dict[str, Any] = {"model": "tiny", "messages": HI, "max_completion_tokens": 20, "seed": 4}
     whole = client.chat.completions.create(**asked, extra_body=LONG)
     chunks = list(
-        client.chat.completions.create(
-            **asked, extra_body=LONG, stream=True, stream_options={"include_usage": True}
-        )
+        client.chat.completions.create(**asked, extra_body=LONG, stream=True, stream_options={"include_usage": True})
     )
     assert chunks[0].choices[0].delta.role == "assistant"
     *texts, last = chunks
@@ -52,7 +50,9 @@ def test_a_chat_is_the_same_whole_and_streamed_and_tells_its_usage_at_the_end(cl
 
 def test_a_greedy_chat_does_not_need_a_seed(client: openai.OpenAI) -> None:
     texts = {
-        client.chat.completions.create(model="tiny", messages=HI, temperature=0, max_tokens=10).choices[0].message.content
+        client.chat.completions.create(model="tiny", messages=HI, temperature=0, max_tokens=10)
+        .choices[0]
+        .message.content
         for _ in range(2)
     }
     assert len(texts) == 1

@@ -11,7 +11,7 @@ import pytest
 from skyfog_core.errors import ConfigError
 from skyfog_inference.cost.flat import FlatCost
 from skyfog_inference.cost.step import StageTimes, layer_ms, step_ms
-from skyfog_inference.cost.table import Line, Plane, load_table, rising, save_table
+from skyfog_inference.cost.table import Line, Plane, load_table, rising
 from skyfog_inference.request import Place, Sequence
 from skyfog_inference.scheduler.base import Chunk, Step, SubBatch, Swap
 
@@ -65,20 +65,6 @@ def test_a_written_table_is_read_again(tmp_path: Path) -> None:
     assert table.linear_ms(10) == table.swap_ms(10) == table.other_ms(10) == table.prefill_ms(10) == 4.0
     assert table.device_decode_ms(1) == 1.0
     assert table.host_decode_ms(3, 10) == 3.0
-
-
-def test_saving_keeps_the_other_sections(tmp_path: Path) -> None:
-    path = write(tmp_path)
-    table = load_table(path, model="tiny", dtype="float32")
-    path.write_text('{"machine": {"gemm": 1}}')
-    save_table(path, table)
-    assert json.loads(path.read_text())["machine"] == {"gemm": 1}
-    assert load_table(path, model="tiny", dtype="float32") == table
-    save_table(tmp_path / "new.json", table)
-    assert load_table(tmp_path / "new.json", model="tiny", dtype="float32") == table
-    path.write_text("[]")
-    with pytest.raises(ConfigError, match="no JSON object"):
-        save_table(path, table)
 
 
 @pytest.mark.parametrize(

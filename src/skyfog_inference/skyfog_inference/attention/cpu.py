@@ -86,37 +86,51 @@ def _check(
 ) -> None:
     tokens, heads, head_dim = query.shape
     kv_heads = keys.shape[1]
-    if head_dim % 16 or not 0 < head_dim <= MOST_HEAD_DIM:
-        raise ValueError(f"head_dim should be a multiple of 16 up to {MOST_HEAD_DIM}, not {head_dim}")
-    if heads % kv_heads:
-        raise ValueError(f"{heads} heads do not share {kv_heads} key-value heads evenly")
-    if keys.shape != (keys.shape[0], kv_heads, BLOCK_SIZE, head_dim) or values.shape != keys.shape:
-        raise ValueError(
-            f"keys {tuple(keys.shape)} and values {tuple(values.shape)} should be one shape: "
-            f"[blocks, kv_heads, {BLOCK_SIZE}, {head_dim}]"
-        )
-    if query.dtype not in KERNEL_TYPES or out.dtype != query.dtype or out.shape != query.shape:
-        raise ValueError(f"queries and outputs should be one shape of fp32 or bf16, not {query.dtype} and {out.dtype}")
-    if keys.dtype not in KERNEL_TYPES or values.dtype != keys.dtype:
-        raise ValueError(f"the cache should be fp32 or bf16, not {keys.dtype} and {values.dtype}")
-    if not (keys.is_contiguous() and values.is_contiguous()):
-        raise ValueError("keys and values should be contiguous")
-    if query.stride()[1:] != (head_dim, 1) or out.stride()[1:] != (head_dim, 1):
-        raise ValueError("the heads of queries and outputs should lie one after another")
+    shape = (keys.shape[0], kv_heads, BLOCK_SIZE, head_dim)
+    tensors = (query, keys, values, out, rows.starts, rows.lengths, rows.tables)
+    _need(all(tensor.device.type == "cpu" for tensor in tensors), "the kernel is for tensors in the CPU's memory")
+    _need(
+        head_dim % 16 == 0 and head_dim <= MOST_HEAD_DIM,
+        f"head_dim should be a multiple of 16 up to {MOST_HEAD_DIM}, not {head_dim}",
+    )
+    _need(heads % kv_heads == 0, f"{heads} heads do not share {kv_heads} key-value heads evenly")
+    _need(keys.shape == shape == values.shape, f"keys and values should be one shape: {shape}")
+    _need(
+        query.dtype in KERNEL_TYPES and out.dtype == query.dtype and out.shape == query.shape,
+        f"queries and outputs should be one shape of fp32 or bf16, not {query.dtype} and {out.dtype}",
+    )
+    _need(
+        keys.dtype in KERNEL_TYPES and values.dtype == keys.dtype,
+        f"the cache should be fp32 or bf16, not {keys.dtype} and {values.dtype}",
+    )
+    _need(keys.is_contiguous() and values.is_contiguous(), "keys and values should be contiguous")
+    _need(
+        query.stride()[1:] == (head_dim, 1) == out.stride()[1:],
+        "the heads of queries and outputs should lie one after another",
+    )
+    _need(scale > 0, f"scale should be above 0, not {scale}")
+    _check_rows(rows, tokens)
+
+
+def _check_rows(rows: Rows, tokens: int) -> None:
     sequences = rows.lengths.shape[0]
-    if rows.starts.shape != (sequences + 1,) or rows.tables.shape != (sequences, rows.tables.shape[1]):
-        raise ValueError("starts, lengths and tables are not of the same sequences")
-    for tensor in (rows.starts, rows.lengths, rows.tables):
-        if tensor.dtype != torch.int32 or not tensor.is_contiguous():
-            raise ValueError("starts, lengths and tables should be contiguous int32")
-    if int(rows.starts[0]) != 0 or int(rows.starts[-1]) != tokens:
-        raise ValueError(f"starts should go from 0 to the {tokens} queries")
-    if not scale > 0:
-        raise ValueError(f"scale should be above 0, not {scale}")
-    if any(
-        tensor.device.type != "cpu" for tensor in (query, keys, values, out, rows.starts, rows.lengths, rows.tables)
-    ):
-        raise ValueError("the kernel is for tensors in the CPU's memory")
+    _need(
+        rows.starts.shape == (sequences + 1,) and rows.tables.shape == (sequences, rows.tables.shape[1]),
+        "starts, lengths and tables are not of the same sequences",
+    )
+    _need(
+        all(part.dtype == torch.int32 and part.is_contiguous() for part in (rows.starts, rows.lengths, rows.tables)),
+        "starts, lengths and tables should be contiguous int32",
+    )
+    _need(
+        int(rows.starts[0]) == 0 and int(rows.starts[-1]) == tokens,
+        f"starts should go from 0 to the {tokens} queries",
+    )
+
+
+def _need(true: bool, message: str) -> None:
+    if not true:
+        raise ValueError(message)
 
 
 def _load(isas: list[str]) -> tuple[str, ctypes.CDLL]:

@@ -21,7 +21,10 @@ from skyfog_inference.server.protocol import ChatRequest, CompletionRequest, rea
 
 MOST_TOLD = 10  # wrong lines
 MAX_ID = 512  # characters, as OpenAI's
-URLS = {"/v1/completions": CompletionRequest, "/v1/chat/completions": ChatRequest}
+URLS: dict[str, type[ChatRequest | CompletionRequest]] = {
+    "/v1/completions": CompletionRequest,
+    "/v1/chat/completions": ChatRequest,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Row:
 
     def request(self) -> ChatRequest | CompletionRequest:
         """Raises InvalidRequest that names the field and what it may be."""
-        asked = read(URLS[self.url], self.body)
+        asked: ChatRequest | CompletionRequest = read(URLS[self.url], self.body)
         if asked.choices > 1:
             raise InvalidRequest(f"n: should be 1 in a batch, not {asked.choices}: give each choice a row and a seed")
         if isinstance(asked, CompletionRequest) and len(asked.prompt) > 1:
@@ -50,11 +53,12 @@ def check(path: Path) -> dict[str, int]:
     for line, text in _lines(path):
         try:
             row = parse(line, text)
-            if row.custom_id in seen:
-                raise ConfigError(f"custom_id {row.custom_id!r} is that of line {seen[row.custom_id]} too")
-            seen[row.custom_id] = line
         except ConfigError as error:
             wrong.append(f"{path}: line {line}: {error}")
+            continue
+        first = seen.setdefault(row.custom_id, line)
+        if first != line:
+            wrong.append(f"{path}: line {line}: custom_id {row.custom_id!r} is that of line {first} too")
     if wrong:
         more = len(wrong) - MOST_TOLD
         raise ConfigError("\n".join([*wrong[:MOST_TOLD], *([f"{path}: … and {more} more"] if more > 0 else [])]))

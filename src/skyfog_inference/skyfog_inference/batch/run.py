@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from skyfog_core.clock import Clock
-from skyfog_core.errors import RequestError, ServiceFailed
+from skyfog_core.errors import InvalidRequest, RequestError, ServiceFailed
 from skyfog_inference.batch.results import Results
 from skyfog_inference.batch.rows import Row
 from skyfog_inference.request import FinishReason
 from skyfog_inference.served import Served
 from skyfog_inference.server import replies
 from skyfog_inference.server.failures import failure_of
-from skyfog_inference.server.protocol import ChatRequest
+from skyfog_inference.server.protocol import ChatRequest, CompletionRequest, finite
+
+
+class Encodes(Protocol):
+    """What makes tokens of texts."""
+
+    def encode(self, text: str) -> list[int]: ...
+    def encode_chat(self, messages: Sequence[dict[str, str]]) -> list[int]: ...
 
 
 @dataclass(slots=True)
@@ -52,8 +59,9 @@ async def run(
     workers = [asyncio.ensure_future(work()) for _ in range(at_once)]
     stopped = asyncio.ensure_future(stop.wait())
     try:
-        everything = asyncio.gather(*workers)
-        await asyncio.wait({everything, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        everything: asyncio.Future[Any] = asyncio.gather(*workers)
+        either: set[asyncio.Future[Any]] = {everything, stopped}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if everything.done():
             everything.result()
     finally:
@@ -77,10 +85,7 @@ async def answer_of(served: Served, row: Row, totals: Totals) -> Mapping[str, An
 async def _text_of(served: Served, row: Row, totals: Totals) -> Mapping[str, Any]:
     """Raises RequestError: InvalidRequest for what the row asks, ServiceFailed for a fault of ours."""
     asked = row.request()
-    if isinstance(asked, ChatRequest):
-        prompt = served.encode_chat(asked.turns)
-    else:
-        prompt = served.encode(asked.prompt[0]) if isinstance(asked.prompt[0], str) else asked.prompt[0]
+    prompt = prompt_of(asked, served)
     params = asked.sampling(0, served.context - len(prompt))
     stream = served.submit(prompt, params)
     text, logprobs, finish = "", list[float](), FinishReason.ABORTED
@@ -89,7 +94,7 @@ async def _text_of(served: Served, row: Row, totals: Totals) -> Mapping[str, Any
             text += event.text
             if event.token is not None:
                 totals.tokens += 1
-                logprobs.append(replies.finite(event.logprob))
+                logprobs.append(finite(event.logprob))
             if event.error is not None:
                 raise event.error
             finish = event.finish or finish
@@ -101,3 +106,27 @@ async def _text_of(served: Served, row: Row, totals: Totals) -> Mapping[str, Any
     wanted = {"logprobs": logprobs} if params.logprobs is not None else {}
     usage = replies.usage(len(prompt), stream.drawn, stream.cached)
     return {"text": text, "finish_reason": finish.value, **wanted, "usage": usage}
+
+
+def prompt_of(asked: ChatRequest | CompletionRequest, tokenizer: Encodes) -> list[int]:
+    """Its tokens. Raises InvalidRequest where the model's template refuses a conversation."""
+    if isinstance(asked, ChatRequest):
+        return tokenizer.encode_chat(asked.turns)
+    return tokenizer.encode(asked.prompt[0]) if isinstance(asked.prompt[0], str) else asked.prompt[0]
+
+
+def lengths(rows: Iterable[Row], tokenizer: Encodes, context: int) -> tuple[float, float]:
+    """Tokens of a prompt and of an answer, at most, on the average of some rows; 1 and 1 where none is right."""
+    prompts, answers = [1], [1]
+    for row in rows:
+        try:
+            asked = row.request()
+            prompt = len(prompt_of(asked, tokenizer))
+            answer = asked.sampling(0, context - prompt).max_tokens
+        except InvalidRequest:
+            continue
+        if prompt < context:
+            prompts.append(prompt)
+            answers.append(min(answer, context - prompt))
+    right = max(len(prompts) - 1, 1)
+    return max((sum(prompts) - 1) / right, 1.0), max((sum(answers) - 1) / right, 1.0)

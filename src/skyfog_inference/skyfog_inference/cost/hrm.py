@@ -129,7 +129,7 @@ def _section(document: object, key: str, at: str) -> Mapping[str, Any]:
 
 def _number(section: Mapping[str, Any], key: str, at: str, *, above_zero: bool) -> float:
     value = section.get(key)
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not fits or not (value > 0 if above_zero else value >= 0):
-        raise ConfigError(f"{at}{key}: should be a number {'above' if above_zero else 'of at least'} 0, not {value!r}")
-    return float(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, int | float) and number and (value > 0 or (value == 0 and not above_zero)):
+        return float(value)
+    raise ConfigError(f"{at}{key}: should be a number {'above' if above_zero else 'of at least'} 0, not {value!r}")

@@ -137,17 +137,6 @@ def load_table(path: Path, *, model: str, dtype: str) -> StageTable:
     return table
 
 
-def save_table(path: Path, table: StageTable) -> None:
-    """Write the section `stages` of a profile; its other sections stay. Raises ConfigError where it cannot."""
-    try:
-        profile = json.loads(path.read_text()) if path.exists() else {}
-        if not isinstance(profile, dict):
-            raise ConfigError(f"profile {path}: is no JSON object")
-        path.write_text(json.dumps(profile | {SECTION: table.model_dump(mode="json")}, indent=2) + "\n")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"profile {path}: {error}") from None
-
-
 def rising(ms: Sequence[float]) -> tuple[float, ...]:
     """Measured times without their noise's falls: each is at least the one before."""
     highest = 0.0

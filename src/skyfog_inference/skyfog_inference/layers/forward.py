@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from skyfog_inference.layers.linear import linear
 from skyfog_inference.layers.rotary import Angles, rotate
 from skyfog_inference.layers.weights import AttentionWeights, FeedForward, TopWeights
 from skyfog_inference.models.config import ModelConfig
@@ -44,7 +45,7 @@ def rms_norm(hidden: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Te
 def pre_attention(config: ModelConfig, weights: AttentionWeights, hidden: torch.Tensor, turned: Angles) -> Heads:
     """[tokens, hidden] -> queries, keys and values."""
     normed = rms_norm(hidden, weights.input_norm, config.norm_eps)
-    qkv = functional.linear(normed, weights.qkv, weights.qkv_bias).view(len(hidden), -1, config.head_dim)
+    qkv = linear(normed, weights.qkv, weights.qkv_bias).view(len(hidden), -1, config.head_dim)
     both, kept = config.heads + config.kv_heads, config.heads
     turned_heads = rotate(qkv[:, :both], turned)  # queries and keys at once
     return Heads(turned_heads[:, :kept], turned_heads[:, kept:], qkv[:, both:])
@@ -57,14 +58,14 @@ def post_attention(
 
     attended: [tokens, heads, head_dim].
     """
-    hidden = hidden + functional.linear(attended.flatten(1), weights.output)
+    hidden = hidden + linear(attended.flatten(1), weights.output)
     return hidden, rms_norm(hidden, weights.post_norm, config.norm_eps)
 
 
 def feed_forward(weights: FeedForward, normed: torch.Tensor) -> torch.Tensor:
     """SwiGLU, [tokens, hidden] -> [tokens, hidden]; to be added to the residual stream."""
-    gate, up = functional.linear(normed, weights.gate_up).chunk(2, dim=-1)
-    return functional.linear(functional.silu(gate) * up, weights.down)
+    gate, up = linear(normed, weights.gate_up).chunk(2, dim=-1)
+    return linear(functional.silu(gate) * up, weights.down)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Routing:
 
 def route(config: ModelConfig, router: torch.Tensor, normed: torch.Tensor) -> Routing:
     """The `experts_per_token` most likely experts of every token; their shares add up to 1 (Mixtral, 2401.04088)."""
-    likely = functional.softmax(functional.linear(normed, router), dim=-1, dtype=torch.float32)
+    likely = functional.softmax(linear(normed, router), dim=-1, dtype=torch.float32)
     shares, chosen = torch.topk(likely, config.experts_per_token, dim=-1)
     shares = shares / shares.sum(-1, keepdim=True)
     experts = chosen.flatten()
@@ -95,18 +96,15 @@ def experts(routing: Routing, weights: Callable[[int], FeedForward], normed: tor
 
     weights: asked once for every expert that is hit, in rising order.
     """
-    out = torch.zeros_like(normed)
-    first = 0
+    rows = normed[routing.tokens]
+    results, first = [], 0
     for expert, count in enumerate(routing.counts):
-        if count == 0:
-            continue
-        tokens = routing.tokens[first : first + count]
-        result = feed_forward(weights(expert), normed[tokens]) * routing.shares[first : first + count]
-        out.index_add_(0, tokens, result)
-        first += count
-    return out
+        if count:
+            results.append(feed_forward(weights(expert), rows[first : first + count]))
+            first += count
+    return torch.zeros_like(normed).index_add_(0, routing.tokens, torch.cat(results).mul_(routing.shares))
 
 
 def logits(config: ModelConfig, top: TopWeights, hidden: torch.Tensor) -> torch.Tensor:
     """fp32 [rows, vocab], for those rows of the residual stream whose next token is drawn."""
-    return functional.linear(rms_norm(hidden, top.norm, config.norm_eps), top.head).to(torch.float32)
+    return linear(rms_norm(hidden, top.norm, config.norm_eps), top.head).to(torch.float32)

@@ -15,7 +15,7 @@ class Angles:
     """Of every token of a flat batch; the same for all layers of a step."""
 
     cos: torch.Tensor  # [tokens, 1, head_dim]
-    sin: torch.Tensor  # [tokens, 1, head_dim]
+    sin: torch.Tensor  # [tokens, 1, head_dim], negative in the first half
 
 
 def frequencies(config: ModelConfig, device: torch.device) -> torch.Tensor:
@@ -46,12 +46,11 @@ def _llama3(plain: torch.Tensor, scaling: RopeScaling) -> torch.Tensor:
 
 def angles(frequency: torch.Tensor, positions: torch.Tensor, dtype: torch.dtype) -> Angles:
     """For positions int64 [tokens]."""
-    turn = positions.to(torch.float32)[:, None] * frequency
-    turn = torch.cat((turn, turn), dim=-1)[:, None, :]
-    return Angles(turn.cos().to(dtype), turn.sin().to(dtype))
+    turn = (positions.to(torch.float32)[:, None] * frequency)[:, None, :]
+    cos, sin = turn.cos().to(dtype), turn.sin().to(dtype)
+    return Angles(torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1))
 
 
 def rotate(heads: torch.Tensor, turned: Angles) -> torch.Tensor:
-    """Turn [tokens, heads, head_dim] by its positions."""
-    first, second = heads.chunk(2, dim=-1)
-    return heads * turned.cos + torch.cat((-second, first), dim=-1) * turned.sin
+    """Turn [tokens, heads, head_dim] by its positions: element i goes with element i + head_dim / 2."""
+    return heads * turned.cos + heads.roll(heads.shape[-1] // 2, dims=-1) * turned.sin

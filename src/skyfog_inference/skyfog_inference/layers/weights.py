@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,6 +54,10 @@ class WeightStore(Protocol):
 
     def feed_forward(self, layer: int, expert: int = 0) -> FeedForward:
         """Waits until they are there. Expert 0 of a dense layer is the layer itself."""
+        ...
+
+    def want(self, layer: int, experts: Iterable[int]) -> object:
+        """Say which experts are going to be asked for, so that all of them can be on their way. Never waits."""
         ...
 
     def release(self, layer: int) -> None: ...

@@ -69,13 +69,25 @@ class GGUFFile:
             raise ConfigError(f"{self.where}: {key}: should be of type {kind.__name__}, not {type(value).__name__}")
         return value
 
+    def _count(self, key: str, default: int | None = None) -> int:
+        count = self.field(key, int, default)
+        if count < 1:
+            raise ConfigError(f"{self.where}: {key}: should be at least 1, not {count}")
+        return count
+
     def _read_config(self, name: str) -> ModelConfig:
         arch = self.field("general.architecture", str)
         if arch not in ARCHITECTURES:
             raise ConfigError(
                 f"{self.where}: general.architecture: should be one of {', '.join(ARCHITECTURES)}, not {arch}"
             )
-        hidden, heads = self.field(f"{arch}.embedding_length", int), self.field(f"{arch}.attention.head_count", int)
+        hidden, heads = self._count(f"{arch}.embedding_length"), self._count(f"{arch}.attention.head_count")
+        head_dim = self._count(f"{arch}.attention.key_length", hidden // heads)
+        kv_heads = self._count(f"{arch}.attention.head_count_kv", heads)
+        if heads % kv_heads:
+            raise ConfigError(f"{self.where}: {arch}.attention.head_count_kv: should divide {heads}, not be {kv_heads}")
+        if (turned := self._count(f"{arch}.rope.dimension_count", head_dim)) != head_dim:
+            raise ConfigError(f"{self.where}: {arch}.rope.dimension_count: should be {head_dim}, not {turned}")
         experts = self.field(f"{arch}.expert_count", int, 0)
         tokens = self.field("tokenizer.ggml.tokens", list)
         ends = ("eos_token_id", "eot_token_id", "eom_token_id")
@@ -84,12 +96,12 @@ class GGUFFile:
             family="qwen2" if arch == "qwen2" else "mixtral" if experts else "llama",
             vocab_size=len(tokens),
             hidden_size=hidden,
-            intermediate_size=self.field(f"{arch}.feed_forward_length", int),
-            layers=self.field(f"{arch}.block_count", int),
+            intermediate_size=self._count(f"{arch}.feed_forward_length"),
+            layers=self._count(f"{arch}.block_count"),
             heads=heads,
-            kv_heads=self.field(f"{arch}.attention.head_count_kv", int, heads),
-            head_dim=self.field(f"{arch}.attention.key_length", int, hidden // heads),
-            max_positions=self.field(f"{arch}.context_length", int),
+            kv_heads=kv_heads,
+            head_dim=head_dim,
+            max_positions=self._count(f"{arch}.context_length"),
             rope_theta=self.field(f"{arch}.rope.freq_base", float, 10_000.0),
             norm_eps=self.field(f"{arch}.attention.layer_norm_rms_epsilon", float),
             tied_embeddings="output.weight" not in self._tensors,

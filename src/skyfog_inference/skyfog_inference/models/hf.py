@@ -63,6 +63,7 @@ class HFConfig(Lenient):
     num_experts_per_tok: Count | None = None
     sliding_window: Count | None = None
     use_sliding_window: bool | None = None
+    quantization_config: None = None
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
 

@@ -25,11 +25,6 @@ class Tokenizer:
         self.chat = chat
         self._first = first
 
-    @property
-    def vocab_size(self) -> int:
-        """Tokens, added ones included: one more than the largest id there may be."""
-        return int(self._backend.get_vocab_size(with_added_tokens=True))
-
     def encode(self, text: str, special: bool = True) -> list[int]:
         """special: with what the model expects before a text (BOS), which a chat template writes by itself.
 

@@ -86,9 +86,9 @@ class GenerateService:
             stream.close()
         took_ms = (time.monotonic_ns() - began_ns) / MS
         drawn = [event for event in events if event.token is not None]
-        response.text = text
+        response.text = _sendable(text)
         response.tokens = [event.token for event in drawn]
-        response.pieces = [event.text for event in drawn]
+        response.pieces = [_sendable(event.text) for event in drawn]
         response.logprobs = [event.logprob for event in drawn]
         response.finish_reason = _finish(events[-1].finish, len(drawn), request.max_tokens)
         response.prompt_tokens = len(prompt)
@@ -131,6 +131,11 @@ def params_of(request: Any) -> SamplingParams:
         skip=len(request.generated),
         partial=request.partial,
     )
+
+
+def _sendable(text: str) -> str:
+    """ROS cuts a text at its first NUL."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _finish(reason: FinishReason | None, drawn: int, asked: int) -> str:

@@ -66,6 +66,7 @@ class GenerateActionNode(Node):
             self._execute,
             goal_callback=self._accept,
             cancel_callback=self._cancel,
+            feedback_pub_qos_profile=service_qos(),  # a call's tokens come at once
         )
         log.info("generate_action_ready", service=self._config.service)
 
@@ -139,7 +140,9 @@ class GenerateActionNode(Node):
             text.on_failure(Status(response.status.code), response.status.message, now_ns)
             return
         first = text.on_answer(
-            Answer(response.tokens, response.pieces, response.logprobs, response.finish_reason, response.status.replica),
+            Answer(
+                response.tokens, response.pieces, response.logprobs, response.finish_reason, response.status.replica
+            ),
             now_ns,
         )
         if not result.model_name:

@@ -8,7 +8,7 @@ CUDA.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import torch
@@ -19,25 +19,14 @@ from skyfog_core.units import S
 from skyfog_inference.attention.base import Attention
 from skyfog_inference.kv_cache import KVCache
 from skyfog_inference.layers import forward
-from skyfog_inference.layers.rotary import Angles, angles, frequencies
 from skyfog_inference.placement.order import ORDERS, Key, Kind, Order, without_host
 from skyfog_inference.request import Place
 from skyfog_inference.runner import resources
 from skyfog_inference.runner.base import StepOutput
-from skyfog_inference.runner.batch import FlatBatch, flatten
+from skyfog_inference.runner.batch import flatten
+from skyfog_inference.runner.stages import Flow, Stages
 from skyfog_inference.scheduler.base import Step, SubBatch
 from skyfog_inference.weights.streamed import StreamedWeights
-
-
-@dataclass(slots=True)
-class _Passing:
-    """A micro-batch on its way through the layers."""
-
-    batch: FlatBatch
-    hidden: torch.Tensor  # [tokens, hidden], on the device
-    turned: Angles
-    heads: forward.Heads | None = None
-    attended: torch.Tensor | None = None  # [tokens, heads, head_dim]
 
 
 @dataclass(slots=True)
@@ -83,7 +72,7 @@ class OrderedRunner:
         self._kv = kv
         self._attention = attention
         self._overlap = overlap
-        self._frequencies = frequencies(self.config, self.device)
+        self._stages = Stages(self.config, weights, self.device)
         self._scale = self.config.head_dim**-0.5
         self._order = cache(partial(_order, order, self.config.layers, self.device == kv.keys.device))
 
@@ -92,11 +81,11 @@ class OrderedRunner:
         assert not step.swaps
         begun, waited = self._clock.now_ns(), self.weights.waited_ns
         with torch.inference_mode():
-            passing = [self._begun(batch) for batch in step.batches]
             self.weights.begin(0)
+            passing = [self._begun(batch) for batch in step.batches]
             order = self._order(len(passing))
             resources.run(order, partial(self._perform, passing, order), self._overlap)
-            drawn = [self._logits(one) for one in passing if one.batch.sequences]
+            drawn = [self._stages.logits(one) for one in passing if one.batch.sequences]
             logits = torch.cat(drawn) if drawn else torch.empty(0, self.config.vocab_size)
         sequences = tuple(name for one in passing for name in one.batch.sequences)
         took = self._clock.now_ns() - begun
@@ -110,65 +99,44 @@ class OrderedRunner:
     def close(self) -> None:
         self.weights.close()
 
-    def _begun(self, batch: SubBatch) -> _Passing:
-        """Its indices where the cache is, its tokens where the weights are."""
-        flat = flatten(batch, {Place.DEVICE: self._kv.keys.device})
-        hidden = forward.embed(self.weights.top, flat.tokens.to(self.device))
-        return _Passing(flat, hidden, angles(self._frequencies, flat.positions.to(self.device), hidden.dtype))
+    def _begun(self, batch: SubBatch) -> Flow:
+        """Its tokens where the weights are, its blocks where the cache is."""
+        flat, device = flatten(batch, {Place.DEVICE: self._kv.keys.device}), self.device
+        drawing = None if flat.drawing is None else flat.drawing.to(device)
+        tokens, positions = flat.tokens.to(device), flat.positions.to(device)
+        return self._stages.begin(replace(flat, tokens=tokens, positions=positions, drawing=drawing))
 
-    def _logits(self, one: _Passing) -> torch.Tensor:
-        drawing = one.batch.drawing
-        hidden = one.hidden if drawing is None else one.hidden[drawing.to(self.device)]
-        return forward.logits(self.config, self.weights.top, hidden)
-
-    def _perform(self, passing: list[_Passing], order: Order, key: Key) -> None:
+    def _perform(self, passing: list[Flow], order: Order, key: Key) -> None:
         """One task, by the thread of its resource."""
         layer = key.layer
+        if key.kind is Kind.LOAD_WEIGHTS:
+            tickets = self.weights.begin(layer % order.layers, key.part, order.pages)
+            # The task ends when the reads are in the queue, so that the disk never waits for us between two: who
+            # computes waits for each expert.
+            for ticket in () if self._overlap else tickets:
+                ticket.wait()
+            return
         with torch.inference_mode():  # is a thread's own
-            if key.kind is Kind.LOAD_WEIGHTS:
-                tickets = self.weights.begin(layer % order.layers, key.part, order.pages)
-                if not self._overlap:
-                    for ticket in tickets:
-                        ticket.wait()
-                # Else the task ends when the reads are in the queue, so that the disk never waits for us between two;
-                # `feed_forward` waits for each expert.
-                return
             one = passing[key.part]
-            if key.kind is Kind.PRE_ATTENTION:
-                weights = self.weights.attention(layer)
-                one.heads = forward.pre_attention(self.config, weights, one.hidden, one.turned)
+            if key.kind is Kind.PRE_ATTENTION and layer:  # the first layer's came with the embedding
+                self._stages.before(layer, one)
             elif key.kind is Kind.OFFLOAD_QKV:
                 one.heads = _moved(one.heads, self._kv.keys.device)
+                one.attended = one.attended.to(self._kv.keys.device)
             elif key.kind in {Kind.CPU_ATTENTION, Kind.GPU_ATTENTION}:
                 self._attend(layer, one)
             elif key.kind is Kind.LOAD_HIDDEN:
-                assert one.attended is not None
                 one.attended = one.attended.to(self.device)
             elif key.kind is Kind.POST_ATTENTION:
-                self._post_attention(layer, one)
+                self._stages.after(layer, one)
                 if key.part == order.micro_batches - 1:
                     self.weights.release(layer)
 
-    def _attend(self, layer: int, one: _Passing) -> None:
+    def _attend(self, layer: int, one: Flow) -> None:
         heads, part = one.heads, one.batch.parts[0]
-        assert heads is not None
         self._kv.write(layer, part.slots, heads.key, heads.value)
-        one.attended = torch.empty_like(heads.query, memory_format=torch.contiguous_format)
         keys, values = self._kv.keys[layer], self._kv.values[layer]
         self._attention(heads.query, keys, values, part.rows, self._scale, one.attended)
-        one.heads = None
-
-    def _post_attention(self, layer: int, one: _Passing) -> None:
-        assert one.attended is not None
-        weights = self.weights.attention(layer)
-        hidden, normed = forward.post_attention(self.config, weights, one.hidden, one.attended)
-        one.attended = None
-        if weights.router is None:
-            one.hidden = hidden + forward.feed_forward(self.weights.feed_forward(layer), normed)
-            return
-        routing = forward.route(self.config, weights.router, normed)
-        self.weights.want(layer, (expert for expert, count in enumerate(routing.counts) if count))
-        one.hidden = hidden + forward.experts(routing, partial(self.weights.feed_forward, layer), normed)
 
 
 def _order(name: str, layers: int, one_processor: bool, micro_batches: int) -> Order:
@@ -176,6 +144,5 @@ def _order(name: str, layers: int, one_processor: bool, micro_batches: int) -> O
     return without_host(order) if one_processor else order
 
 
-def _moved(heads: forward.Heads | None, device: torch.device) -> forward.Heads:
-    assert heads is not None
+def _moved(heads: forward.Heads, device: torch.device) -> forward.Heads:
     return forward.Heads(heads.query.to(device), heads.key.to(device), heads.value.to(device))

@@ -58,6 +58,7 @@ class Stages:
             flow.hidden = hidden + forward.feed_forward(self._weights.feed_forward(layer), normed)
         else:
             routing = forward.route(config, weights.router, normed)
+            self._weights.want(layer, (expert for expert, count in enumerate(routing.counts) if count))
             flow.hidden = hidden + forward.experts(routing, partial(self._weights.feed_forward, layer), normed)
 
     def logits(self, flow: Flow) -> torch.Tensor:

@@ -47,9 +47,7 @@ class Answer:
     async def whole(self) -> Json:
         """The answer in one object. Raises ServiceFailed where the engine did."""
         try:
-            choices = await asyncio.gather(
-                *(self._choice(index, stream) for index, stream in enumerate(self._streams))
-            )
+            choices = await asyncio.gather(*(self._choice(index, stream) for index, stream in enumerate(self._streams)))
             return self._head.object(False, choices, self._usage(), tell_usage=True)
         finally:
             self._close()
@@ -89,9 +87,7 @@ class Answer:
         logprobs = replies.logprobs_of(self._kind, drawn, 0) if self._tells_logprobs else None
         return replies.choice(self._kind, index, text, logprobs, finish.value)
 
-    async def _read(
-        self, index: int, stream: Stream, queue: asyncio.Queue[Json | BaseException | None]
-    ) -> None:
+    async def _read(self, index: int, stream: Stream, queue: asyncio.Queue[Json | BaseException | None]) -> None:
         """One choice's events into the queue; in the end None, or what went wrong."""
         try:
             offset, first = 0, self._kind == "chat"

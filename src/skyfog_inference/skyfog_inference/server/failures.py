@@ -61,8 +61,6 @@ def unknown_model(asked: str, served: list[str]) -> Failure:
     return Failure(404, f"model: there is no {asked!r}; there is {there}", param="model", code="model_not_found")
 
 
-NO_KEY = Failure(
-    401, "the header Authorization should be `Bearer KEY` with this server's key", code="invalid_api_key"
-)
+NO_KEY = Failure(401, "the header Authorization should be `Bearer KEY` with this server's key", code="invalid_api_key")
 TOO_LARGE = Failure(413, "the request is too large")
 NOT_JSON = "body: is not JSON: {}"

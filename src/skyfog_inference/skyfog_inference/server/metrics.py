@@ -7,18 +7,23 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.utils import floatToGoString
 
 from skyfog_inference.metrics import EngineMetrics, Histogram
 
 PREFIX = "skyfog:"
 Value = Callable[[EngineMetrics], float]
 
+
+def _share(now: EngineMetrics) -> float:
+    state = now.scheduler
+    return state.device_blocks_used / state.device_blocks if state.device_blocks else 0.0
+
+
 GAUGES: tuple[tuple[str, str, Value], ...] = (
     ("num_requests_running", "Requests of which something was computed.", lambda m: m.live - m.scheduler.waiting),
     ("num_requests_waiting", "Requests that wait for their first step.", lambda m: m.scheduler.waiting),
     ("num_requests_on_host", "Requests whose keys and values are on the host.", lambda m: m.scheduler.on_host),
-    ("kv_cache_usage_perc", "Share of the device's blocks in use; 1 is all.", lambda m: _share(m)),
+    ("kv_cache_usage_perc", "Share of the device's blocks in use; 1 is all.", _share),
     ("kv_blocks_used", "Blocks of keys and values in use on the device.", lambda m: m.scheduler.device_blocks_used),
     ("kv_blocks", "Blocks of keys and values on the device.", lambda m: m.scheduler.device_blocks),
     ("host_kv_blocks_used", "The same on the host.", lambda m: m.scheduler.host_blocks_used),
@@ -74,12 +79,7 @@ class MetricsOf:
 
     def _histogram(self, name: str, text: str, found: Histogram) -> Metric:
         family = HistogramMetricFamily(name, text, labels=["model_name"])
-        bounds = [*(floatToGoString(bound) for bound in found.bounds), "+Inf"]
+        bounds = [*(str(bound) for bound in found.bounds), "+Inf"]
         buckets = list(zip(bounds, itertools.accumulate(found.counts), strict=True))
         family.add_metric([self._model], buckets, found.total)
         return family
-
-
-def _share(now: EngineMetrics) -> float:
-    state = now.scheduler
-    return state.device_blocks_used / state.device_blocks if state.device_blocks else 0.0

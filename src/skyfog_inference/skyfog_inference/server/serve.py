@@ -23,7 +23,13 @@ log = structlog.get_logger()
 
 
 class _Server(uvicorn.Server):
-    """One that returns after a signal: uvicorn's own would then die of it, and the engine would not be closed."""
+    """One that says when it listens, and returns after a signal: uvicorn's own would die of it."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for door in sockets or []:
+            host, port = door.getsockname()[:2]
+            log.info("serving", url=f"http://{f'[{host}]' if ':' in host else host}:{port}/v1")
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -35,19 +41,31 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def listen(config: ServerConfig) -> socket.socket:
-    """A listening socket. Raises ConfigError that names host and port."""
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+def bound(config: ServerConfig) -> socket.socket:
+    """A socket that has the port and does not listen yet: what asks for health is refused until the model is there.
+
+    Raises ConfigError that names host and port.
+    """
     try:
-        return socket.create_server((config.host, config.port), family=family, backlog=BACKLOG)
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        made = socket.socket(family, kind, protocol)
+        try:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind(address)
+        except OSError:
+            made.close()
+            raise
     except OSError as error:
         raise ConfigError(
             f"server.port: cannot listen on {config.host} port {config.port}: {error.strerror or error}"
         ) from None
+    return made
 
 
-def serve(served: Served, config: ServerConfig, listening: socket.socket) -> None:
-    """Serve on `listening`, in the main thread, until SIGINT or SIGTERM."""
+def serve(served: Served, config: ServerConfig, door: socket.socket) -> None:
+    """Serve on `door`, in the main thread, until SIGINT or SIGTERM."""
     app = Server(served, config.api_key).app()
     uvicorn_config = uvicorn.Config(
         app,
@@ -55,10 +73,8 @@ def serve(served: Served, config: ServerConfig, listening: socket.socket) -> Non
         access_log=False,
         lifespan="off",
         timeout_keep_alive=KEEP_ALIVE_S,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=math.ceil(config.drain_s),
     )
-    host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    log.info("serving", url=f"http://{shown}:{port}/v1", model=served.name, context=served.context)
-    _Server(uvicorn_config).run(sockets=[listening])
+    _Server(uvicorn_config).run(sockets=[door])
     log.info("served")

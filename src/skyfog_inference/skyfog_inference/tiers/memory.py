@@ -54,7 +54,8 @@ class RamTier(_Arena):
     kind = TierKind.RAM
 
     def __init__(self, name: str, capacity: int) -> None:
-        self._map = mmap.mmap(-1, max(capacity, 1))
+        # Private: what is shared would be a file of the kernel's, for which there are no huge pages.
+        self._map = mmap.mmap(-1, max(capacity, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         with contextlib.suppress(OSError):  # a kernel without them
             self._map.madvise(mmap.MADV_HUGEPAGE)
         super().__init__(name, capacity, torch.frombuffer(self._map, dtype=torch.uint8))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import torch
 
+from skyfog_inference.layers.linear import pack
 from skyfog_inference.layers.weights import AttentionWeights, FeedForward, TopWeights
 from skyfog_inference.models.config import ModelConfig
 from skyfog_inference.weights.source import TensorSource, attention_weights, feed_forward_weights, top_weights
 
+# Matrices of every token. Not the router, which is small, nor the embedding, whose rows are looked up: a head that is
+# tied to it becomes a second copy where it is packed.
+PACKED = frozenset({"qkv", "output", "gate_up", "down", "head"})
 Weights = TypeVar("Weights", AttentionWeights, FeedForward, TopWeights)
 
 
@@ -27,6 +32,9 @@ class ResidentWeights:
 
     def feed_forward(self, layer: int, expert: int = 0) -> FeedForward:
         return self.feed_forwards[layer][expert]
+
+    def want(self, layer: int, experts: Iterable[int]) -> None:
+        """Nothing to do: all of them are here."""
 
     def release(self, layer: int) -> None:
         """Nothing to do: all of it stays."""
@@ -56,7 +64,7 @@ def load_resident(
 
 
 def placed(weights: Weights, dtype: torch.dtype, device: torch.device) -> Weights:
-    """The same weights in this type on this device, none of them a view of a mapped file; tied ones stay tied."""
+    """The same weights in this type on this device, packed where that is faster; none is a view of a mapped file."""
     moved: dict[int, torch.Tensor] = {}
     values: dict[str, Any] = {}
     for field in fields(weights):
@@ -64,4 +72,6 @@ def placed(weights: Weights, dtype: torch.dtype, device: torch.device) -> Weight
         if tensor is not None and id(tensor) not in moved:
             moved[id(tensor)] = tensor.to(device=device, dtype=dtype, copy=True).contiguous()
         values[field.name] = None if tensor is None else moved[id(tensor)]
+    for name in PACKED & values.keys():
+        values[name] = pack(values[name])
     return type(weights)(**values)

@@ -11,6 +11,8 @@ from skyfog_core.errors import ConfigError
 from skyfog_inference.layers.weights import AttentionWeights, FeedForward, TopWeights
 from skyfog_inference.models.config import ModelConfig
 
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+
 
 class TensorSource(Protocol):
     """Where tensors are read from, one at a time: safetensors, GGUF, or a dictionary of them."""
@@ -60,9 +62,10 @@ def fetch(source: TensorSource, name: str, *shape: int) -> torch.Tensor:
         raise ConfigError(f"{source.where}: tensor {name} is missing")
     tensor = source.tensor(name)
     if tuple(tensor.shape) != shape:
-        raise ConfigError(
-            f"{source.where}: tensor {name}: should be {list(shape)} after config.json, not {list(tensor.shape)}"
-        )
+        found = list(tensor.shape)
+        raise ConfigError(f"{source.where}: tensor {name}: should be {list(shape)} by the model's config, not {found}")
+    if tensor.dtype not in FLOATS:
+        raise ConfigError(f"{source.where}: tensor {name}: should hold floats of 16 or 32 bits, not {tensor.dtype}")
     return tensor
 
 

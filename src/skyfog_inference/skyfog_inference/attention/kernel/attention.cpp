@@ -3,10 +3,12 @@
 // Keys and values: [blocks, kv_heads, 16, head_dim] of bf16 or fp32. Queries and outputs: [tokens, heads, head_dim],
 // both bf16 or both fp32. Everything is accumulated in fp32.
 //
-// The work is cut into items: a KV head of a sequence, up to MOST_TOKENS of its queries, and SPLIT tokens of its
-// context. The rows of an item are the queries of all heads of the group, so that they share one pass over K and V.
-// An item goes through its keys in chunks: scores, then a softmax that is corrected as larger scores come (online),
-// then the weighted sum. What the splits of one head found is merged by the log-sum-exp by whoever ends last.
+// The work is cut into items: a sequence's SPLIT tokens of context, some of its KV heads, up to MOST_TOKENS of its
+// queries. A decoding sequence's item has as many heads as read about ITEM_BYTES of a block in one go, since memory is
+// fastest where it is read in order. The rows of a head are the queries of its whole group, which share one pass over K
+// and V. An item goes through its context in chunks: scores, then a softmax that is corrected as larger scores come
+// (online), then the weighted sum; during each of the two passes the lines of the next one are fetched. What the splits
+// of one context found is merged by the log-sum-exp by whoever ends last.
 //
 // The cuts depend on the sequence alone, never on the batch or the number of threads: the result of a sequence is the
 // same to the bit whatever it is computed beside.
@@ -15,6 +17,7 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <new>
 #include <type_traits>
 #include <vector>
@@ -27,8 +30,8 @@ constexpr int CHUNK_BLOCKS = 8;
 constexpr int CHUNK = CHUNK_BLOCKS * BLOCK;
 constexpr int SPLIT = 512;
 constexpr int MOST_TOKENS = 8;  // queries of one sequence in an item
+constexpr int ITEM_BYTES = 16384;
 constexpr int MOST_DIM = 256;
-constexpr int PREFETCH_BLOCKS = 2;
 constexpr float NEVER = -std::numeric_limits<float>::infinity();
 
 enum Status { OK = 0, BAD_SHAPE = 1, BAD_TABLE = 2, BAD_LENGTH = 3, NO_MEMORY = 4 };
@@ -60,25 +63,24 @@ struct Call {  // as _Call in cpu.py
 namespace {
 
 struct Item {
-  int32_t sequence, kv_head, token, tokens, split, splits;
-  int32_t first_partial;  // of this head and these tokens; -1: there is one split, whose result is final
+  int32_t sequence, kv_head, kv_heads, token, tokens, split, splits;
+  int32_t left;     // of the counters of splits that have not ended
+  size_t partials;  // where the first split's results go, where there are several
 };
 
 struct Shape {
   int group, dim, stride;  // stride: dim padded to whole pairs
-  int rows_most() const { return group * MOST_TOKENS; }
-  // What a split found: of each row the largest score, the sum of the weights and the sums of the values weighed.
-  size_t partial_size() const { return size_t(rows_most()) * (stride + 2); }
+  size_t row_size() const { return stride + 2; }  // of what a split found: largest score, sum of weights, weighted sums
 };
 
-// Scratch memory of one thread.
+// A thread's scratch memory.
 template <class P>
 struct Scratch {
   std::vector<P> packed, weights;  // queries; softened scores
   std::vector<float> scores, sums, most, total, shrink;
 
-  explicit Scratch(const Shape& shape) {
-    const size_t rows = shape.rows_most();
+  void fit(size_t rows, const Shape& shape) {
+    if (most.size() >= rows && sums.size() >= rows * shape.stride) return;
     packed.resize(rows * shape.stride);
     sums.resize(rows * shape.stride);
     scores.resize(rows * CHUNK);
@@ -92,7 +94,7 @@ struct Scratch {
 template <class Q, class T>
 class Kernel {
  public:
-  // What the scores take of the queries.
+  // What is multiplied with keys and values.
   using P = std::conditional_t<MULTIPLIES_BF16 && sizeof(Q) == 2 && sizeof(T) == 2, bf16, float>;
 
   explicit Kernel(const Call& call)
@@ -102,7 +104,6 @@ class Kernel {
 
   void run() {
     plan();
-    next_ = 0;
     if (call_.parallel && call_.threads > 1 && items_.size() > 1) {
       const unsigned threads = std::min<size_t>(call_.threads, items_.size());
       call_.parallel([](void* self) { static_cast<Kernel*>(self)->work(); }, this, threads, 0);
@@ -115,29 +116,34 @@ class Kernel {
 
  private:
   void plan() {
-    int partials = 0;
+    const int heads_at_once = std::max<int>(1, ITEM_BYTES / (head_size_ * sizeof(T)));
+    size_t partials = 0;
+    int contexts = 0;
     for (int s = 0; s < call_.sequences; s++) {
       const int tokens = call_.starts[s + 1] - call_.starts[s];
       for (int first = 0; first < tokens; first += MOST_TOKENS) {
         const int count = std::min(MOST_TOKENS, tokens - first);
-        const int context = call_.lengths[s] - tokens + first + count;
-        const int splits = (context + SPLIT - 1) / SPLIT;
-        for (int head = 0; head < call_.kv_heads; head++) {
+        const int splits = (call_.lengths[s] - tokens + first + count + SPLIT - 1) / SPLIT;
+        const int heads_each = count == 1 ? heads_at_once : 1;
+        for (int head = 0; head < call_.kv_heads; head += heads_each) {
+          const int heads = std::min(heads_each, call_.kv_heads - head);
           for (int split = 0; split < splits; split++)
-            items_.push_back({s, head, first, count, split, splits, splits > 1 ? partials : -1});
-          if (splits > 1) partials += splits;
+            items_.push_back({s, head, heads, first, count, split, splits, contexts, partials});
+          if (splits == 1) continue;
+          contexts++;
+          partials += splits * size_t(heads * count * shape_.group) * shape_.row_size();
         }
       }
     }
-    partials_.resize(partials * shape_.partial_size());
-    left_ = std::vector<std::atomic<int>>(partials);
+    partials_.reset(new float[partials]);
+    left_ = std::vector<std::atomic<int>>(contexts);
     for (const Item& item : items_)
-      if (item.splits > 1) left_[item.first_partial] = item.splits;
+      if (item.splits > 1) left_[item.left] = item.splits;
   }
 
   void work() {
     try {
-      Scratch<P> scratch(shape_);
+      thread_local Scratch<P> scratch;
       for (size_t i = next_++; i < items_.size(); i = next_++) attend(items_[i], scratch);
     } catch (const std::bad_alloc&) {
       failed_ = true;
@@ -149,46 +155,44 @@ class Kernel {
     return static_cast<const T*>(cache) + (size_t(table[index]) * call_.kv_heads + item.kv_head) * head_size_;
   }
 
-  static void prefetch(const T* rows, size_t elements) {
-    const char* bytes = reinterpret_cast<const char*>(rows);
-    for (size_t i = 0; i < elements * sizeof(T); i += 64) __builtin_prefetch(bytes + i);
-  }
-
   void attend(const Item& item, Scratch<P>& scratch) {
-    const int rows = item.tokens * shape_.group;
-    const int tokens = call_.starts[item.sequence + 1] - call_.starts[item.sequence];
-    const int before = call_.lengths[item.sequence] - tokens + item.token;  // context of the item's first query
-    const int begin = item.split * SPLIT;
-    const int end = std::min(begin + SPLIT, before + item.tokens);
+    const int head_rows = item.tokens * shape_.group, rows = item.kv_heads * head_rows;
+    const int begin = item.split * SPLIT, end = end_of(item), context = before(item);
+    scratch.fit(rows, shape_);
     pack(item, rows, scratch);
     std::fill_n(scratch.most.begin(), rows, NEVER);
     std::fill_n(scratch.total.begin(), rows, 0.0f);
     std::fill_n(scratch.sums.begin(), size_t(rows) * shape_.stride, 0.0f);
     for (int from = begin; from < end; from += CHUNK) {
       const int to = std::min(from + CHUNK, end);
-      score(item, rows, from, to, scratch);
+      score(item, head_rows, from, to, scratch);
       for (int row = 0; row < rows; row++) {
-        const int seen = std::min(to, before + row / shape_.group + 1) - from;
+        const int seen = std::min(to, context + row % head_rows / shape_.group + 1) - from;
         soften(row, seen, to - from, scratch);
       }
-      weigh_chunk(item, rows, from, to, end, scratch);
+      weigh_chunk(item, head_rows, from, to, end, scratch);
     }
     if (item.splits == 1) {
-      for (int row = 0; row < rows; row++) finish(item, row, &scratch.sums[row * shape_.stride], scratch.total[row]);
+      for (int row = 0; row < rows; row++)
+        finish(item, row, &scratch.sums[size_t(row) * shape_.stride], scratch.total[row]);
     } else {
       keep(item, rows, scratch);
     }
   }
 
-  // Queries of the item's rows as the tiles take them; row = token * group + head of the group.
+  // Where a row's query and output are, in elements. Row = (head * tokens + token) * group + which of the group.
+  size_t place(const Item& item, int row, int64_t token_stride) const {
+    const int head_rows = item.tokens * shape_.group;
+    const int head = (item.kv_head + row / head_rows) * shape_.group + row % shape_.group;
+    const int token = call_.starts[item.sequence] + item.token + row % head_rows / shape_.group;
+    return token * token_stride + size_t(head) * shape_.dim;
+  }
+
   void pack(const Item& item, int rows, Scratch<P>& scratch) const {
-    const int first = call_.starts[item.sequence] + item.token;
     std::fill_n(scratch.packed.begin(), size_t(rows) * shape_.stride, P(0));
     for (int row = 0; row < rows; row++) {
-      const int head = item.kv_head * shape_.group + row % shape_.group;
-      const Q* from = static_cast<const Q*>(call_.query) + (first + row / shape_.group) * call_.query_stride +
-                      size_t(head) * shape_.dim;
-      P* to = &scratch.packed[row * shape_.stride];
+      const Q* from = static_cast<const Q*>(call_.query) + place(item, row, call_.query_stride);
+      P* to = &scratch.packed[size_t(row) * shape_.stride];
       if constexpr (sizeof(P) == 2) {
         memcpy(to, from, shape_.dim * sizeof(Q));
       } else {
@@ -197,26 +201,57 @@ class Kernel {
     }
   }
 
-  void score(const Item& item, int rows, int from, int to, Scratch<P>& scratch) const {
+  // The blocks of the context from `from` to `to`, at the item's first head; returns how many.
+  int blocks(const void* cache, const Item& item, int from, int to, const char** found) const {
+    int count = 0;
+    for (int at = from; at < to; at += BLOCK)
+      found[count++] = reinterpret_cast<const char*>(block(cache, item, at / BLOCK));
+    return count;
+  }
+
+  Ahead keys_of(const Item& item, int from, int end, const char** found) const {
+    const int count = blocks(call_.keys, item, from, std::min(from + CHUNK, end), found);
+    return {found, count, item.kv_heads * head_size_ * sizeof(T)};
+  }
+
+  // Of the item that this thread is going to take, unless another one is faster.
+  Ahead keys_of_next_item(const char** found) const {
+    const size_t next = next_.load(std::memory_order_relaxed);
+    if (next >= items_.size()) return {found, 0, 0};
+    const Item& item = items_[next];
+    return keys_of(item, item.split * SPLIT, end_of(item), found);
+  }
+
+  // Tokens of the context before the item's first query.
+  int before(const Item& item) const {
+    const int tokens = call_.starts[item.sequence + 1] - call_.starts[item.sequence];
+    return call_.lengths[item.sequence] - tokens + item.token;
+  }
+
+  // Where the item's part of the context ends.
+  int end_of(const Item& item) const {
+    return std::min((item.split + 1) * SPLIT, before(item) + item.tokens);
+  }
+
+  void score(const Item& item, int head_rows, int from, int to, Scratch<P>& scratch) const {
+    const char* next[CHUNK_BLOCKS];
+    Ahead ahead{next, blocks(call_.values, item, from, to, next), item.kv_heads * head_size_ * sizeof(T)};
+    for (int at = from; at < to; at += BLOCK) {
+      const T* keys = block(call_.keys, item, at / BLOCK);
+      for (int head = 0; head < item.kv_heads; head++, keys += head_size_)
+        score_head(keys, head * head_rows, head_rows, &scratch.scores[at - from], scratch, ahead);
+    }
+  }
+
+  void score_head(const T* keys, int first, int rows, float* scores, const Scratch<P>& scratch, Ahead& ahead) const {
     const Queries<P> queries{scratch.packed.data(), shape_.stride};
-    const int last = (to - 1) / BLOCK;
-    for (int b = from / BLOCK; b <= last; b++) {
-      const T* keys = block(call_.keys, item, b);
-      const int ahead = b + PREFETCH_BLOCKS;
-      if (ahead <= last) {
-        prefetch(block(call_.keys, item, ahead), head_size_);
-      } else {
-        prefetch(block(call_.values, item, std::min(from / BLOCK + ahead - last - 1, last)), head_size_);
-      }
-      float* scores = scratch.scores.data() + b * BLOCK - from;
-      for (int row = 0; row < rows;) {
-        const int tile = std::min(rows - row, 4);
-        if (tile == 4) score_block<4>(queries, row, keys, shape_.dim, scores, CHUNK);
-        if (tile == 3) score_block<3>(queries, row, keys, shape_.dim, scores, CHUNK);
-        if (tile == 2) score_block<2>(queries, row, keys, shape_.dim, scores, CHUNK);
-        if (tile == 1) score_block<1>(queries, row, keys, shape_.dim, scores, CHUNK);
-        row += tile;
-      }
+    for (int row = first; row < first + rows;) {
+      const int tile = std::min(first + rows - row, 4);
+      if (tile == 4) score_block<4>(queries, row, keys, shape_.dim, scores, CHUNK, ahead);
+      if (tile == 3) score_block<3>(queries, row, keys, shape_.dim, scores, CHUNK, ahead);
+      if (tile == 2) score_block<2>(queries, row, keys, shape_.dim, scores, CHUNK, ahead);
+      if (tile == 1) score_block<1>(queries, row, keys, shape_.dim, scores, CHUNK, ahead);
+      row += tile;
     }
   }
 
@@ -250,51 +285,52 @@ class Kernel {
     scratch.total[row] = scratch.total[row] * scratch.shrink[row] + total;
   }
 
-  void weigh_chunk(const Item& item, int rows, int from, int to, int end, Scratch<P>& scratch) const {
-    Values<T> values[CHUNK_BLOCKS];
-    int count = 0;
-    for (int at = from; at < to; at += BLOCK)
-      values[count++] = {block(call_.values, item, at / BLOCK), std::min(BLOCK, to - at)};
-    for (int b = to / BLOCK; b < to / BLOCK + PREFETCH_BLOCKS && b * BLOCK < end; b++)
-      prefetch(block(call_.keys, item, b), head_size_);
-    for (int row = 0; row < rows;) {
-      const Weighing<P, T> w{values, count, shape_.dim, &scratch.weights[row * CHUNK], CHUNK, &scratch.shrink[row],
-                             &scratch.sums[row * shape_.stride], shape_.stride};
-      const int tile = std::min(rows - row, 4);
-      if (tile == 4) weigh<4>(w);
-      if (tile == 3) weigh<3>(w);
-      if (tile == 2) weigh<2>(w);
-      if (tile == 1) weigh<1>(w);
-      row += tile;
+  void weigh_chunk(const Item& item, int head_rows, int from, int to, int end, Scratch<P>& scratch) const {
+    const char* next[CHUNK_BLOCKS];
+    Ahead ahead = to < end ? keys_of(item, to, end, next) : keys_of_next_item(next);
+    for (int head = 0; head < item.kv_heads; head++) {
+      Values<T> values[CHUNK_BLOCKS];
+      int count = 0;
+      for (int at = from; at < to; at += BLOCK)
+        values[count++] = {block(call_.values, item, at / BLOCK) + head * head_size_, std::min(BLOCK, to - at)};
+      for (int row = head * head_rows; row < (head + 1) * head_rows;) {
+        const Weighing<P, T> w{values, count, shape_.dim, &scratch.weights[row * CHUNK], CHUNK, &scratch.shrink[row],
+                               &scratch.sums[size_t(row) * shape_.stride], shape_.stride, ahead};
+        const int tile = std::min((head + 1) * head_rows - row, 4);
+        if (tile == 4) weigh<4>(w);
+        if (tile == 3) weigh<3>(w);
+        if (tile == 2) weigh<2>(w);
+        if (tile == 1) weigh<1>(w);
+        row += tile;
+      }
     }
   }
 
   void finish(const Item& item, int row, const float* sums, float total) const {
-    const int token = call_.starts[item.sequence] + item.token + row / shape_.group;
-    const int head = item.kv_head * shape_.group + row % shape_.group;
-    Q* out = static_cast<Q*>(call_.out) + token * call_.out_stride + size_t(head) * shape_.dim;
+    Q* out = static_cast<Q*>(call_.out) + place(item, row, call_.out_stride);
     const float factor = 1.0f / total;
     for (int i = 0; i < shape_.dim; i++) from_float(sums[sum_index<P, T>(i)] * factor, out + i);
   }
 
   // Keeps what this split found, and merges the splits if it is the last of them.
   void keep(const Item& item, int rows, Scratch<P>& scratch) {
-    const size_t size = shape_.partial_size(), row_size = shape_.stride + 2;
-    float* own = &partials_[(item.first_partial + item.split) * size];
+    const size_t row_size = shape_.row_size(), size = rows * row_size;
+    float* first = &partials_[item.partials];
+    float* own = first + item.split * size;
     for (int row = 0; row < rows; row++) {
       own[row * row_size] = scratch.most[row];
       own[row * row_size + 1] = scratch.total[row];
-      memcpy(own + row * row_size + 2, &scratch.sums[row * shape_.stride], shape_.stride * sizeof(float));
+      memcpy(own + row * row_size + 2, &scratch.sums[size_t(row) * shape_.stride], shape_.stride * sizeof(float));
     }
-    if (left_[item.first_partial].fetch_sub(1, std::memory_order_acq_rel) > 1) return;
-    const float* first = &partials_[item.first_partial * size];
+    if (left_[item.left].fetch_sub(1, std::memory_order_acq_rel) > 1) return;
     for (int row = 0; row < rows; row++) {
+      const float* row_first = first + row * row_size;
       float most = NEVER, total = 0;
-      for (int split = 0; split < item.splits; split++) most = std::max(most, first[split * size + row * row_size]);
-      float* sums = &scratch.sums[row * shape_.stride];
+      for (int split = 0; split < item.splits; split++) most = std::max(most, row_first[split * size]);
+      float* sums = &scratch.sums[size_t(row) * shape_.stride];
       std::fill_n(sums, shape_.stride, 0.0f);
       for (int split = 0; split < item.splits; split++) {
-        const float* found = first + split * size + row * row_size;
+        const float* found = row_first + split * size;
         const float factor = std::exp((found[0] - most) * call_.scale);
         total += found[1] * factor;
         for (int i = 0; i < shape_.stride; i++) sums[i] += found[2 + i] * factor;
@@ -307,8 +343,8 @@ class Kernel {
   const Shape shape_;
   const size_t head_size_;  // elements of one head of one block
   std::vector<Item> items_;
-  std::vector<float> partials_;
-  std::vector<std::atomic<int>> left_;  // by first_partial: splits that have not ended
+  std::unique_ptr<float[]> partials_;
+  std::vector<std::atomic<int>> left_;
   std::atomic<size_t> next_{0};
   std::atomic<bool> failed_{false};
 };

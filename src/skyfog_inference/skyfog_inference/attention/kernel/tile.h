@@ -5,6 +5,8 @@
 // the output rows; a value row is loaded once for all queries.
 #pragma once
 
+#include <algorithm>
+
 #include "vector.h"
 
 constexpr int BLOCK = 16;     // tokens of a cache block
@@ -31,6 +33,24 @@ static inline int sum_index(int i) {
   if (sizeof(P) == 4) return query_index<P, T>(i);
   return i / PAIR * PAIR + (i % 8 / 4) * LANES + i % PAIR / 8 * 4 + i % 4;  // as unpack_pair leaves it
 }
+
+// Lines of the cache that will be wanted next, fetched a few at a time between products, so that memory never waits: a
+// core's own misses are too few to fill its bandwidth, and the hardware's streams end with every block.
+struct Ahead {
+  const char* const* blocks;
+  int count;
+  size_t bytes;  // of each
+  int block = 0;
+  size_t at = 0;
+
+  inline void fetch(int lines) {
+    if (block >= count) return;
+    const char* from = blocks[block] + at;
+    for (int i = 0; i < lines; i++) __builtin_prefetch(from + i * 64, 0, 2);  // to L2
+    at += lines * 64;
+    if (at >= bytes) at = 0, block++;
+  }
+};
 
 // Packed queries, rows padded with zeros to `stride` elements.
 template <class P>
@@ -90,9 +110,12 @@ static inline Vec score_tile(const P* query, int stride, const T* keys, int dim)
 
 // Scores of ROWS queries with a block's 16 keys, to rows of `stride` floats.
 template <int ROWS, class P, class T>
-static inline void score_block(const Queries<P>& queries, int row, const T* keys, int dim, float* scores, int stride) {
+static inline void score_block(const Queries<P>& queries, int row, const T* keys, int dim, float* scores, int stride,
+                               Ahead& ahead) {
   constexpr int KEYS = LANES / (ROWS == 3 ? 4 : ROWS);
+  const int lines = KEYS * dim * int(sizeof(T)) / 64;
   for (int k = 0; k < BLOCK; k += KEYS) {
+    ahead.fetch(lines);
     const Vec result = score_tile<KEYS, ROWS>(queries.row(row), queries.stride, keys + k * dim, dim);
 #pragma GCC unroll 4
     for (int r = 0; r < ROWS; r++) memcpy(scores + (row + r) * stride + k, (const float*)&result + r * KEYS, KEYS * 4);
@@ -106,10 +129,18 @@ struct Values {
   int count;
 };
 
+// Cache lines in so many pairs of vectors.
+template <class T>
+static constexpr int lines_of(int pairs) {
+  return std::max<int>(1, pairs * PAIR * sizeof(T) / 64);
+}
+
 // sum[r * 2 * PAIRS + ...] += the first value rows of a block, from one dimension on, by the weights of ROWS rows.
 template <bool HALF, int ROWS, int PAIRS, class T>
-static inline void add_values(Vec* sum, const T* value, int count, int dim, const float* weights, int stride) {
+static inline void add_values(Vec* sum, const T* value, int count, int dim, const float* weights, int stride,
+                              Ahead& ahead) {
   for (int k = 0; k < count; k++, value += dim) {
+    ahead.fetch(lines_of<T>(PAIRS));
     VecPair x[PAIRS];
 #pragma GCC unroll 4
     for (int i = 0; i < PAIRS; i++) x[i] = HALF ? load_half_pair(value) : load_pair(value + i * PAIR);
@@ -133,8 +164,10 @@ static inline __m512i load_values(const bf16* from) {
 
 // The same two rows at a time: their elements side by side, the pairs of weights in every lane.
 template <bool HALF, int ROWS, int PAIRS>
-static inline void add_values(Vec* sum, const bf16* value, int count, int dim, const bf16* weights, int stride) {
+static inline void add_values(Vec* sum, const bf16* value, int count, int dim, const bf16* weights, int stride,
+                              Ahead& ahead) {
   for (int k = 0; k < count; k += 2, value += 2 * dim) {
+    ahead.fetch(lines_of<bf16>(2 * PAIRS));
     __m512bh x[2 * PAIRS];
 #pragma GCC unroll 4
     for (int i = 0; i < PAIRS; i++) {
@@ -167,6 +200,7 @@ struct Weighing {
   const float* shrink;
   float* out;
   int out_stride;
+  Ahead& ahead;
 };
 
 // Dimensions d to d + PAIRS * PAIR.
@@ -181,7 +215,7 @@ static inline void weigh_tile(const Weighing<P, T>& w, int d) {
   for (int b = 0; b < w.count; b++) {
     const P* weights = w.weights + b * BLOCK;
     const T* value = w.blocks[b].rows + d;
-    add_values<HALF, ROWS, PAIRS>(sum, value, w.blocks[b].count, w.dim, weights, w.weights_stride);
+    add_values<HALF, ROWS, PAIRS>(sum, value, w.blocks[b].count, w.dim, weights, w.weights_stride, w.ahead);
   }
 #pragma GCC unroll 4
   for (int r = 0; r < ROWS; r++)

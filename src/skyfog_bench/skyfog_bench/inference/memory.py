@@ -1,0 +1,160 @@
+"""`skyfog bench inference_memory`: decode and prefill of models that fit into memory, beside their peers.
+
+Random Llama-200M and Mixtral-489M in bf16, prompts of random tokens, greedy. Every engine is in a process of its own,
+with as many threads as there are cores; they take turns, round by round, and only one computes at a time. Before the
+rounds, ours and transformers draw the same prompts in fp32: `same_tokens_fp32` says whether the tokens are equal.
+llama.cpp is taken where its environment is there (`skyfog bench peers install llamacpp`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skyfog_bench.inference.gguf_file import gguf_of
+from skyfog_bench.inference.models import LLAMA_200M, MIXTRAL_489M, Shape, made
+from skyfog_bench.inference.offload_worker import prompts_of
+from skyfog_bench.measure import figure, ratio
+from skyfog_bench.processes import Process, Processes
+from skyfog_bench.report import Goal, Report, at_least
+from skyfog_core import extras
+from skyfog_core.environments import python_of
+
+WORKER = "skyfog_bench.inference.memory_worker"
+LLAMA_CPP = Path(__file__).parent.parent / "baselines" / "llama_cpp.py"
+OURS, PEER = "ours", "transformers"
+LOAD_LIMIT_S, BATCH_LIMIT_S = 180.0, 300.0
+GOAL, GOAL_BATCHES = 1.5, (8, 32)
+CHECK_PROMPTS, CHECK_TOKENS = 2, 24
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What is run."""
+
+    shapes: tuple[Shape, ...]
+    batches: tuple[int, ...]
+    prompt: int  # tokens
+    steps: int  # of decode
+    rounds: int
+
+    @property
+    def context(self) -> int:
+        return self.prompt + self.steps + 1
+
+
+FULL = Size((LLAMA_200M, MIXTRAL_489M), (1, 8, 32), prompt=128, steps=31, rounds=5)
+QUICK = Size((LLAMA_200M,), (8,), prompt=64, steps=7, rounds=3)
+
+
+@dataclass(slots=True)
+class Result:
+    """One engine at one batch, by round."""
+
+    decode: list[float] = field(default_factory=list)  # tokens a second
+    prefill: list[float] = field(default_factory=list)
+
+
+Results = dict[tuple[str, int], Result]
+
+
+def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None]) -> Report:
+    """Raises ConfigError where torch or transformers is not there."""
+    extras.need("inference", "torch", "safetensors", "tokenizers", "transformers", "gguf")
+    report = Report("inference_memory", seed)
+    for shape in size.shapes:
+        folder = made(shape, say=say)
+        same = same_tokens(processes, shape, folder, seed, say)
+        results = compete(processes, size, shape, folder, seed, say)
+        report.rows += [row(shape, *key, result, same) for key, result in results.items()]
+        report.goals += goals(shape, size, results)
+    return report
+
+
+def same_tokens(processes: Processes, shape: Shape, folder: Path, seed: int, say: Callable[[str], None]) -> bool:
+    """Whether ours draws transformers' tokens in fp32."""
+    say(f"{shape.name}: tokens in fp32 …")
+    prompts = prompts_of(CHECK_PROMPTS, CHECK_TOKENS, shape.vocab, seed)
+    found = []
+    for name in (OURS, PEER):
+        process = native(processes, name, folder, "float32", len(prompts), 2 * CHECK_TOKENS)
+        found.append(process.ask(BATCH_LIMIT_S, prompts=prompts, steps=CHECK_TOKENS - 1)["tokens"])
+        processes.end([process])
+    return bool(found[0] == found[1])
+
+
+def compete(
+    processes: Processes, size: Size, shape: Shape, folder: Path, seed: int, say: Callable[[str], None]
+) -> Results:
+    """All engines, batch by batch and round by round; the first round warms them up and does not count."""
+    most = max(size.batches)
+    engines = {name: native(processes, name, folder, "bfloat16", most, size.context) for name in (OURS, PEER)}
+    if (python := python_of("llamacpp")) is not None:
+        engines["llama.cpp"] = llama_cpp(processes, python, gguf_of(shape, folder), most, size.context)
+    results: Results = {}
+    for batch in size.batches:
+        prompts = prompts_of(batch, size.prompt, shape.vocab, seed)
+        for number in range(size.rounds + 1):
+            for name, process in engines.items():
+                answer = process.ask(BATCH_LIMIT_S, prompts=prompts, steps=size.steps)
+                result = results.setdefault((name, batch), Result())
+                if number:
+                    result.decode.append(batch * size.steps / answer["decode_s"])
+                    result.prefill.append(batch * size.prompt / answer["prefill_s"])
+        said = ", ".join(f"{name} {figure(results[name, batch].decode).value:.0f}" for name in engines)
+        say(f"{shape.name}, batch {batch}, decode tok/s: {said}")
+    processes.end(list(engines.values()))
+    return results
+
+
+def native(processes: Processes, name: str, folder: Path, dtype: str, most: int, context: int) -> Process:
+    """Ours or transformers, loaded."""
+    process = processes.start(name, WORKER, domain=0)
+    job: dict[str, Any] = {"contestant": name, "folder": str(folder), "dtype": dtype, "most": most}
+    process.ask(LOAD_LIMIT_S, **job, context=context, threads=_threads())
+    return process
+
+
+def llama_cpp(processes: Processes, python: Path, file: Path, most: int, context: int) -> Process:
+    """Loaded too."""
+    process = processes.start_script("llama.cpp", python, LLAMA_CPP)
+    # Contexts of whole hundreds: it rounds them itself.
+    process.ask(LOAD_LIMIT_S, model=str(file), most=most, context=-(-context // 256) * 256, threads=_threads())
+    return process
+
+
+def row(shape: Shape, name: str, batch: int, result: Result, same: bool) -> dict[str, Any]:
+    """Medians and quartiles over rounds."""
+    decode, prefill = figure(result.decode), figure(result.prefill)
+    return {
+        "model": shape.name,
+        "engine": name,
+        "batch": batch,
+        "decode_tok_s": decode.value,
+        "decode_low": decode.low,
+        "decode_high": decode.high,
+        "prefill_tok_s": prefill.value,
+        "prefill_low": prefill.low,
+        "prefill_high": prefill.high,
+        "same_tokens_fp32": same if name == OURS else None,
+    }
+
+
+def goals(shape: Shape, size: Size, results: Results) -> list[Goal]:
+    """Decode beside transformers, at the batches that the goal is about."""
+    found = []
+    for batch in GOAL_BATCHES:
+        name = f"{shape.name}: decode over transformers at batch {batch}"
+        if batch not in size.batches:
+            found.append(Goal(name, GOAL, None, why="not run in this size", at_least=True))
+            continue
+        mine, peer = ([[1 / rate] for rate in results[engine, batch].decode] for engine in (OURS, PEER))
+        found.append(at_least(name, GOAL, ratio(peer, mine)))
+    return found
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0))

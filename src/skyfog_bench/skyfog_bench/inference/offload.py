@@ -1,0 +1,286 @@
+"""`skyfog bench inference_offload`: a mixture of experts larger than the memory that it may have.
+
+A random Mixtral under a memory cap of about half its size (cgroup; cached files are charged to it, and what was cached
+before is thrown out first). Ours in CGOPipe's order beside the same without overlap, accelerate's disk offload and
+llama.cpp's mmap, each in a process of its own under the same cap, one after another, in rounds. Prompts of 32 random
+tokens, greedy; figures are of decode. The bound is that of the roofline model for the policy that ours runs, on this
+machine as measured in the cap, with the disk's rate of just before each batch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from skyfog_bench.cgroup import MemoryCap
+from skyfog_bench.inference import offload_plot
+from skyfog_bench.inference.gguf_file import gguf_of
+from skyfog_bench.inference.models import MIXTRAL_4GB, MIXTRAL_489M, Shape, made, models_root
+from skyfog_bench.inference.offload_worker import prompts_of
+from skyfog_bench.measure import Figure, figure, ratio
+from skyfog_bench.processes import Process, Processes
+from skyfog_bench.report import Goal, Report, at_least
+from skyfog_core import extras
+from skyfog_core.environments import INSTALL_COMMAND, python_of
+from skyfog_core.errors import ConfigError
+
+WORKER = "skyfog_bench.inference.offload_worker"
+PROMPT = 32  # tokens
+LOAD_LIMIT_S, STEP_LIMIT_S = 600.0, 60.0
+OVER_ACCELERATE, OVER_LLAMA_CPP, OF_BOUND = 1.5, 3.0, 0.85
+LLAMA_CPP = Path(__file__).parent.parent / "baselines" / "llama_cpp.py"
+LLAMA_BATCHES = {8, 128}  # it takes minutes
+LLAMA_CONTEXT = 256  # tokens, the least that it takes
+OURS, LLAMA = "ours, CGOPipe", "llama.cpp"
+AT = 128  # the batch that the goals are about
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What is run."""
+
+    shape: Shape
+    cap: int  # bytes
+    batches: tuple[int, ...]
+    steps: int  # of decode, each contestant and batch
+    again: int  # further rounds of batch AT alone
+
+
+FULL = Size(MIXTRAL_4GB, 2_000_000_000, (1, 8, 32, 128, 256), steps=4, again=2)
+QUICK = Size(MIXTRAL_489M, 950_000_000, (8, 128), steps=4, again=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """Who runs, and the first job of its process."""
+
+    name: str
+    job: Mapping[str, Any]
+    steps: int | None = None  # of decode, where it is not the size's
+    batches: tuple[int, ...] | None = None
+    python: Path | None = None  # of llama.cpp's environment
+
+
+@dataclass(slots=True)
+class Result:
+    """One contestant at one batch: the answers of all rounds."""
+
+    contestant: str
+    batch: int
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    peak_mb: float = 0.0
+
+    @property
+    def rounds(self) -> list[list[float]]:
+        """Seconds of every step, by round."""
+        return [answer["steps_s"] for answer in self.answers]
+
+    @property
+    def tokens_per_s(self) -> Figure:
+        """Of decode: median and quartiles over all steps."""
+        return figure([self.batch / step for steps in self.rounds for step in steps])
+
+
+Results = dict[tuple[str, int], Result]
+
+
+def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None], out: Path | None = None) -> Report:
+    """Raises ConfigError where torch or accelerate is not there, BenchError where a memory cap is not permitted."""
+    extras.need("inference", "torch", "safetensors", "tokenizers")
+    extras.need("bench", "accelerate")
+    folder = made(size.shape, say=say)
+    packed = packed_of(folder, say)
+    folders = folder, packed, folder.parent  # the last one for llama.cpp's file
+    machine = measured(processes, size, packed, say)
+    results: Results = {}
+    for contestant in contestants(size, folder, packed, machine, processes.folder):
+        compete(processes, size, contestant, contestant.batches or size.batches, folders, seed, results, say)
+    for _ in range(size.again):
+        for contestant in contestants(size, folder, packed, machine, processes.folder):
+            again = (AT,) if AT in (contestant.batches or size.batches) else ()
+            compete(processes, size, contestant, again, folders, seed, results, say)
+    report = Report("inference_offload", seed)
+    report.rows += [machine_row(machine)]
+    report.rows += [row(result, size) for result in results.values()]
+    report.goals += goals(results, size)
+    if out is not None:
+        offload_plot.draw(report.rows[1:], out.with_suffix(".png"))
+    return report
+
+
+def packed_of(folder: Path, say: Callable[[str], None]) -> Path:
+    """The model's pages, made now where they are not there."""
+    from skyfog_inference.weights.pages import pack, read_index  # noqa: PLC0415 - imports torch
+
+    packed = models_root() / f"{folder.name}.packed"
+    try:
+        read_index(packed)
+    except ConfigError:
+        say(f"packing {folder.name} …")
+        pack(folder, packed)
+    return packed
+
+
+def contestants(
+    size: Size, folder: Path, packed: Path, machine: Mapping[str, Any], scratch: Path
+) -> Iterable[Contestant]:
+    """Ours first."""
+    ours = {
+        "contestant": "ours",
+        "folder": str(packed),
+        "machine": machine,
+        "cap": size.cap,
+        "experts": "all",
+        "overlap": True,
+        "order": "S1",
+    }
+    yield Contestant(OURS, ours)
+    yield Contestant("ours, no overlap", {**ours, "overlap": False})
+    if 1 in size.batches:
+        yield Contestant("ours, chosen experts only", {**ours, "experts": "routed"}, batches=(1, 8))
+    offload = scratch / "accelerate"
+    job = {"contestant": "accelerate", "folder": str(folder), "offload_folder": str(offload)}
+    yield Contestant("accelerate", job | {"layers": size.shape.layers}, steps=3)
+    if (python := python_of("llamacpp")) is not None:
+        for batch in set(size.batches) & LLAMA_BATCHES:  # its memory is that of the batch it was started for
+            of = {"model": str(gguf_of(size.shape, folder)), "most": batch, "context": LLAMA_CONTEXT}
+            yield Contestant(LLAMA, of, steps=2, batches=(batch,), python=python)
+
+
+def measured(processes: Processes, size: Size, packed: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """The machine in the cap, as the roofline model wants it."""
+    say("measuring disk, memory and products …")
+    process, cap = started(processes, "machine", size.cap)
+    try:
+        answer = process.ask(LOAD_LIMIT_S, contestant="machine", folder=str(packed), cap=size.cap, threads=_threads())
+    finally:
+        ended(processes, process, cap)
+    machine: dict[str, Any] = answer["machine"]
+    return machine
+
+
+def compete(
+    processes: Processes,
+    size: Size,
+    contestant: Contestant,
+    batches: tuple[int, ...],
+    folders: Iterable[Path],
+    seed: int,
+    results: Results,
+    say: Callable[[str], None],
+) -> None:
+    """One contestant, its batches in turn, in one process under the cap."""
+    if not batches:
+        return
+    evict(folders)
+    process, cap = started(processes, contestant.name, size.cap, contestant.python)
+    try:
+        process.ask(LOAD_LIMIT_S, **contestant.job, threads=_threads())
+        for batch in batches:
+            steps = contestant.steps or size.steps
+            prompts = prompts_of(batch, PROMPT, size.shape.vocab, seed)
+            answer = process.ask(STEP_LIMIT_S * (2 * steps + 2), prompts=prompts, steps=steps)
+            answer.setdefault("steps_s", [answer.get("decode_s", 0.0) / steps])
+            result = results.setdefault((contestant.name, batch), Result(contestant.name, batch))
+            result.answers.append(answer)
+            result.peak_mb = max(result.peak_mb, cap.peak_bytes() / 1e6)
+            say(f"{contestant.name}, batch {batch}: {result.tokens_per_s.value:.1f} tok/s")
+    finally:
+        ended(processes, process, cap)
+
+
+def started(processes: Processes, name: str, cap: int, python: Path | None = None) -> tuple[Process, MemoryCap]:
+    """A worker that has its cap, and nothing else yet. Raises BenchError where there can be none."""
+    log = name.replace(" ", "_")
+    if python is None:
+        process = processes.start(log, WORKER, domain=0)
+    else:
+        process = processes.start_script(log, python, LLAMA_CPP)
+    return process, MemoryCap(process.pid, cap)
+
+
+def ended(processes: Processes, process: Process, cap: MemoryCap) -> None:
+    """Gone, with its group."""
+    processes.end([process])
+    cap.remove()
+
+
+def evict(folders: Iterable[Path]) -> None:
+    """Throw their files out of the page cache: what is cached already is charged to nobody."""
+    for path in (path for folder in folders for path in folder.iterdir() if path.is_file()):
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fdatasync(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def machine_row(machine: Mapping[str, Any]) -> dict[str, Any]:
+    """What the bound stands on."""
+    device = machine["device"]
+    return {
+        "disk_gb_s": machine["link"] / 1e9,
+        "ram_gb_s": device["bandwidth"] / 1e9,
+        "bf16_gflop_s": device["flops"] / 1e9,
+    }
+
+
+def row(result: Result, size: Size) -> dict[str, Any]:
+    """One contestant at one batch."""
+    first = result.answers[0]
+    rate = result.tokens_per_s
+    bound = first.get("bound_s")
+    return {
+        "engine": result.contestant,
+        "batch": result.batch,
+        "tok_s": rate.value,
+        "low": rate.low,
+        "high": rate.high,
+        "step_s": median(step for steps in result.rounds for step in steps),
+        "prefill_s": first["prefill_s"],
+        "bound_tok_s": result.batch / bound if bound else None,
+        "disk_gb_s": first.get("disk_gb_s"),
+        "r_w": first.get("r_w"),
+        "at_once": first.get("at_once"),
+        "micro_batch": first.get("micro_batch"),
+        "read_gb": first["read_mb"] / 1e3 if "read_mb" in first else None,
+        "peak_of_cap_percent": 100e6 * result.peak_mb / size.cap,
+        "tokens": first.get("tokens"),
+    }
+
+
+def goals(results: Results, size: Size) -> list[Goal]:
+    """At batch AT, but for the tokens."""
+    ours, sync = results[OURS, AT], results["ours, no overlap", AT]
+    accelerate = results["accelerate", AT]
+    shares = figure([answer["bound_s"] / step for answer in ours.answers for step in answer["steps_s"]])
+    same = [
+        results[OURS, batch].answers[0]["tokens"] == results["ours, no overlap", batch].answers[0]["tokens"]
+        for batch in size.batches
+    ]
+    return [
+        at_least(f"over accelerate at batch {AT}", OVER_ACCELERATE, ratio(accelerate.rounds, ours.rounds)),
+        over_llama_cpp(results),
+        at_least(f"of the roofline's bound at batch {AT}", OF_BOUND, shares),
+        at_least(f"over ours without overlap at batch {AT}", 1.0, ratio(sync.rounds, ours.rounds)),
+        Goal("batches with the same tokens with and without overlap", len(same), sum(same), at_least=True),
+        Goal("peak of all, of the cap", 1.0, max(result.peak_mb for result in results.values()) * 1e6 / size.cap),
+    ]
+
+
+def over_llama_cpp(results: Results) -> Goal:
+    """Where it is there."""
+    name, theirs = f"over llama.cpp at batch {AT}", results.get((LLAMA, AT))
+    if theirs is None:
+        return Goal(name, OVER_LLAMA_CPP, None, why=f"{INSTALL_COMMAND} llamacpp", at_least=True)
+    ours = results[OURS, AT]
+    return at_least(name, OVER_LLAMA_CPP, ratio(theirs.rounds, ours.rounds))

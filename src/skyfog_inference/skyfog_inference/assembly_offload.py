@@ -1,0 +1,75 @@
+"""A model larger than memory behind the same faces: packed weights streamed from disk, by the roofline's policy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from skyfog_core.clock import SteadyClock
+from skyfog_core.config.inference import EngineConfig
+from skyfog_core.errors import ConfigError
+from skyfog_inference import profile
+from skyfog_inference.cost.hrm import Machine, parse_machine
+from skyfog_inference.engine import Engine
+from skyfog_inference.models.tokenizer import Tokenizer, read_tokenizer
+from skyfog_inference.offload import Asked, Offloaded, build
+from skyfog_inference.placement.policy import Workload
+from skyfog_inference.served import Served
+from skyfog_inference.weights.pages import is_packed, read_index
+
+MB = 1 << 20
+
+
+def tokenizer_of(config: EngineConfig) -> Tokenizer:
+    """Of a packed model. Raises ConfigError, also where it is not packed."""
+    folder = Path(config.model)
+    if not is_packed(folder):
+        raise ConfigError(f"model: {folder} is not packed for streaming: skyfog infer pack {folder} PACKED")
+    return read_tokenizer(folder, read_index(folder)[0])
+
+
+def context_of(config: EngineConfig) -> int:
+    """Tokens of the longest sequence. Raises ConfigError."""
+    return config.max_context or read_index(Path(config.model))[0].max_positions
+
+
+def serve(
+    config: EngineConfig,
+    tokenizer: Tokenizer,
+    memory_mb: int,
+    work: Workload,
+    requests: int,
+    say: Callable[[str], None],
+) -> tuple[Served, Offloaded]:
+    """Choose a policy for the process's memory and start the engine. Raises ConfigError that names what is wrong."""
+    folder = Path(config.model)
+    made = build(folder, machine_of(config, folder, say), Asked(memory_mb * MB, work, requests))
+    say(made.predicted())
+    engine = Engine(
+        made.scheduler,
+        made.runner,
+        vocab_size=made.config.vocab_size,
+        context=context_of(config),
+        eos=made.config.eos_token_ids,
+        detokenizer=tokenizer.stream,
+        max_waiting=config.max_waiting,
+    )
+    engine.start()
+    return Served(config.served_name or made.config.name, engine, tokenizer), made
+
+
+def machine_of(config: EngineConfig, folder: Path, say: Callable[[str], None]) -> Machine:
+    """From the profile, or where there is none as measured now. Raises ConfigError."""
+    if not config.profile:
+        say("no profile (skyfog infer profile --out FILE): measuring this machine for a few seconds")
+        return profile.measure(folder, profile.QUICK, SteadyClock(), lambda _what: None)[0]
+    path = Path(config.profile)
+    try:
+        return parse_machine(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"profile: {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise ConfigError(f"profile: {path}: is not JSON: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"profile: {path}: {error}") from None

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from skyfog_core.errors import ConfigError, InvalidRequest
+from skyfog_inference.models.chat import ChatTemplate, template_of
+from skyfog_inference.models.config import ModelConfig
+from skyfog_inference.models.tokenizer import BROKEN, Tokenizer, check_vocabulary
+from support.vocabularies import BYTES, END, bytes_backend, streamed
+
+
+def test_a_character_comes_with_its_last_byte() -> None:
+    assert streamed(BYTES, BYTES.encode("🤖!")) == ["", "", "", "🤖", "!", ""]
+
+
+def test_what_stays_half_a_character_comes_at_the_end() -> None:
+    assert streamed(BYTES, BYTES.encode("🤖")[:3]) == ["", "", "", BROKEN]
+
+
+def test_bytes_that_never_become_text_are_let_go() -> None:
+    lone = BYTES.id_of("Ã")  # the first byte of many characters
+    assert lone is not None
+    pieces = streamed(BYTES, [lone] * 500)
+    assert sum(len(piece) for piece in pieces[:-1]) > 400
+    assert "".join(pieces) == BROKEN * 500
+
+
+def test_a_token_that_goes_first_does_so_only_where_it_is_wanted() -> None:
+    tokenizer = Tokenizer(bytes_backend(), first=7)
+    assert tokenizer.encode("a")[0] == 7
+    assert tokenizer.encode("a", special=False) == tokenizer.encode("a")[1:]
+
+
+def test_special_tokens_are_one_token_and_no_text() -> None:
+    tokens = BYTES.encode(f"a{END}")
+    assert len(tokens) == 2
+    assert BYTES.decode(tokens) == "a"
+    assert BYTES.piece(tokens[1]) == END
+
+
+def test_another_models_tokenizer_is_refused() -> None:
+    config = ModelConfig("small", "llama", 100, 8, 8, 1, 1, 1, 8, 8, 1e4, 1e-5, True)
+    with pytest.raises(ConfigError, match="small has 100 tokens: the tokenizer belongs to another model"):
+        check_vocabulary(bytes_backend(), config, "tokenizer.json")
+
+
+CHAT = (
+    "{{ bos_token }}{% for message in messages %}{% if message.role == 'tool' %}{{ raise_exception('no tools') }}"
+    "{% endif %}[{{ message.role }}]{{ message.content | trim }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+
+
+def test_a_conversation_is_written_as_the_template_says() -> None:
+    chat = ChatTemplate(CHAT, {"bos_token": "<s>"}, "x")
+    assert chat.render([{"role": "user", "content": " hi "}]) == "<s>[user]hi\n[assistant]"
+
+
+def test_what_the_template_refuses_is_the_requests_fault() -> None:
+    chat = ChatTemplate(CHAT, {}, "x")
+    with pytest.raises(InvalidRequest, match="chat template refuses them: no tools"):
+        chat.render([{"role": "tool", "content": "x"}])
+
+
+def test_a_template_reaches_nothing_beyond_its_messages() -> None:
+    chat = ChatTemplate("{{ messages.__class__.__mro__[1].__subclasses__() }}", {}, "x")
+    with pytest.raises(InvalidRequest, match="unsafe"):
+        chat.render([])
+
+
+def test_what_is_no_template_is_the_models_fault() -> None:
+    with pytest.raises(ConfigError, match="x: chat_template:"):
+        ChatTemplate("{% for %}", {}, "x")
+
+
+def test_a_model_without_a_template_says_so() -> None:
+    with pytest.raises(InvalidRequest, match="no chat template"):
+        BYTES.encode_chat([{"role": "user", "content": "hi"}])
+
+
+def test_a_template_of_its_own_file_goes_before_the_key(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text(
+        '{"bos_token": {"content": "<s>"}, "chat_template": [{"name": "default", "template": "{{ bos_token }}key"}]}'
+    )
+    of_key = template_of(tmp_path)
+    assert of_key is not None
+    assert of_key.render([]) == "<s>key"
+    (tmp_path / "chat_template.jinja").write_text("file")
+    of_file = template_of(tmp_path)
+    assert of_file is not None
+    assert of_file.render([]) == "file"
