@@ -183,12 +183,13 @@ verb_test() {
   return $test_status
 }
 
-# What computes runs on both cores, what mostly waits three at a time, and what is held to times by itself.
+# What computes runs on both cores. What mostly waits runs three at a time, the tests of a file in one process, as they
+# share what it starts. What needs the machine to itself comes last.
 all_tests() {
-  local status=0 waits=tests/integration/skyfog_pool
-  python -m pytest -n 2 tests/unit tests/property tests/sim || status=$?
-  python -m pytest -n 3 "$waits" || status=$?
-  python -m pytest --ignore tests/unit --ignore tests/property --ignore tests/sim --ignore "$waits" || status=$?
+  local status=0 computes=(tests/unit tests/property tests/sim) others=(tests/integration tests/ros tests/gazebo)
+  python -m pytest -n 2 "${computes[@]}" || status=$?
+  python -m pytest -n 3 --dist loadfile -m "not alone" "${others[@]}" || status=$?
+  python -m pytest -m alone "${others[@]}" || status=$?
   return $status
 }
 

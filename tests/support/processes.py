@@ -103,6 +103,20 @@ class Process:
         return True
 
 
+def living_children(pid: int) -> list[psutil.Process]:
+    """Of a process that may end, as they may, while we look."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [child for child in psutil.Process(pid).children() if is_alive(child.pid)]
+    return []
+
+
+def is_alive(pid: int) -> bool:
+    """Whether it runs: what has ended and is not reaped does not."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def _session(pid: int) -> int | None:
     try:
         return os.getsid(pid)

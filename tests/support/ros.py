@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future as Answer
 from concurrent.futures import wait
 from contextlib import contextmanager
@@ -128,6 +128,20 @@ def caller(node: Node, srv_type: Any, name: str, qos: QoSProfile | None = None) 
     made = Caller(node, srv_type, name, qos)
     made.ready()
     return made
+
+
+def from_executor(node: Node, send: Callable[[], Any]) -> Any:
+    """The result of the future that `send` returns, e.g. an action client's.
+
+    Sent from the executor's own thread: an action client loses an answer that comes before it returns.
+    """
+    return _result(_result(node.executor.create_task(send)))
+
+
+def _result(future: Any) -> Any:
+    answer: Answer[Any] = Answer()
+    future.add_done_callback(lambda done: answer.set_result(done.result()))
+    return answer.result(LIMIT_S)
 
 
 def all_done(answers: list[Answer[Any]], limit_s: float = LIMIT_S) -> list[Any]:

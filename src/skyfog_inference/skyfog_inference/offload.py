@@ -8,7 +8,10 @@ stands beside what the runner then measures.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,10 +35,16 @@ from skyfog_inference.weights.streamed import StreamedWeights
 LEAST_PREFILL, MOST_PREFILL = 64, 1_024  # tokens of a micro-batch of prompts: the latter fill a product of matrices
 SHARE = 0.95  # of what is there, to be used
 EFFICIENCY = 0.5  # of the roofs of a processor
-SCRATCH = 64 << 20  # bytes that libraries and the heap take for themselves, as measured
+SCRATCH = 96 << 20  # bytes that libraries and the heap take for themselves, as measured
 LOGITS_COPIES = 3  # fp32: the model's, and what drawing makes of them
 MOST_MICRO_BATCHES, MOST_SEQUENCES = 64, 1_024  # of a step, of a micro-batch
 MOST_IN_STEP = 16_384  # tokens of prompts in one step
+M_MMAP_THRESHOLD = -3  # of mallopt(3)
+MAPPED_ALONE = 1 << 20  # bytes: tensors from here on go back to the system when they are freed
+
+# oneDNN keeps the code of products of a thousand shapes, and reads how many at its first product. Experts have another
+# number of rows in every step: that would be hundreds of megabytes beside the plan.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,8 @@ class Offloaded:
 
 def build(folder: Path, machine: Machine, asked: Asked) -> Offloaded:
     """Choose the policy and read what stays. Raises ConfigError where the folder is broken or memory too small."""
+    with contextlib.suppress(AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED_ALONE)
     config, index = read_index(folder)
     dtype = DTYPES[index.dtype]
     room = asked.memory - own_bytes()
@@ -98,7 +109,7 @@ def build(folder: Path, machine: Machine, asked: Asked) -> Offloaded:
     scheduler = MicroBatches(
         FcfsScheduler(
             blocks,
-            max_batched_tokens=policy.batch + min(MOST_IN_STEP, round(policy.batch * asked.work.prompt) + BLOCK_SIZE),
+            max_batched_tokens=policy.batch + step_tokens(policy.batch, asked.work),
             max_sequences=policy.batch,
         ),
         policy.micro_batch,
@@ -117,9 +128,11 @@ def choose_policy(config: ModelConfig, index: PageIndex, machine: Machine, asked
     limits = Limits(device_share=SHARE, largest=asked.requests, kv_bytes=size, weight_bytes=size)
     sizes, on_gpu = Sizes.of(config, limits), machine.host.flops == 0  # a disk computes nothing
     embedding = 0 if config.tied_embeddings else config.vocab_size * config.hidden_size * size  # beside the head
+    flow_bytes = (3 * config.hidden_size + 2 * config.kv_heads * config.head_dim) * size  # a token between two tasks
     found = []
     for batch, micro_batch, parts in _splits(asked.requests):
         other = embedding + SCRATCH + LOGITS_COPIES * batch * config.vocab_size * 4
+        other += step_tokens(batch, asked.work) * flow_bytes
         other += (prefill_tokens(batch, asked.work) - micro_batch * asked.work.prompt) * sizes.work_token
         memory = max(1.0, room - other / SHARE)
         there = replace(machine, device=replace(machine.device, memory=memory))
@@ -152,6 +165,11 @@ def _splits(requests: int) -> Iterator[tuple[int, int, int]]:
 def step_s(policy: Policy) -> float:
     """For comparing policies: with both roofs of a processor at half their height, as products of few rows have it."""
     return max(policy.link_s, (policy.cpu_s + policy.gpu_s) / EFFICIENCY)
+
+
+def step_tokens(requests: int, work: Workload) -> int:
+    """Of prompts in one step."""
+    return min(MOST_IN_STEP, round(requests * work.prompt) + BLOCK_SIZE)
 
 
 def prefill_tokens(requests: int, work: Workload) -> int:

@@ -111,9 +111,10 @@ def test_neo_on_two_workers_draws_the_same(
     prompts: list[list[int]],
     expected: list[list[int]],
 ) -> None:
-    cost = replace(HIDES, layers=files.config.layers)
+    model = Model(files.config, tokenizer, weights)
+    cost = replace(HIDES, layers=model.config.layers)
     scheduler = NeoScheduler(NeoConfig(launch_ms=0.0), cost, 3, 40, sharing=False)
-    with pipeline(Model(files.config, tokenizer, weights), 3, 40) as runner:
+    with pipeline(model, 3, 40) as runner:
         ours, seen = serve(scheduler, runner, prompts * 2, NEW)
     assert ours == expected * 2
     assert min(seen["two"], seen["out"]) > 0

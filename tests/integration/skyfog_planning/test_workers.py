@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ pytest.importorskip("ompl", reason="ompl is not installed: ./ws extra planning")
 pytest.importorskip("pyroboplan", reason="pyroboplan is not installed: ./ws extra planning")
 
 from support.arms import LOW, LOW_BEHIND, POST, PRISON, panda_problem
-from support.processes import LIMIT_S, wait_until
+from support.processes import LIMIT_S, is_alive, living_children, wait_until
 
 SRC = Path(__file__).parents[3] / "src"
 ENDLESS = panda_problem(bodies=(POST,), anytime=True, budget_s=600.0)
@@ -53,17 +53,30 @@ def pool(_importable: None) -> Iterator[Pool]:
 
 
 def children(pid: int) -> set[int]:
-    return {one.pid for one in psutil.Process(pid).children() if one.status() != psutil.STATUS_ZOMBIE}
+    return {child.pid for child in living_children(pid)}
 
 
-def idle_worker(pool: Pool) -> set[int]:
-    """The process that takes the next request, once it is forked and the one before it has ended."""
-    wait_until("one idle worker", lambda: len(children(pool.zygote_pid)) == 1)
-    return children(pool.zygote_pid)
+class Working:
+    """A report that notes, at the first progress, which process has made it, and acts on it.
+
+    Before, the only child may be the one of the request before: the zygote ends that and forks the next in its time.
+    """
+
+    def __init__(self, pool: Pool, act: Callable[[int], object]) -> None:
+        self.pids: set[int] = set()
+        self.heard: list[Progress] = []
+        self._pool, self._act = pool, act
+
+    def __call__(self, progress: Progress) -> None:
+        self.heard.append(progress)
+        if not self.pids:
+            self.pids = children(self._pool.zygote_pid)
+            for pid in self.pids:
+                self._act(pid)
 
 
 def gone(pids: set[int]) -> bool:
-    return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
+    return not any(is_alive(pid) for pid in pids)
 
 
 def test_workers_that_never_met_give_the_same_plan_for_the_same_seed(pool: Pool) -> None:
@@ -87,18 +100,12 @@ def test_errors_come_back_with_their_codes(pool: Pool) -> None:
 
 def test_a_cancelled_request_ends_at_once_with_its_process(pool: Pool) -> None:
     cancellation = Cancellation()
-    working = idle_worker(pool)
-    heard: list[Progress] = []
-
-    def report(progress: Progress) -> None:
-        heard.append(progress)
-        cancellation.cancel()
-
+    working = Working(pool, lambda _pid: cancellation.cancel())
     with pytest.raises(PlanError, match="withdrawn") as caught:
-        pool.plan(ENDLESS, cancellation, report)
+        pool.plan(ENDLESS, cancellation, working)
     assert caught.value.code is Code.WITHDRAWN
-    assert heard[0].iterations > 0
-    wait_until("the worker's end", lambda: gone(working))
+    assert working.heard[0].iterations > 0
+    wait_until("the worker's end", lambda: gone(working.pids))
     assert pool.plan(panda_problem()).path_length_rad == pytest.approx(1.2)  # the next worker is there
 
 
@@ -111,27 +118,19 @@ def test_a_request_cancelled_before_it_runs_never_runs(pool: Pool) -> None:
 
 
 def test_a_worker_that_dies_is_an_error_and_the_next_request_is_served(pool: Pool) -> None:
-    def report(_progress: Progress) -> None:
-        for pid in children(pool.zygote_pid):
-            os.kill(pid, signal.SIGKILL)
-
+    working = Working(pool, lambda pid: os.kill(pid, signal.SIGKILL))
     with pytest.raises(PlanError, match="ended without an answer") as caught:
-        pool.plan(ENDLESS, None, report)
+        pool.plan(ENDLESS, None, working)
     assert caught.value.code is Code.INTERNAL
     assert pool.plan(panda_problem()).iterations > 0
 
 
 def test_a_worker_stopped_beyond_its_budget_is_killed(pool: Pool) -> None:
-    working = idle_worker(pool)
-
-    def report(_progress: Progress) -> None:
-        for pid in working:
-            os.kill(pid, signal.SIGSTOP)
-
+    working = Working(pool, lambda pid: os.kill(pid, signal.SIGSTOP))
     with pytest.raises(PlanError, match=r"killed 0\.5 s beyond its budget of 3 s") as caught:
-        pool.plan(replace(ENDLESS, budget_s=3.0), None, report)
+        pool.plan(replace(ENDLESS, budget_s=3.0), None, working)
     assert caught.value.code is Code.NO_PLAN_IN_TIME
-    wait_until("the worker's end", lambda: gone(working))
+    wait_until("the worker's end", lambda: gone(working.pids))
 
 
 def test_while_every_worker_is_busy_a_request_waits_no_longer_than_its_budget(pool: Pool) -> None:

@@ -207,6 +207,7 @@ COUNT = 500
 LATE_MS = 20.0  # at most, for nine of ten packets: this machine may be busy
 
 
+@pytest.mark.alone
 def test_packets_leave_at_the_opportunities_of_a_trace(tmp_path: Path) -> None:
     """A blast of 3 Mbit/s on a link of about 2 with a hole of 300 ms in it."""
     path = tmp_path / "link.up"

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 import pytest
 from integration.skyfog_router.conftest import Net
-from integration.skyfog_router.ends import LIMIT_S
+from integration.skyfog_router.ends import LIMIT_S, TracedDriver, open_router_transport
+
+from skyfog_core.ids import RequestId
+from skyfog_core.wire.keys import ReplicaKey
 
 MB = 1 << 20
 
 
+class SlowReader(TracedDriver):
+    """Comes to an answer only a while after the one before it."""
+
+    def reply(self, service: str, request_id: RequestId, replica: ReplicaKey, header: bytes, payload: bytes) -> None:
+        time.sleep(0.04)
+        super().reply(service, request_id, replica, header, payload)
+
+
+@pytest.mark.parametrize("slow", [False, True])
 @pytest.mark.parametrize("size", [100, 4 * MB])
-def test_no_answer_is_cut_off_by_the_end_of_its_replica(net: Net, size: int) -> None:
-    robot, replica = net.robot(), net.local("0", echoes=False, concurrency=4)
+def test_no_answer_is_cut_off_by_the_end_of_its_replica(net: Net, size: int, slow: bool) -> None:
+    robot = net.keep(SlowReader(open_router_transport(net.endpoint), 15_000)) if slow else net.robot()
+    replica = net.local("0", echoes=False, concurrency=4)
     robot.watched.wait_for(replica.who)
     payloads = [os.urandom(size) for _ in range(8)]
     callers = [robot.ask(payload) for payload in payloads]

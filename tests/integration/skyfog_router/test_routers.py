@@ -231,6 +231,12 @@ def test_of_two_routers_one_may_be_killed(net: Net, routers: Routers, mode: str)
     ]
     robot, replicas = net.robot(link=links[0]), [net.local(str(n), link) for n, link in enumerate(links)]
     robot.watched.wait_for(*(replica.who for replica in replicas))
+
+    def linked() -> None:
+        if mode == "peer":  # a client has one link, and takes another when it breaks
+            wait_until("links to both", lambda: all(links_of(end) == 2 for end in (robot, *replicas)))
+
+    linked()
     calling = Calling(robot)
     for victim, address in enumerate(addresses):
         calling.wait_for_more(50)
@@ -238,8 +244,7 @@ def test_of_two_routers_one_may_be_killed(net: Net, routers: Routers, mode: str)
         running[victim].exit_status()
         calling.wait_for_more(50)
         running[victim] = routers.start(address, addresses[1 - victim])
-        if mode == "peer":  # a client has one link, and takes another when it breaks
-            wait_until("links to both", lambda: all(links_of(end) == 2 for end in (robot, *replicas)))
+        linked()
     calling.wait_for_more(50)
     assert calling.end() == []
     assert robot.watched.leaves.empty() == (mode == "peer"), "peers have both links all the time"

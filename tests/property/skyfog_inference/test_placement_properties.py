@@ -96,7 +96,7 @@ def test_a_buffer_is_whole_before_it_is_read_and_not_overwritten_while_it_is(ord
 @given(st.integers(1, 6), st.integers(1, 8), costs())
 def test_cgopipe_is_never_behind_where_its_assumptions_hold(layers: int, parts: int, prices: Costs) -> None:
     # Sections 3.3, 4.1 and 6.2: attention on the CPU is 3 to 4 times as fast as moving keys and values, beside which
-    # what goes to and fro is small, and pinning is no slower than the link.
+    # what goes back and forth is small, and pinning is no slower than the link.
     fair = replace(
         prices,
         cpu_attention=prices.load_kv / 3,

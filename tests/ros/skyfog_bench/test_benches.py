@@ -24,7 +24,7 @@ from skyfog_bench.uplink_live.bench import Size as UplinkSize
 from skyfog_bench.uplink_live.links import VERIZON
 from skyfog_pool.provider.netem.network import why_not
 
-pytestmark = [pytest.mark.ros, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.ros, pytest.mark.alone, pytest.mark.timeout(180)]
 
 
 def _run(name: str, size: Any, out: Path | None = None) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from skyfog_core.shm import used_by
 from support.processes import wait_until
 from support.ros import free_domain
 
+pytestmark = pytest.mark.alone  # a demo waits 30 s for its processes, and then no request may fail
+
 RUN_LIMIT_S = 100.0
 END_LIMIT_S = 15.0
 

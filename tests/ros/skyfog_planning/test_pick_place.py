@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future as Answer
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from skyfog_interfaces.action import PickPlace
 from skyfog_interfaces.msg import Status
 from support.cell import Cell
 from support.processes import LIMIT_S, Processes, wait_until
-from support.ros import free_domain, ros_node
+from support.ros import free_domain, from_executor, ros_node
 
 CONFIG = Path(__file__).parents[3] / "config" / "base" / "pick_place.yaml"
 
@@ -28,12 +27,11 @@ class Stage:
         self.cell = Cell(node)
         self.process = process
         self._client = ActionClient(node, PickPlace, "/pick_place")
-        self._executor = node.executor
+        self._node = node
         assert self._client.wait_for_server(LIMIT_S)
 
     def ask(self, send: Callable[[], Any]) -> Any:
-        """Sent from the executor's own thread: an action client loses an answer that comes before it returns."""
-        return _done(_done(self._executor.create_task(send)))
+        return from_executor(self._node, send)
 
     def begin(self, goal: PickPlace.Goal) -> Any:
         return self.ask(lambda: self._client.send_goal_async(goal))
@@ -42,12 +40,6 @@ class Stage:
         handle = self.begin(goal)
         assert handle.accepted
         return self.ask(handle.get_result_async)
-
-
-def _done(future: Any) -> Any:
-    answer: Answer[Any] = Answer()
-    future.add_done_callback(lambda done: answer.set_result(done.result()))
-    return answer.result(LIMIT_S)
 
 
 @pytest.fixture

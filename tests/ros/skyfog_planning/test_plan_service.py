@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import threading
@@ -24,8 +25,8 @@ from skyfog_interfaces.action import PlanMotion as PlanMotionAction
 from skyfog_interfaces.msg import CollisionObject, Status
 from skyfog_interfaces.srv import PlanMotion
 from skyfog_planning.problems import load_set
-from support.processes import LIMIT_S, Process, Processes, wait_until
-from support.ros import Fleet, caller, free_domain, ros_node
+from support.processes import LIMIT_S, Process, Processes, living_children, wait_until
+from support.ros import Fleet, caller, free_domain, from_executor, ros_node
 
 JOINTS = [f"panda_joint{n}" for n in range(1, 8)]
 READY = [0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785]
@@ -72,7 +73,7 @@ def domain() -> int:
 def server(domain: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     with Processes(tmp_path_factory.mktemp("plan")) as processes:
         node = processes.python("plan", "-m", "skyfog_planning.nodes.plan", env={"ROS_DOMAIN_ID": str(domain)})
-        node.wait_for("planner_ready")
+        node.wait_for("planner_ready", 2 * LIMIT_S)  # it loads the planning libraries in two processes
         yield node
 
 
@@ -140,8 +141,14 @@ def test_a_request_without_a_plan_is_told_why(client: Node, changes: dict[str, A
 
 
 def workers_of(server: Process) -> set[int]:
-    zygotes = [one for one in psutil.Process(server.popen.pid).children() if "zygote" in " ".join(one.cmdline())]
-    return {one.pid for zygote in zygotes for one in zygote.children() if one.status() != psutil.STATUS_ZOMBIE}
+    zygotes = [child for child in living_children(server.popen.pid) if _is_zygote(child)]
+    return {worker.pid for zygote in zygotes for worker in living_children(zygote.pid)}
+
+
+def _is_zygote(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):  # it ends while we look
+        return "zygote" in " ".join(process.cmdline())
+    return False
 
 
 def test_the_action_reports_and_a_cancelled_goal_ends_at_once_with_its_worker(client: Node, server: Process) -> None:
@@ -155,28 +162,20 @@ def test_the_action_reports_and_a_cancelled_goal_ends_at_once_with_its_worker(cl
         reported.set()
 
     before = workers_of(server)
-    accepted: Any = _wait(
-        action.send_goal_async(ask(PlanMotionAction.Goal, anytime=True, time_budget_s=30.0), on_feedback)
-    )
-    outcome = accepted.get_result_async()
+    endless = ask(PlanMotionAction.Goal, anytime=True, time_budget_s=30.0)
+    accepted = from_executor(client, lambda: action.send_goal_async(endless, on_feedback))
     assert reported.wait(LIMIT_S)
-    _wait(accepted.cancel_goal_async())
-    ended = _wait(outcome)
+    from_executor(client, accepted.cancel_goal_async)
+    ended = from_executor(client, accepted.get_result_async)
     assert ended.status == GoalStatus.STATUS_CANCELED
     assert ended.result.code == PlanMotion.Response.WITHDRAWN
     assert heard[0].iterations > 0
     assert not before & workers_of(server)
-    done: Any = _wait(_wait(action.send_goal_async(ask(PlanMotionAction.Goal))).get_result_async())
+    again = from_executor(client, lambda: action.send_goal_async(ask(PlanMotionAction.Goal)))
+    done = from_executor(client, again.get_result_async)
     assert (done.status, done.result.code) == (GoalStatus.STATUS_SUCCEEDED, PlanMotion.Response.SUCCESS)
     assert done.result.trajectory.points
     action.destroy()
-
-
-def _wait(future: Any) -> Any:
-    done = threading.Event()
-    future.add_done_callback(lambda _future: done.set())
-    assert done.wait(LIMIT_S)
-    return future.result()
 
 
 def test_the_first_of_two_replicas_wins_and_the_losers_worker_is_killed(fleet: Fleet) -> None:
@@ -186,8 +185,8 @@ def test_the_first_of_two_replicas_wins_and_the_losers_worker_is_killed(fleet: F
     quick = fleet.replica("quick", **common)
     slow = fleet.replica("slow", **common, nodes={"plan_motion": {"planner": "RRT", "workers": 1}})
     robot = fleet.robot(services={"plan_motion": {"type": TYPE, "deadline_ms": 60_000, "fan_out": 2}})
-    for zone in ("quick", "slow"):
-        robot.wait_for(f"replica={zone}/0")
+    for zone in ("quick", "slow"):  # each loads the planning libraries in two processes, all four at the same time
+        robot.wait_for(f"replica={zone}/0", 2 * LIMIT_S)
     # RRT grows one tree only, and does not find into the other bin in time.
     queries = load_set("bin_to_bin")
     request = ask(

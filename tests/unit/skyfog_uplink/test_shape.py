@@ -11,49 +11,13 @@ import pytest
 from skyfog_core.config.uplink import ShaperConfig
 from skyfog_core.errors import Status
 from skyfog_core.units import MS, S
-from skyfog_core.wire.uplink import Ack, Answer
-from skyfog_uplink.policy.frames import Action, Ended, Outcome, SendChunk, SendPing, SendWithdraw
+from skyfog_core.wire.uplink import Ack
+from skyfog_uplink.policy.frames import Ended, Outcome, SendPing, SendWithdraw
 from skyfog_uplink.policy.link import LinkState, down
-from skyfog_uplink.policy.model import FLOOR, Table
-from skyfog_uplink.policy.plan import Plan
+from skyfog_uplink.policy.model import FLOOR
 from skyfog_uplink.policy.shape import EXPLORE_CHUNKS, EXPLORE_NS, GRACE_NS, LOST_NS, Shaper
 from support.uplink import FixedEstimator, frame, grant, link, option, plan, service, table
-
-WIDE = ShaperConfig(window_rtts=20.0, chunk_bytes=4_000)  # nothing is held back by the window
-
-
-def shaper(
-    known: LinkState | None = None,
-    config: ShaperConfig = WIDE,
-    of: Table | None = None,
-    planned: Plan | None = None,
-) -> tuple[Shaper, FixedEstimator]:
-    """Connected, and with a plan for so long that the buckets are full."""
-    estimator = FixedEstimator(known or link(8e6, 40))
-    made = Shaper(of or table(), config, estimator)
-    assert made.on_connected(-S // 2) == []
-    assert made.on_plan(planned or plan(grant()), -S // 2) == []
-    return made, estimator
-
-
-def chunks(actions: list[Action]) -> list[SendChunk]:
-    return [action for action in actions if isinstance(action, SendChunk)]
-
-
-def ended(actions: list[Action]) -> list[tuple[int, Outcome]]:
-    return [(action.frame.id, action.outcome) for action in actions if isinstance(action, Ended)]
-
-
-def acks(of: Shaper, actions: list[Action], now_ns: int) -> list[Action]:
-    """All that was sent is acknowledged; what follows from that."""
-    out: list[Action] = []
-    for chunk in chunks(actions):
-        out += of.on_ack(Ack(seq=chunk.seq, received_us=0), now_ns)
-    return out
-
-
-def answer(number: int, status: Status = Status.OK) -> Answer:
-    return Answer(frame=number, status=status, cloud_us=20_000)
+from support.uplink_shaper import WIDE, acks, answer, chunks, ended, shaper
 
 
 def test_a_frame_goes_in_chunks_that_cover_it_and_its_answer_ends_it() -> None:
@@ -428,13 +392,3 @@ def test_a_minute_of_outage_leaves_nothing_behind() -> None:
     assert not it._open
     assert it.books.planned["a"].ended == 600
     it.check()
-
-
-def test_after_misses_a_frame_must_be_surer_to_begin() -> None:
-    rates = (1e5,) * 3 + (8e6,) * 7  # one in ten is hopeless
-    it, _ = shaper(LinkState(0, True, rates, (40.0,) * 4, 40.0, 40.0), ShaperConfig(certainty=0.85, window_rtts=20.0))
-    assert chunks(it.on_frame(frame(1), 0))
-    for number in range(1, 4):
-        it.on_answer(answer(number), number * S)  # late
-        found = it.on_frame(frame(number + 1, at_ns=number * S), number * S)
-    assert ended(found) == [(4, Outcome.WITHHELD)]

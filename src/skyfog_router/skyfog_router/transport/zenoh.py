@@ -12,6 +12,7 @@ import contextlib
 import json
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -35,6 +36,10 @@ log = structlog.get_logger()
 SEND_QUEUE = 256  # requests waiting for one replica's link
 DIRECT_BYTES = 64 * 1024  # unread bytes that a socket buffer takes for certain
 CLOSE_LIMIT_S = 2.0
+# On one machine a message of 3 KB or more (zenoh's default) is left in shared memory of its sender, and is gone with
+# the sender's session where the receiver has not come to it: an answer lost that was given. Nobody tells when he has.
+SHARED_BYTES = 3_072
+SETTLE_S = 1.0
 
 
 def open_session(
@@ -260,8 +265,10 @@ class ZenohRouterTransport:
 class ZenohQuery:
     """A zenoh query as transport.base.Query. Where two routers lead here, the same request comes as two of them."""
 
-    def __init__(self, query: zenoh.Query) -> None:
+    def __init__(self, query: zenoh.Query, answered: Callable[[int], None]) -> None:
+        """`answered` hears how many bytes each answer has."""
         self._query: zenoh.Query | None = query
+        self._answered = answered
         self._lock = threading.Lock()
         self.header = b"" if query.attachment is None else query.attachment.to_bytes()
         self.payload = b"" if query.payload is None else query.payload.to_bytes()
@@ -277,6 +284,7 @@ class ZenohQuery:
                 query.reply(query.key_expr, payload, attachment=header)
         except zenoh.ZError as error:
             log.warning("reply_failed", why=str(error))
+        self._answered(len(payload))
 
 
 class ZenohReplicaTransport:
@@ -290,13 +298,14 @@ class ZenohReplicaTransport:
         self._keys: ServiceKeys | None = None
         self._who: ReplicaKey | None = None
         self._closed = False
+        self._settled_s = 0.0  # steady clock: by then the last large answer has been read
         self._lock = threading.Lock()
 
     def serve(self, keys: ServiceKeys, who: ReplicaKey, events: ReplicaEvents) -> None:
         self._keys, self._who = keys, who
 
         def on_query(query: zenoh.Query) -> None:
-            events.query(ZenohQuery(query))
+            events.query(ZenohQuery(query, self._on_answered))
 
         self._declared = [
             self._session.declare_queryable(
@@ -332,7 +341,12 @@ class ZenohReplicaTransport:
         self._closed = True
         for declared in self._declared:
             quietly(declared.undeclare)
+        time.sleep(max(0.0, self._settled_s - time.monotonic()))
         close_session(self._session)
+
+    def _on_answered(self, size: int) -> None:
+        if size >= SHARED_BYTES:
+            self._settled_s = time.monotonic() + SETTLE_S
 
 
 class ZenohFleetWatch:

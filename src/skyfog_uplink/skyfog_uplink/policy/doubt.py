@@ -8,14 +8,22 @@ the doubt is a small share:
 
 Over any long run the misses come to the share, whatever the odds are worth, as long as the bounds are not reached: the
 sum of all steps is what the logarithm has moved.
+
+That needs frames that begin. Where misses have taken so much of the doubt that none begins any more, nothing would ever
+bring it back. So where frames come and all are withheld for PATIENCE_NS, the doubt grows towards what it was at first,
+until one begins and tells what is true.
 """
 
 from __future__ import annotations
 
 import math
 
+from skyfog_core.units import S
+
 GAIN = 0.3  # a miss takes a quarter of the doubt
 LEAST, MOST = 0.005, 0.3
+PATIENCE_NS = 1 * S
+GROWTH_NS = 1 * S  # after it the doubt grows by a factor of e in so long
 
 
 class Doubt:
@@ -23,9 +31,36 @@ class Doubt:
 
     def __init__(self, first: float, share: float) -> None:
         self._share = share
-        self.allowed = min(MOST, max(LEAST, first))
+        self._first = _bounded(first)
+        self._allowed = self._first
+        self._withheld_ns: tuple[int, int] | None = None  # since when all have been, and the last one
+
+    def allowed(self, now_ns: int) -> float:
+        """Of a frame that has not begun."""
+        if self._withheld_ns is None or self._allowed >= self._first:
+            return self._allowed
+        since_ns, last_ns = self._withheld_ns
+        growth_ns = last_ns - since_ns - PATIENCE_NS
+        if growth_ns <= 0 or not 0 <= now_ns - last_ns <= PATIENCE_NS:
+            return self._allowed
+        return min(self._first, self._allowed * math.exp(growth_ns / GROWTH_NS))
+
+    def on_withheld(self, now_ns: int) -> None:
+        """A frame was not begun, since it was too unlikely."""
+        since_ns, last_ns = self._withheld_ns or (now_ns, now_ns)
+        if not 0 <= now_ns - last_ns <= PATIENCE_NS:
+            since_ns = now_ns  # what there was no frame for says nothing
+        self._withheld_ns = (since_ns, now_ns)
+
+    def on_begun(self, now_ns: int) -> None:
+        """A frame has begun."""
+        self._allowed = self.allowed(now_ns)
+        self._withheld_ns = None
 
     def on_end(self, missed: bool) -> None:
         """A frame that had begun has ended."""
-        allowed = self.allowed * math.exp(GAIN * (self._share - missed))
-        self.allowed = min(MOST, max(LEAST, allowed))
+        self._allowed = _bounded(self._allowed * math.exp(GAIN * (self._share - missed)))
+
+
+def _bounded(allowed: float) -> float:
+    return min(MOST, max(LEAST, allowed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from skyfog_core.config.uplink import ShaperConfig
@@ -22,20 +23,45 @@ class Judge:
 
     def __init__(self, table: Table, config: ShaperConfig) -> None:
         self._odds = Odds(table)
+        self._longest_ns = {
+            service.name: [math.ceil(option.exec_ms.values[-1] * MS) for option in service.options]
+            for service in table.services
+        }
         self.doubt = Doubt(1.0 - config.certainty, config.misses)
 
+    def on_begun(self, sending: Sending, now_ns: int) -> None:
+        """Its first byte goes out."""
+        if not sending.frame.probe:
+            self.doubt.on_begun(now_ns)
+
     def on_end(self, sending: Sending, outcome: Outcome) -> None:
-        """What became of it. A refusal says nothing of the link; a probe is not meant to be sure."""
-        if sending.sent and not sending.frame.probe and outcome is not Outcome.REFUSED:
-            self.doubt.on_end(outcome in MISSES)
+        """What became of it. A probe is not meant to be sure.
+
+        A refusal says nothing of the link, and neither does a miss that the cloud alone has caused: it had the frame
+        so early that its longest time would have done. No certainty keeps such frames from missing. If they counted,
+        a cloud that was away for seconds would leave the car on its floor for minutes.
+        """
+        missed = outcome in MISSES
+        if not sending.sent or sending.frame.probe or outcome is Outcome.REFUSED:
+            return
+        if not (missed and self._by_the_cloud(sending)):
+            self.doubt.on_end(missed)
+
+    def _by_the_cloud(self, sending: Sending) -> bool:
+        frame = sending.frame
+        if sending.acked < frame.size or sending.acked_ns is None:
+            return False
+        return sending.acked_ns + self._longest_ns[frame.service][frame.option] <= frame.deadline_ns
 
     def planned(
         self, lane: Lane, sending: Sending, lanes: Sequence[Lane], link: LinkState, in_flight: int, now_ns: int
     ) -> str:
         """Why this frame of a plan should not be sent, or not go on; empty: it should."""
-        certainty = 1.0 - self.doubt.allowed
+        certainty = 1.0 - self.doubt.allowed(now_ns)
         odds = self._in_time(lane, sending, link, in_flight, now_ns)
         if odds < (UNLIKELY if sending.sent else certainty):
+            if not sending.sent:
+                self.doubt.on_withheld(now_ns)
             return f"in time with {odds:.2f} only"
         if sending.sent:
             return ""

@@ -16,7 +16,8 @@ class Sending:
     frame: Frame
     sent: int = 0  # bytes
     first_ns: int = 0  # its first byte went out; meaningless before
-    acked_ns: int | None = None
+    acked: int = 0  # bytes
+    acked_ns: int | None = None  # when the last of them were
     outage: bool = False  # the link was gone while it was on its way
 
     @property

@@ -134,6 +134,7 @@ class Shaper:
         size, sent_ns, sending = found
         self._in_flight -= size
         if sending is not None:
+            sending.acked += size
             sending.acked_ns = now_ns
         self._forget_lost(sent_ns)
         return self._pump(now_ns, out)
@@ -410,6 +411,7 @@ class Shaper:
         lane.bucket.take(size, now_ns)
         if not sending.sent:
             sending.first_ns = now_ns
+            self._judge.on_begun(sending, now_ns)
             lane.waiting, lane.running = None, sending
         # Half the least round trip up, half the usual one down. The gateway takes the least of the chunks' counts.
         budget_ms = (frame.deadline_ns - now_ns) / MS - (link.rtt_min_ms + link.rtt_ms) / 2
