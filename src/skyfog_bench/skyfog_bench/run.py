@@ -16,6 +16,7 @@ from skyfog_bench.inference import attention as inference_attention
 from skyfog_bench.inference import memory as inference_memory
 from skyfog_bench.inference import neo as inference_neo
 from skyfog_bench.inference import offload as inference_offload
+from skyfog_bench.inference import simulator as inference_sim
 from skyfog_bench.pool import bench as pool
 from skyfog_bench.pool_live import bench as pool_live
 from skyfog_bench.processes import BenchError, Processes
@@ -54,6 +55,7 @@ BENCHES: dict[str, Bench] = {
     "inference_neo": Bench(inference_neo.run, inference_neo.FULL, inference_neo.QUICK, draws=True),
     "uplink_solve": Bench(uplink_solve.run, uplink_solve.FULL, uplink_solve.QUICK),
     "inference_offload": Bench(inference_offload.run, inference_offload.FULL, inference_offload.QUICK, draws=True),
+    "inference_sim": Bench(inference_sim.run, inference_sim.FULL, inference_sim.QUICK, draws=True),
 }
 
 

@@ -52,9 +52,11 @@ def batch(
 
     Ends with status 1 if an answer is an error or cannot be written, 2 if a file or an option is wrong, 130 on Ctrl-C.
     """
+    from skyfog_core.logs import configure_logs  # noqa: PLC0415  # what other verbs need not import
     from skyfog_inference.batch import rows  # noqa: PLC0415
     from skyfog_inference.batch.results import Results  # noqa: PLC0415
 
+    configure_logs("infer")
     with errors_of("batch"):
         options = {
             "engine.model": model,

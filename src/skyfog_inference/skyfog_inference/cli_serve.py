@@ -50,12 +50,12 @@ def serve(
         }
         wanted = configured(config, options, sets)
         extras.need("inference", *served.NEEDS)
-        door = bound(wanted.server)
-        ready = served.load(wanted.engine)
-        try:
-            serve_until_told(ready, wanted.server, door)
-        finally:
-            ready.close()
+        with bound(wanted.server) as door:  # before the model is read, which takes a while
+            ready = served.load(wanted.engine)
+            try:
+                serve_until_told(ready, wanted.server, door)
+            finally:
+                ready.close()
 
 
 def status(

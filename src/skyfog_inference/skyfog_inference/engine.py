@@ -54,8 +54,8 @@ class Engine:
         max_waiting: int = 1_024,
         clock: Clock | None = None,
     ) -> None:
-        """`context`: tokens of the longest sequence, its prompt included."""
-        self.context = context
+        """`context`: tokens of the longest sequence, its prompt included; less where the scheduler holds less."""
+        self.context = min(context, scheduler.longest)
         self._scheduler = scheduler
         self._runner = runner
         self._vocab_size = vocab_size
@@ -147,12 +147,11 @@ class Engine:
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(CLOSE_LIMIT_S)
-            if self._thread.is_alive():  # in a step that does not end: the runner is still in use
-                log.error("engine_stuck", waited_s=CLOSE_LIMIT_S)
-                return
+            if self._thread.is_alive():
+                log.error("engine_stuck_in_step", waited_s=CLOSE_LIMIT_S)
         else:
             self._end_all(None)
-        self._runner.close()
+            self._runner.close()
 
     def unwell(self) -> str:
         """Why it takes no requests; empty where it does."""
@@ -227,28 +226,32 @@ class Engine:
             self._changed.notify_all()
 
     def _run(self) -> None:
-        stalls = 0
+        failed: RequestError | None = None
         try:
-            while True:
-                with self._changed:
-                    self._changed.wait_for(
-                        lambda: self._stopping or self._inbox or self._withdrawn or self._live,
-                    )
-                    if self._stopping:
-                        break
-                if self.turn():
-                    stalls = 0
-                elif self._live:
-                    stalls += 1
-                    assert stalls < STALL_LIMIT, "the scheduler has work and finds no step"
-                    with self._changed:
-                        self._changed.wait(STALL_S)
-            self._end_all(None)
+            self._loop()
         except Exception as error:
             log.exception("engine_failed")
             with self._changed:
                 self._closing = f"the engine has failed: {plain_reason(error) or type(error).__name__}"
-            self._end_all(ServiceFailed(self._closing))
+            failed = ServiceFailed(self._closing)
+        self._end_all(failed)
+        self._runner.close()
+
+    def _loop(self) -> None:
+        """Until `close`."""
+        stalls = 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or self._inbox or self._withdrawn or self._live)
+                if self._stopping:
+                    return
+            if self.turn():
+                stalls = 0
+            elif self._live:
+                stalls += 1
+                assert stalls < STALL_LIMIT, "the scheduler has work and finds no step"
+                with self._changed:
+                    self._changed.wait(STALL_S)
 
     def _take_in(self) -> None:
         """Requests and withdrawals, in the order in which they came."""

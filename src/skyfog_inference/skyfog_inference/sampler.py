@@ -139,7 +139,8 @@ def _lowest(scores: torch.Tensor, best: torch.Tensor, top_k: torch.Tensor, top_p
 def _search(scores: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     """Where the sums of the scores' exponentials pass `at` times the whole: int64 [rows]."""
     function = scores.exp().cumsum(dim=-1, dtype=torch.float64)
-    # right: the first one whose step ends above the number, never one of probability 0.
+    # right: the first one whose step ends above the number, never one of probability 0. There is one: `at` is below 1
+    # by at least 2**-53, and the whole, which is at least 1, times that is less than the whole in fp64 too.
     return torch.searchsorted(function, (at * function[:, -1])[:, None], right=True)[:, 0]
 
 

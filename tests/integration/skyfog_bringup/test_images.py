@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 ROOT = Path(__file__).resolve().parents[3]
 DOCKER = ROOT / "docker"
 FILES = sorted(DOCKER.glob("*.Dockerfile"))
-ROLES = {"robot", "replica", "gpu", "console", "car"}
+ROLES = {"robot", "replica", "gpu", "language", "console", "car"}
 LIMIT_S = 60.0
 
 

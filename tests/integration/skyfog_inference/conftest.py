@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
 import pytest
+import structlog
+from typer.testing import CliRunner
 
+from skyfog_inference.cli import app
 from support.faces import Server, write_tiny
 from support.inference import model_folder, one_thread
 from support.processes import Processes
@@ -37,3 +41,10 @@ def http(server: Server) -> Iterator[httpx.Client]:
 def client(server: Server) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60) as made:
         yield made
+
+
+@pytest.fixture
+def here() -> Iterator[Callable[..., Any]]:
+    """`here("batch", …)`: a `skyfog infer` command in this process, where torch is loaded already."""
+    yield lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+    structlog.reset_defaults()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from support.faces import CLI, environment, infer
 from support.processes import Process, Processes, wait_until
 
 LIMIT_S = 120.0
+SMALL = ("--threads", "1", "--device-kv-mb", "2", "--set", "engine.max_sequences=8")
 
 
 @pytest.fixture
@@ -32,8 +33,7 @@ def write_rows(folder: Path, count: int, **fields: Any) -> Path:
 
 
 def start(processes: Processes, tiny: Path, rows: Path, out: Path, *words: str) -> Process:
-    given = ("--model", str(tiny), "--threads", "1", "--device-kv-mb", "2", "--set", "engine.max_sequences=8")
-    return infer(processes, "batch", "batch", str(rows), str(out), *given, *words)
+    return infer(processes, "batch", "batch", str(rows), str(out), "--model", str(tiny), *SMALL, *words)
 
 
 def answers(path: Path) -> dict[str, Any]:
@@ -81,7 +81,9 @@ def answers_without_torn(path: Path) -> dict[str, Any]:
     return {each["custom_id"]: each for each in map(json.loads, path.read_text().splitlines()[:-1])}
 
 
-def test_a_wrong_row_has_an_error_and_the_others_an_answer(processes: Processes, tiny: Path, tmp_path: Path) -> None:
+def test_a_wrong_row_has_an_error_and_the_others_an_answer(
+    here: Callable[..., Any], tiny: Path, tmp_path: Path
+) -> None:
     rows = tmp_path / "in.jsonl"
     hi = [{"role": "user", "content": "Hi"}]
     asked: list[dict[str, Any]] = [
@@ -93,8 +95,8 @@ def test_a_wrong_row_has_an_error_and_the_others_an_answer(processes: Processes,
         {"custom_id": "openai", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": hi, "n": 2}},
     ]
     rows.write_text("".join(json.dumps(row) + "\n" for row in asked))
-    run = start(processes, tiny, rows, tmp_path / "out.jsonl")
-    assert run.exit_status(LIMIT_S) == 1
+    run = here("batch", rows, tmp_path / "out.jsonl", "--model", tiny, *SMALL)
+    assert run.exit_code == 1
     assert "2 answered, 4 failed, 8 tokens" in run.output
     found = answers(tmp_path / "out.jsonl")
     assert found["plain"]["usage"] == {
@@ -143,6 +145,24 @@ def test_a_disk_that_is_full_ends_the_run_and_keeps_what_is_written(
     assert "the same command goes on from there" in run.output
     kept = answers(out)
     assert 0 < len(kept) < 40
-    assert start(processes, tiny, rows, out).exit_status(LIMIT_S) == 0
-    assert len(answers(out)) == 40
-    assert kept.items() <= answers(out).items()
+
+
+def test_a_model_that_is_packed_gives_the_same_answers_from_disk(
+    here: Callable[..., Any], tiny: Path, tmp_path: Path
+) -> None:
+    rows, out, streamed = write_rows(tmp_path, 20), tmp_path / "out.jsonl", tmp_path / "streamed.jsonl"
+    packed, profile = tmp_path / "packed", tmp_path / "machine.json"
+    level = {"name": "cpu", "flops": 1e11, "bandwidth": 2e10, "memory": 8e9}
+    profile.write_text(json.dumps({"machine": {"name": "m", "device": level, "host": level, "link": 1e9}}))
+    assert here("pack", tiny, packed).exit_code == 0
+    assert here("batch", rows, out, "--model", tiny, *SMALL).exit_code == 0
+    offload = ("--offload", 8_000, "--profile", profile)
+    run = here("batch", rows, streamed, "--model", packed, *offload)
+    assert run.exit_code == 0, run.output
+    assert "predicted" in run.output
+    assert "of predicted" in run.output
+    texts = [{name: each["text"] for name, each in answers(path).items()} for path in (out, streamed)]
+    assert texts[0] == texts[1]
+    not_packed = here("batch", rows, tmp_path / "no.jsonl", "--model", tiny, *offload)
+    assert not_packed.exit_code == 2
+    assert "is not packed for streaming: skyfog infer pack" in not_packed.output

@@ -16,6 +16,7 @@ from skyfog_inference.engine import Engine
 from skyfog_inference.models.load import ModelFiles
 from skyfog_inference.request import FinishReason, SamplingParams
 from skyfog_inference.scheduler.fcfs import FcfsScheduler
+from skyfog_inference.stream import Stream
 from support.inference import reference, single_runner
 
 NEW = 24
@@ -161,6 +162,42 @@ def test_tokens_are_the_same_where_neighbours_are_withdrawn(
     assert [[event.token for event in stream.result(0)[0]] for stream in kept] == expected(variant)
     assert bench.engine.metrics().ended[FinishReason.ABORTED] > 5
     assert bench.scheduler.state().device_blocks_used == 0
+
+
+def test_five_hundred_mixed_requests_leak_nothing_and_all_that_live_are_answered(
+    prompts: list[list[int]], expected: Callable[[str], list[list[int]]], model_folder: Callable[[str], Path]
+) -> None:
+    """Greedy and drawn, of both priorities, with aborts at any time, in a cache that is far too small for them."""
+    bench = Bench(model_folder("llama-gqa"), Setting(blocks=20, host_blocks=8, tokens=40, sequences=8))
+    source = random.Random(7)
+    wanted: list[tuple[Stream, int, SamplingParams]] = []
+    while len(wanted) < 500:
+        for _ in range(source.randrange(4)):
+            number, count = source.randrange(len(prompts)), source.randrange(1, NEW + 1)
+            params = greedy(max_tokens=count, temperature=source.choice([0, 0, 0.9]), logprobs=source.choice([None, 2]))
+            stream = bench.engine.submit(prompts[number], params, priority=source.choice([0, 0, 1]))
+            wanted.append((stream, number, params))
+        if wanted and source.random() < 0.2:
+            source.choice(wanted[-30:])[0].close()
+        bench.turn(source.randrange(1, 6))
+    bench.turn()
+    answered = 0
+    for stream, number, params in wanted:
+        events = list(stream)
+        if events[-1].finish is FinishReason.ABORTED:
+            continue
+        answered += 1
+        drawn = [event.token for event in events]
+        assert len(drawn) == params.max_tokens
+        if not params.temperature:
+            assert drawn == expected("llama-gqa")[number][: params.max_tokens]
+    metrics = bench.engine.metrics()
+    assert metrics.ended[FinishReason.LENGTH] == answered
+    assert metrics.ended[FinishReason.ABORTED] == len(wanted) - answered
+    assert answered > 400
+    assert metrics.ended[FinishReason.ABORTED] > 10
+    assert metrics.scheduler.preemptions > 0
+    assert (metrics.scheduler.device_blocks_used, metrics.scheduler.host_blocks_used) == (0, 0)
 
 
 @pytest.mark.parametrize("variant", MODELS)

@@ -6,25 +6,28 @@ import asyncio
 import gc
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from skyfog_core.errors import DeadlineExceeded, Overloaded, ServiceFailed
 from skyfog_inference import engine as module
+from skyfog_inference.cost.flat import FlatCost
 from skyfog_inference.engine import Engine
 from skyfog_inference.request import FinishReason, SamplingParams
-from skyfog_inference.scheduler.base import Step
+from skyfog_inference.scheduler.base import Scheduler, Step
 from skyfog_inference.scheduler.fcfs import FcfsScheduler
+from skyfog_inference.scheduler.neo import NeoScheduler
+from skyfog_inference.scheduler.neo_rules import NeoConfig
 from skyfog_inference.stream import Stream
 from support.fake_runner import VOCAB, FakeRunner, expected
 
 LIMIT_S = 20.0  # of every wait
 FOREVER = 100_000
 BLOCKS = 60
+HOST_HELPS = FlatCost(linear_base_ms=100.0, host_sequence_ms=0.1)
 
 
 class Gate:
@@ -39,16 +42,16 @@ class Gate:
         assert self.open.wait(LIMIT_S)
 
 
-def make(blocks: int = BLOCKS, **limits: Any) -> tuple[Engine, FakeRunner]:
-    runner = FakeRunner(blocks)
-    made = Engine(FcfsScheduler(blocks, **limits), runner, vocab_size=VOCAB, context=FOREVER)
+def make(scheduler: Scheduler, blocks: int = BLOCKS, host_blocks: int = 0) -> tuple[Engine, FakeRunner]:
+    runner = FakeRunner(blocks, host_blocks)
+    made = Engine(scheduler, runner, vocab_size=VOCAB, context=FOREVER)
     made.start()
     return made, runner
 
 
 @pytest.fixture
 def served() -> Iterator[tuple[Engine, FakeRunner]]:
-    engine, runner = make()
+    engine, runner = make(FcfsScheduler(BLOCKS))
     yield engine, runner
     engine.close()
     assert not any(thread.name == "engine" for thread in threading.enumerate())
@@ -165,7 +168,7 @@ def test_draining_lets_what_is_under_way_end_and_takes_nothing_new(served: tuple
 
 
 def test_closing_ends_everything_under_way() -> None:
-    engine, runner = make(max_sequences=2)
+    engine, runner = make(FcfsScheduler(BLOCKS, max_sequences=2))
     streams = [engine.submit([number], greedy(900)) for number in range(5)]
     first = streams[0].next(LIMIT_S)
     assert first is not None
@@ -195,7 +198,7 @@ def test_with_nothing_to_do_it_rests(served: tuple[Engine, FakeRunner]) -> None:
 
 
 def test_a_scheduler_that_is_broken_ends_everything_with_a_reason() -> None:
-    engine, _ = make()
+    engine, _ = make(FcfsScheduler(BLOCKS))
 
     def broken(*_: object) -> None:
         raise AssertionError("a block is lost")
@@ -214,7 +217,7 @@ def test_a_scheduler_that_is_broken_ends_everything_with_a_reason() -> None:
 
 def test_a_scheduler_that_finds_no_step_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STALL_LIMIT", 3)
-    engine, _ = make()
+    engine, _ = make(FcfsScheduler(BLOCKS))
     engine._scheduler.schedule = lambda now_ns: None  # type: ignore[method-assign]
     with capture_logs():
         with pytest.raises(ServiceFailed, match="finds no step"):
@@ -222,10 +225,17 @@ def test_a_scheduler_that_finds_no_step_is_not_waited_for_without_end(monkeypatc
         engine.close()
 
 
-def test_any_mixture_of_requests_and_ends_leaks_nothing() -> None:
-    """500 requests of eight threads: some are withdrawn, dropped, refused, preempted."""
-    engine, runner = make(blocks=24, max_sequences=6, max_batched_tokens=40)
-    answered = threading.Semaphore(0)
+SCHEDULERS: dict[str, Callable[[], Scheduler]] = {
+    "fcfs": lambda: FcfsScheduler(24, max_batched_tokens=40, max_sequences=6),
+    "fcfs, swapping": lambda: FcfsScheduler(24, 12, max_batched_tokens=40, max_sequences=6),
+    "neo": lambda: NeoScheduler(NeoConfig(max_sequences=6, max_batched_tokens=40), HOST_HELPS, 12, 12),
+}
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_any_mixture_of_requests_and_ends_leaks_nothing(scheduler: str) -> None:
+    """500 requests of eight threads: some are withdrawn, forgotten, preempted, and the others have their tokens."""
+    engine, runner = make(SCHEDULERS[scheduler](), 24, 12)
 
     def ask(number: int) -> None:
         source = random.Random(number)
@@ -240,7 +250,6 @@ def test_any_mixture_of_requests_and_ends_leaks_nothing() -> None:
             del stream
         else:
             assert tokens(stream) == expected(prompt, count)
-            answered.release()
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(ask, range(500), timeout=100))
@@ -250,8 +259,9 @@ def test_any_mixture_of_requests_and_ends_leaks_nothing() -> None:
     assert sum(metrics.ended.values()) == 500
     assert metrics.ended[FinishReason.FAILED] == 0
     assert metrics.ended[FinishReason.ABORTED] > 20
-    assert metrics.scheduler.device_blocks_used == 0
-    assert metrics.scheduler.preemptions > 0
-    assert metrics.scheduler.shared_tokens > 0
+    state = metrics.scheduler
+    assert (state.device_blocks_used, state.host_blocks_used) == (0, 0)
+    assert state.preemptions + sum(len(step.swaps) for step in runner.steps) > 0
+    assert state.shared_tokens > 0
     engine.close()
     assert runner.closed

@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ import httpx
 import openai
 import pytest
 
-from support.faces import CONTEXT, Server, infer
+from support.faces import CONTEXT, Server
 from support.processes import Processes, wait_until
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -41,7 +42,7 @@ def chat(http: httpx.Client, **fields: Any) -> httpx.Response:
         ({"max_tokens": 0}, 400, "max_tokens", "should be between 1 and"),
         ({"temperature": float("nan")}, 400, "temperature", "should be between 0 and 100, not nan"),
         ({"temperature": "hot"}, 400, "temperature", "should be a valid number, not 'hot'"),
-        ({"tempreature": 1}, 400, "tempreature", "did you mean 'temperature'"),
+        ({"max_token": 1}, 400, "max_token", "did you mean 'max_tokens'"),
         ({"tools": [{}]}, 400, "tools", "is not supported here"),
         ({"messages": [{"role": "user", "content": "x" * 300}]}, 400, "prompt", f"the context of {CONTEXT}"),
         ({"logit_bias": {"5": 1}}, 400, "logit_bias", "is not supported"),
@@ -142,14 +143,13 @@ def test_health_models_and_metrics_are_there(http: httpx.Client) -> None:
     assert buckets == sorted(buckets)
 
 
-def test_status_shows_a_table(server: Server, tmp_path: Path) -> None:
-    with Processes(tmp_path) as processes:
-        shown = infer(processes, "status", "status", server.url)
-        assert shown.exit_status() == 0
-        assert "tokens drawn" in shown.output
-        nobody = infer(processes, "nobody", "status", "http://127.0.0.1:9")
-        assert nobody.exit_status() == 1
-        assert "skyfog infer status: http://127.0.0.1:9/metrics" in nobody.output
+def test_status_shows_a_table(server: Server, here: Callable[..., Any]) -> None:
+    shown = here("status", server.url)
+    assert shown.exit_code == 0
+    assert "tokens drawn" in shown.output
+    nobody = here("status", "http://127.0.0.1:9")
+    assert nobody.exit_code == 1
+    assert "skyfog infer status: http://127.0.0.1:9/metrics" in nobody.output
 
 
 def test_a_key_is_asked_for_and_a_signal_lets_requests_end(tiny: Path, tmp_path: Path) -> None:
@@ -191,16 +191,16 @@ def test_a_key_is_asked_for_and_a_signal_lets_requests_end(tiny: Path, tmp_path:
         (("--max-context", "9999"), "max_context: should be at most the model's 256"),
     ],
 )
-def test_a_wrong_set_up_is_told_by_key(tiny: Path, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
-    model = () if words[0].startswith("no/") else (str(tiny),)
-    with Processes(tmp_path) as processes:
-        process = infer(processes, "serve", "serve", *model, "--port", "0", *words)
-        assert process.exit_status(60) == 2
-        assert message in process.output
+def test_a_wrong_set_up_is_told_by_key(
+    here: Callable[..., Any], tiny: Path, words: tuple[str, ...], message: str
+) -> None:
+    model = () if words[0].startswith("no/") else (tiny,)
+    ended = here("serve", *model, "--port", 0, *words)
+    assert ended.exit_code == 2
+    assert message in ended.output
 
 
-def test_a_port_that_is_taken_is_told(tiny: Path, server: Server, tmp_path: Path) -> None:
-    with Processes(tmp_path) as processes:
-        process = infer(processes, "serve", "serve", str(tiny), "--port", str(urlsplit(server.url).port))
-        assert process.exit_status(60) == 2
-        assert "server.port: cannot listen on 127.0.0.1 port" in process.output
+def test_a_port_that_is_taken_is_told(here: Callable[..., Any], tiny: Path, server: Server) -> None:
+    ended = here("serve", tiny, "--port", urlsplit(server.url).port)
+    assert ended.exit_code == 2
+    assert "server.port: cannot listen on 127.0.0.1 port" in ended.output

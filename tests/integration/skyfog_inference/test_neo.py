@@ -2,46 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
 
 from skyfog_inference.attention.torch import TorchAttention
-from skyfog_inference.cost.flat import FlatCost
-from skyfog_inference.kv_cache import KVCache
-from skyfog_inference.models.load import Model, load
+from skyfog_inference.models.load import load
 from skyfog_inference.request import Place, Sequence
-from skyfog_inference.runner.base import Runner
 from skyfog_inference.runner.pipeline import PipelineRunner
 from skyfog_inference.runner.single import Side, SingleRunner
 from skyfog_inference.scheduler.base import Step, Swap
 from skyfog_inference.scheduler.neo import NeoScheduler
 from skyfog_inference.scheduler.neo_rules import NeoConfig
 from support.inference import VOCAB, reference
+from support.neo import HIDES, USELESS, pipeline, serve, sides
 
 NEW = 30
 LENGTHS = (40, 17, 5, 16, 70, 33, 1, 28)
-CPU = torch.device("cpu")
-# A host that always hides, so that two batches run whenever it has decodes.
-HIDES = FlatCost(layers=2, linear_base_ms=100.0, linear_token_ms=0.01, host_sequence_ms=0.1)
-# One that never does, so that the device runs alone and sequences come and go.
-USELESS = FlatCost(layers=2, linear_base_ms=1.0, linear_token_ms=0.01, host_sequence_ms=100.0)
-
-
-def sides(model: Model, device_blocks: int, host_blocks: int, dtype: torch.dtype = torch.float32) -> list[Side]:
-    return [
-        Side(KVCache(model.config, blocks, dtype, CPU), TorchAttention()) for blocks in (device_blocks, host_blocks)
-    ]
-
-
-@contextmanager
-def pipeline(model: Model, device_blocks: int, host_blocks: int) -> Iterator[PipelineRunner]:
-    with closing(PipelineRunner(model.config, model.weights, *sides(model, device_blocks, host_blocks))) as runner:
-        yield runner
 
 
 def prompts(lengths: tuple[int, ...] = LENGTHS) -> list[list[int]]:
@@ -49,48 +29,12 @@ def prompts(lengths: tuple[int, ...] = LENGTHS) -> list[list[int]]:
     return [torch.randint(0, VOCAB, (length,), generator=generator).tolist() for length in lengths]
 
 
-def serve(
-    scheduler: NeoScheduler, runner: Runner, asked: list[list[int]], new: int = NEW
-) -> tuple[list[list[int]], Counter[str]]:
-    """The most likely tokens, and what steps were made of."""
-    sequences = {f"s{i}": Sequence(f"s{i}", list(p), len(p), new, 0) for i, p in enumerate(asked)}
-    seen: Counter[str] = Counter()
-    for sequence in sequences.values():
-        scheduler.add(sequence, 0)
-    while scheduler.has_work():
-        step = scheduler.schedule(0)
-        assert step is not None
-        seen += what_is_in(step)
-        output = runner.execute(step)
-        drawn = dict(zip(output.sequences, output.logits.argmax(-1).tolist(), strict=True))
-        ended = [name for name in drawn if sequences[name].output_len + 1 == new]
-        scheduler.on_step(step, drawn, ended, 0, 0)
-        scheduler.check()
-    return [sequence.tokens[sequence.prompt_len :] for sequence in sequences.values()], seen
-
-
-def what_is_in(step: Step) -> Counter[str]:
-    seen = Counter(
-        {
-            "out": sum(swap.target is Place.HOST for swap in step.swaps),
-            "in": sum(swap.target is Place.DEVICE for swap in step.swaps),
-            "two": len(step.batches) == 2,
-            "host prefill": sum(c.place is Place.HOST for batch in step.batches for c in batch.prefills),
-            "piece": sum(not c.draws for c in step.chunks),
-        }
-    )
-    if len(step.batches) == 2:
-        seen["host decode of b0"] += len(step.batches[0].host_decodes)
-        seen["host decode of b1"] += len(step.batches[1].host_decodes)
-    return seen
-
-
 @pytest.mark.parametrize("variant", ["llama-gqa", "qwen2", "mixtral"])
 def test_two_batches_with_swaps_draw_what_transformers_does(variant: str, model_folder: Callable[[str], Path]) -> None:
     theirs, model = reference(variant), load(str(model_folder(variant)))
     config = NeoConfig(max_batched_tokens=64, saturating_tokens=16, launch_ms=0.0)
     with pipeline(model, 12, 60) as runner:
-        ours, seen = serve(NeoScheduler(config, HIDES, 12, 60), runner, prompts())
+        ours, seen = serve(NeoScheduler(config, HIDES, 12, 60), runner, prompts(), NEW)
         assert runner.overlap.steps == seen["two"]
     for prompt, tokens in zip(prompts(), ours, strict=True):
         whole = theirs.generate(torch.tensor([prompt]), max_new_tokens=NEW, do_sample=False)
@@ -102,11 +46,11 @@ def test_the_device_alone_with_a_useless_host_draws_the_same(model_folder: Calla
     model = load(str(model_folder("llama-gqa")))
     config = NeoConfig(max_batched_tokens=200, launch_ms=0.0)
     with pipeline(model, 10, 60) as runner:
-        ours, seen = serve(NeoScheduler(config, USELESS, 10, 60), runner, prompts())
+        ours, seen = serve(NeoScheduler(config, USELESS, 10, 60), runner, prompts(), NEW)
     assert seen["two"] == 0
     assert min(seen["out"], seen["in"]) > 0
     roomy = SingleRunner(model.config, model.weights, *sides(model, 200, 1))
-    assert ours == serve(NeoScheduler(config, USELESS, 200, 1), roomy, prompts())[0]
+    assert ours == serve(NeoScheduler(config, USELESS, 200, 1), roomy, prompts(), NEW)[0]
 
 
 def test_without_a_host_sequences_are_computed_anew_and_draw_the_same(model_folder: Callable[[str], Path]) -> None:
@@ -115,9 +59,9 @@ def test_without_a_host_sequences_are_computed_anew_and_draw_the_same(model_fold
     roomy = SingleRunner(model.config, model.weights, sides(model, 200, 0)[0])
     config = NeoConfig(max_batched_tokens=200)
     scheduler = NeoScheduler(config, HIDES, 12, 0)
-    ours, _ = serve(scheduler, tight, prompts())
+    ours, _ = serve(scheduler, tight, prompts(), NEW)
     assert scheduler.state().preemptions > 0
-    assert ours == serve(NeoScheduler(config, HIDES, 200, 0), roomy, prompts())[0]
+    assert ours == serve(NeoScheduler(config, HIDES, 200, 0), roomy, prompts(), NEW)[0]
 
 
 def test_one_larger_than_the_device_lives_on_the_host(model_folder: Callable[[str], Path]) -> None:
@@ -125,10 +69,10 @@ def test_one_larger_than_the_device_lives_on_the_host(model_folder: Callable[[st
     config = NeoConfig(max_batched_tokens=30, launch_ms=0.0)
     asked = prompts((100, 5, 90))
     with pipeline(model, 4, 40) as runner:
-        ours, seen = serve(NeoScheduler(config, HIDES, 4, 40), runner, asked)
+        ours, seen = serve(NeoScheduler(config, HIDES, 4, 40), runner, asked, NEW)
     assert seen["host prefill"] > 2
     roomy = SingleRunner(model.config, model.weights, sides(model, 200, 0)[0])
-    assert ours == serve(NeoScheduler(config, HIDES, 200, 0), roomy, asked)[0]
+    assert ours == serve(NeoScheduler(config, HIDES, 200, 0), roomy, asked, NEW)[0]
 
 
 def test_a_shared_beginning_on_either_tier_draws_the_same(model_folder: Callable[[str], Path]) -> None:
@@ -138,10 +82,10 @@ def test_a_shared_beginning_on_either_tier_draws_the_same(model_folder: Callable
     config = NeoConfig(max_batched_tokens=60, saturating_tokens=1_000, launch_ms=0.0)
     with pipeline(model, 9, 80) as runner:
         scheduler = NeoScheduler(config, HIDES, 9, 80)
-        ours, _ = serve(scheduler, runner, asked)
+        ours, _ = serve(scheduler, runner, asked, NEW)
         assert scheduler.state().shared_tokens > 0
     apart = SingleRunner(model.config, model.weights, sides(model, 200, 0)[0])
-    assert ours == serve(NeoScheduler(config, HIDES, 200, 0, sharing=False), apart, asked)[0]
+    assert ours == serve(NeoScheduler(config, HIDES, 200, 0, sharing=False), apart, asked, NEW)[0]
 
 
 def test_a_fault_on_either_worker_is_raised_and_leaves_nobody_working(model_folder: Callable[[str], Path]) -> None:
@@ -165,7 +109,7 @@ def test_a_fault_on_either_worker_is_raised_and_leaves_nobody_working(model_fold
             closing(PipelineRunner(model.config, model.weights, *both)) as runner,
             pytest.raises(OSError, match="broken"),
         ):
-            serve(NeoScheduler(config, HIDES, 6, 60), runner, prompts())
+            serve(NeoScheduler(config, HIDES, 6, 60), runner, prompts(), NEW)
 
 
 def test_a_swap_moves_whole_blocks_there_and_back(model_folder: Callable[[str], Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ import transformers
 from skyfog_inference.blocks import blocks_for
 from skyfog_inference.engine import Engine
 from skyfog_inference.models.config import ModelConfig
-from skyfog_inference.models.load import ModelFiles, load
+from skyfog_inference.models.load import ModelFiles
 from skyfog_inference.models.split import SplitSource, save
 from skyfog_inference.models.tokenizer import Tokenizer
 from skyfog_inference.request import SamplingParams
 from skyfog_inference.scheduler.fcfs import FcfsScheduler
-from skyfog_inference.weights.resident import load_resident
+from skyfog_inference.scheduler.neo import NeoScheduler
+from skyfog_inference.scheduler.neo_rules import NeoConfig
+from skyfog_inference.weights.resident import ResidentWeights, load_resident
 from skyfog_inference.weights.source import TensorSource, tensor_names
 from support.inference import generate_greedy, single_runner
+from support.neo import HIDES, pipeline, serve
 
 NEW = 12
 CPU = torch.device("cpu")
@@ -33,6 +37,11 @@ def files() -> ModelFiles:
 @pytest.fixture(scope="module")
 def tokenizer(files: ModelFiles) -> Tokenizer:
     return files.tokenizer()
+
+
+@pytest.fixture(scope="module")
+def weights(files: ModelFiles) -> ResidentWeights:
+    return files.weights("float32", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +93,25 @@ def _generate(model: Any, prompt: list[int]) -> list[int]:
 
 
 def test_answers_equal_those_of_transformers(
-    tokenizer: Tokenizer, prompts: list[list[int]], expected: list[list[int]]
+    files: ModelFiles,
+    weights: ResidentWeights,
+    tokenizer: Tokenizer,
+    prompts: list[list[int]],
+    expected: list[list[int]],
 ) -> None:
-    model = load("smollm2", dtype="float32")
-    ours = generate_greedy(single_runner(model.config, model.weights), prompts, NEW, chunk=16)
+    ours = generate_greedy(single_runner(files.config, weights), prompts, NEW, chunk=16)
     assert ours == expected
     assert tokenizer.decode(ours[2]).startswith("The capital of France is Paris.")
+
+
+def test_neo_on_two_workers_draws_the_same(prompts: list[list[int]], expected: list[list[int]]) -> None:
+    model = load("smollm2", dtype="float32")
+    cost = replace(HIDES, layers=model.config.layers)
+    scheduler = NeoScheduler(NeoConfig(launch_ms=0.0), cost, 3, 40, sharing=False)
+    with pipeline(model, 3, 40) as runner:
+        ours, seen = serve(scheduler, runner, prompts * 2, NEW)
+    assert ours == expected * 2
+    assert min(seen["two"], seen["out"]) > 0
 
 
 def test_split_into_experts_it_draws_the_same(
@@ -102,20 +124,25 @@ def test_split_into_experts_it_draws_the_same(
 
 
 def test_the_split_model_is_mixtral_to_transformers_too(
-    files: ModelFiles, prompts: list[list[int]], expected: list[list[int]], tmp_path: Path
+    files: ModelFiles, weights: ResidentWeights, prompts: list[list[int]], tmp_path: Path
 ) -> None:
+    """Its first layers, which are no model of any use, but quick to write down and read again."""
+    shallow = replace(files.config, layers=4)
     with files.tensors() as dense:
-        save(SplitSource(files.config, dense, 4), tmp_path, torch.float32)
-    model = transformers.MixtralForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
-    assert [_generate(model, prompt) for prompt in prompts] == expected
+        save(SplitSource(shallow, dense, 4), tmp_path, torch.float32)
+    theirs = transformers.MixtralForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    ours = generate_greedy(single_runner(shallow, weights), prompts, NEW, chunk=16)
+    assert [_generate(theirs, prompt) for prompt in prompts] == ours
 
 
 @pytest.mark.parametrize("host_blocks", [0, 8], ids=["recompute", "swap"])
 def test_preempted_by_the_engine_it_draws_the_same(
-    files: ModelFiles, prompts: list[list[int]], expected: list[list[int]], host_blocks: int
+    files: ModelFiles,
+    weights: ResidentWeights,
+    prompts: list[list[int]],
+    expected: list[list[int]],
+    host_blocks: int,
 ) -> None:
-    with files.tensors() as source:
-        weights = load_resident(files.config, source, torch.float32, CPU)
     blocks = sum(blocks_for(len(prompt)) for prompt in prompts)
     scheduler = FcfsScheduler(blocks, host_blocks, max_batched_tokens=23)
     runner = single_runner(files.config, weights, blocks, host_blocks)

@@ -15,7 +15,7 @@ from skyfog_inference.blocks import BLOCK_SIZE
 from skyfog_inference.request import Place, Sequence
 from skyfog_inference.scheduler.base import Step
 from skyfog_inference.scheduler.fcfs import FcfsScheduler
-from support.fake_runner import VOCAB, FakeRunner, expected
+from support.fake_runner import FakeRunner, expected
 
 MOST_STEPS = 3_000
 
@@ -32,13 +32,13 @@ class Ask:
 @st.composite
 def asks(draw: st.DrawFn) -> Ask:
     shared = draw(st.integers(0, 3)) * BLOCK_SIZE
-    own = draw(st.lists(st.integers(0, 3), min_size=1, max_size=40))
+    own, kind = draw(st.integers(1, 40)), draw(st.integers(0, 3))
     return Ask(
-        prompt=[(i // BLOCK_SIZE) % VOCAB for i in range(shared)] + own,
-        count=draw(st.integers(1, 40)),
+        prompt=[i // BLOCK_SIZE for i in range(shared)] + [(kind + i * i) % 5 for i in range(own)],
+        count=draw(st.integers(1, 60)),
         priority=draw(st.sampled_from([0, 0, 0, 1])),
-        after=draw(st.integers(0, 20)),
-        abort_after=draw(st.one_of(st.none(), st.none(), st.integers(0, 40))),
+        after=draw(st.sampled_from([0, 0, 0, 1, 9, 25])),
+        abort_after=draw(st.sampled_from([None] * 6 + [0, 3, 40])),
     )
 
 
@@ -82,14 +82,14 @@ class Loop:
 
 
 @given(
-    st.lists(asks(), min_size=1, max_size=12),
-    st.integers(6, 20),
+    st.lists(asks(), min_size=1, max_size=10),
+    st.sampled_from([6, 7, 9, 14]),
     st.sampled_from([0, 3, 8, 100]),
     st.sampled_from([1, 5, 16, 64, 1_000]),
-    st.sampled_from([1, 2, 5, 100]),
+    st.sampled_from([1, 3, 100, 100]),
     st.booleans(),
 )
-@settings(max_examples=150)
+@settings(max_examples=120)
 def test_every_sequence_ends_with_exactly_its_tokens(
     wanted: list[Ask], blocks: int, host_blocks: int, tokens: int, sequences: int, sharing: bool
 ) -> None:

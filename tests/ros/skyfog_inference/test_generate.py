@@ -14,6 +14,7 @@ pytest.importorskip("torch", reason="torch is not installed: ./ws extra inferenc
 
 import yaml
 from action_msgs.msg import GoalStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -29,7 +30,8 @@ from support.ros import Caller, Fleet, caller, free_domain, ros_node
 
 TYPE = "skyfog_interfaces/srv/Generate"
 SERVICE = "skyfog_inference.nodes.generate:GenerateService"
-ROUTED = {"generate": {"type": TYPE, "deadline_ms": 30_000, "extra_load": 0.0, "rank": "sticky"}}
+# One replica at a time, and always the same one while it lives.
+ROUTED = {"generate": {"type": TYPE, "deadline_ms": 30_000, "policy": "single", "rank": "sticky"}}
 READY_S = 120.0
 
 
@@ -278,3 +280,25 @@ def test_the_launch_files_bring_up_a_robot_and_a_replica_of_the_role(model: Path
             status, result = goals.send(max_tokens=5).result()
             goals.close()
         assert (status, len(result.tokens), result.model_name) == (GoalStatus.STATUS_SUCCEEDED, 5, "tiny")
+
+
+def test_the_replica_tells_how_its_engine_is(cell: Cell) -> None:
+    found: list[DiagnosticStatus] = []
+    with ros_node(cell.fleet.replica_domain) as node:
+        node.create_subscription(DiagnosticArray, "/diagnostics", lambda message: found.extend(message.status), 10)
+        wait_until("a diagnosis", lambda: any(each.name == "generate: engine" for each in found))
+    engine = next(each for each in found if each.name == "generate: engine")
+    assert (engine.level, engine.hardware_id) == (DiagnosticStatus.OK, "tiny")
+    assert "device blocks" in {value.key for value in engine.values}
+
+
+def test_the_node_alone_answers_and_ends_on_a_signal(model: Path, tmp_path: Path) -> None:
+    domain = free_domain()
+    words = ("-m", "skyfog_inference.nodes.generate", "--ros-args", "-p", f"model:={model}", "-p", "threads:=1")
+    with Processes(tmp_path, {**environment(), "ROS_DOMAIN_ID": str(domain)}) as processes:
+        process = processes.python("generate", *words, "-p", "device_kv_mb:=2")
+        process.wait_for("model_ready", READY_S)
+        with ros_node(domain) as node:
+            assert len(ask(caller(node, Generate, "/generate"), max_tokens=4).tokens) == 4
+        process.signal(signal.SIGTERM)
+        assert process.exit_status() == 0

@@ -223,6 +223,14 @@ def test_what_cannot_be_is_refused_at_once(prompt: list[int], params: dict[str, 
     desk.engine.check()
 
 
+def test_what_the_scheduler_cannot_hold_is_beyond_the_context() -> None:
+    runner = FakeRunner(2)
+    engine = Engine(FcfsScheduler(2), runner, vocab_size=VOCAB, context=1_000, clock=ManualClock())
+    assert engine.context == 33
+    with pytest.raises(InvalidRequest, match="33 tokens, and with one more the context of 33"):
+        engine.submit([1] * 33, SamplingParams())
+
+
 def test_what_the_scheduler_refuses_fails_alone() -> None:
     desk = Desk(blocks=40)
     desk.engine.context = 100_000

@@ -4,7 +4,7 @@ from skyfog_core.errors import InvalidRequest
 from skyfog_inference.request import Place, Sequence
 from skyfog_inference.scheduler.base import Step
 from skyfog_inference.scheduler.fcfs import FcfsScheduler
-from support.fake_runner import FakeRunner
+from support.fake_runner import FakeRunner, expected
 
 
 def sequence(name: str, prompt: int = 4, new: int = 100, priority: int = 0, first: int | None = None) -> Sequence:
@@ -14,7 +14,7 @@ def sequence(name: str, prompt: int = 4, new: int = 100, priority: int = 0, firs
 
 
 class Run:
-    """A scheduler whose steps always draw the token 1, and end who has all."""
+    """A scheduler and a runner that reads its blocks; who has all tokens ends."""
 
     def __init__(self, blocks: int, host_blocks: int = 0, **limits: int) -> None:
         self.scheduler = FcfsScheduler(blocks, host_blocks, **limits)  # type: ignore[arg-type]
@@ -27,10 +27,11 @@ class Run:
     def step(self) -> Step:
         step = self.scheduler.schedule(0)
         assert step is not None
-        self.runner.execute(step)
+        output = self.runner.execute(step)
+        drawn = dict(zip(output.sequences, output.logits.argmax(-1).tolist(), strict=True))
         drawing = [chunk.sequence for chunk in step.chunks if chunk.draws]
         ended = {one.id for one in drawing if one.output_len + 1 >= one.max_tokens}
-        self.scheduler.on_step(step, {one.id: 1 for one in drawing}, ended, 0, 0)
+        self.scheduler.on_step(step, drawn, ended, 0, 0)
         self.scheduler.check()
         return step
 
@@ -147,6 +148,10 @@ def test_out_of_blocks_the_last_goes_to_the_host_where_that_has_room() -> None:
     assert [(swap.source, swap.target) for swap in back.swaps] == [(Place.HOST, Place.DEVICE)]
     assert ("b", 32, 1) in plan(back)
     assert ("c", 0, 4) in plan(back)
+    while last.output_len < 10:
+        run.step()
+    for one in (first, last):
+        assert one.tokens[31:] == expected(one.tokens[:31], one.output_len)
 
 
 def test_a_common_beginning_is_computed_once() -> None:

@@ -75,6 +75,14 @@ def test_a_decode_that_does_not_hide_is_left_out_with_all_that_are_not_shorter()
     assert (budget.sequences, budget.tokens) == (6, 6)
 
 
+def test_one_left_out_stays_out_even_where_the_other_batch_would_hide_it() -> None:
+    cost = FlatCost(linear_base_ms=10.0, device_token_ms=0.1, host_token_ms=1.0)
+    pair = pair_of(cost, decode(200, Place.DEVICE))
+    split_host_decodes(pair, [decode(n) for n in (12, 3, 12, 11)], Budget(9, 9))
+    # The first would have to hide in b1, where 9.2 ms remain; b0 has 29.2 by then, but 12 is out.
+    assert (lengths(pair[1].host_decodes), lengths(pair[0].host_decodes)) == ([3], [11])
+
+
 def test_decodes_of_the_host_end_with_the_budget() -> None:
     pair = pair_of(FlatCost(linear_base_ms=100.0), decode(5, Place.DEVICE))
     split_host_decodes(pair, [decode(n) for n in (1, 2, 3)], Budget(2, 9))

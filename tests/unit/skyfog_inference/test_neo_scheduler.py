@@ -213,6 +213,48 @@ def test_without_a_host_the_last_is_computed_anew() -> None:
     assert [(c.sequence.id, c.start + c.count) for c in step.chunks] == [("b", 32)]
 
 
+def test_one_computed_anew_waits_behind_a_prompt_that_is_begun() -> None:
+    scheduler = scheduler_of(FAST_HOST, 10, 0, max_batched_tokens=20)
+    a, long = sequence("a", 47), sequence("p", 100)
+    scheduler.add(a, 0)
+    while not a.output_len:
+        play(scheduler)
+    scheduler.add(long, 0)
+    while a.place is Place.DEVICE:
+        play(scheduler)
+    assert 0 < long.computed < 100  # it holds what a is short of
+    while not long.output_len:
+        play(scheduler)
+    play(scheduler, ended=("p",))
+    assert ids(play(scheduler)) == ["a"]
+
+
+def test_two_on_the_host_that_outgrow_it_both_end() -> None:
+    scheduler = scheduler_of(FAST_HOST, 1, 8)
+    a, b = sequence("a", 48), sequence("b", 32)
+    for one in (a, b):
+        scheduler.add(one, 0)
+    left = {"a", "b"}
+    while left:
+        step = scheduler.schedule(0)
+        assert step is not None
+        drawn = {c.sequence.id: 7 for c in step.chunks if c.draws}
+        ended = {c.sequence.id for c in step.chunks if c.draws and c.sequence.output_len == 49}
+        scheduler.on_step(step, drawn, ended, 0, 0)
+        scheduler.check()
+        left -= ended
+    assert scheduler.state().preemptions > 0
+
+
+def test_a_prompt_that_is_dropped_from_a_step_holds_nothing() -> None:
+    scheduler = scheduler_of(SLOW_HOST, 4, 100, saturating_tokens=32)
+    a, b = sequence("a", 40), sequence("b", 40)
+    for one in (a, b):
+        scheduler.add(one, 0)
+    assert ids(play(scheduler)) == ["a"]
+    assert (b.place, b.blocks, scheduler.state().host_blocks_used) == (Place.NOWHERE, [], 0)
+
+
 def test_priority_goes_first_among_those_that_wait() -> None:
     scheduler = scheduler_of(FAST_HOST, 100, 0)
     for name, priority in (("a", 0), ("b", 1), ("c", 1)):

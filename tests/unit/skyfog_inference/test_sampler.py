@@ -75,6 +75,12 @@ def test_top_k_keeps_the_k_most_likely() -> None:
     assert {token(logits, ask(n, top_k=3, temperature=3.0)) for n in range(200)} == best
 
 
+def test_top_k_of_more_than_there_are_is_none() -> None:
+    logits = rows(1)[0] / 5
+    beyond, none = ({token(logits, ask(n, top_k=k, top_p=0.3)) for n in range(200)} for k in (VOCAB + 5, 0))
+    assert beyond == none
+
+
 def test_top_p_keeps_the_fewest_that_reach_it() -> None:
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
     for top_p, most in [(0.01, 1), (0.49, 1), (0.51, 2), (0.79, 2), (0.81, 3), (0.96, 4)]:
@@ -144,6 +150,18 @@ def test_impossible_tokens_are_never_drawn() -> None:
     logits = torch.full((8,), -math.inf)
     logits[3] = 0.0
     assert {token(logits, ask(n)) for n in range(50)} == {3}
+
+
+def test_at_the_very_bottom_the_first_possible_token_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampler, "uniform", lambda seed, index: 0.0)
+    logits = torch.tensor([-math.inf, -math.inf, 1.0, 2.0])
+    assert token(logits, ask()) == token(logits, ask(top_k=2)) == 2
+
+
+def test_at_the_very_top_the_last_possible_token_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampler, "uniform", lambda seed, index: 1 - 2.0**-53)
+    logits = torch.tensor([1.0, 2.0, -math.inf, -math.inf])
+    assert token(logits, ask()) == token(logits, ask(top_k=2)) == 1
 
 
 def test_the_callers_logits_are_left_as_they_are() -> None:

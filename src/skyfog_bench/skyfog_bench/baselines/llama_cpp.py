@@ -34,8 +34,8 @@ def completed(server: Any, prompts: list[list[int]], tokens: int) -> float:
 
     def ask(prompt: list[int]) -> Any:
         request = {"prompt": prompt, "n_predict": tokens, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
-        answer = server.handle_completions(json.dumps(request))
-        return json.loads(answer) if isinstance(answer, str | bytes) else answer
+        answer = server.handle_completions(request)
+        return json.loads(answer) if isinstance(answer, str) else answer
 
     with ThreadPoolExecutor(len(prompts)) as pool:
         begun = time.perf_counter()

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from skyfog_bench.measure import Figure, figure, ratio
@@ -127,16 +128,12 @@ def ways_of(case: Case, size: Size, seed: int) -> tuple[Ways, float, dict[str, f
     order = {IN_ORDER: torch.arange(blocks), "blocks shuffled": torch.randperm(blocks, generator=source)}
     ways: Ways = {}
     errors: dict[str, float] = {}
+    tables = {name: Rows(starts, lengths, table.int().view(len(lengths), -1)) for name, table in order.items()}
     for isa in usable_isas():
         attention = CpuAttention(1, isa)
-        for name, table in order.items():
-            rows = Rows(starts, lengths, table.to(torch.int32).view(size.sequences, -1))
-
-            def ours(attention: CpuAttention = attention, rows: Rows = rows) -> None:
-                attention(query, keys, values, rows, scale, out)
-
-            ways[f"{isa}, {name}"] = ours
-        errors[f"{isa}, {IN_ORDER}"] = _error(attention, query, keys, values, rows, scale)
+        for name, rows in tables.items():
+            ways[f"{isa}, {name}"] = partial(attention, query, keys, values, rows, scale, out)
+        errors[f"{isa}, {IN_ORDER}"] = _error(attention, query, keys, values, tables[IN_ORDER], scale)
     ways |= torch_ways(case, size, query, keys, values)
     read = ctypes.CDLL(str(library(usable_isas()[0]))).skyfog_read
     read.argtypes = (ctypes.c_void_p, ctypes.c_int64)

@@ -51,7 +51,7 @@ class Ours:
             took.append(time.perf_counter() - begun)
             begun = time.perf_counter()
         # The last turns are the steps of decode: every prompt has been read when they begin.
-        tokens = [[event.token for event in stream] for stream in streams]
+        tokens = [[event.token for event in stream if event.token is not None] for stream in streams]
         return Ran(sum(took[:-steps]), took[-steps:], tokens, {})
 
 

@@ -44,6 +44,7 @@ DEVICE_BLOCKS, HOST_BLOCKS = 54, 2_000  # of 16 tokens; the device's are those o
 MAX_BATCHED_TOKENS = 832  # its T4's, too
 PROMPT = (48, 112)  # tokens, from and to
 LIMIT_FACTOR = 2.0  # latency limit: so many times what the device alone takes per token at its lowest rate
+GOAL = 1.2
 REPLY_LIMIT_S = 900.0
 
 
@@ -115,6 +116,7 @@ def run(_processes: Processes, size: Size, seed: int, say: Callable[[str], None]
     base = np.mean([r.tokens_per_s for (_, name), results in saturated.items() if name == ALONE for r in results])
     curves = _open(machine, size, seed, float(base) / (sum(size.open_outputs) / 2), say)
     report.rows += [_open_row(rate, name, results) for name in CORES for rate, results in curves[name].items()]
+    report.rows += [_equal_row(name, _equal_latency(curves, name)) for name in (NEO, BOTH_CORES)]
     report.goals += _goals(size, saturated, curves)
     if out is not None:
         neo_plot.draw(saturated, curves, tuple(CORES), out.with_suffix(".png"))
@@ -263,13 +265,13 @@ def _equal_latency(curves: dict[str, dict[float, list[Result]]], name: str) -> F
 def _goals(
     size: Size, saturated: dict[tuple[int, str], list[Result]], curves: dict[str, dict[float, list[Result]]]
 ) -> list[Goal]:
-    goals = [at_least("NEO over the device alone: rate at equal mean time per token", 1.0, _equal_latency(curves, NEO))]
+    goals = [
+        at_least("NEO over the device alone: rate at equal mean time per token", GOAL, _equal_latency(curves, NEO))
+    ]
     for output in size.outputs:
         pairs = zip(saturated[output, NEO], saturated[output, ALONE], strict=True)
         ratio = figure([mine.tokens_per_s / theirs.tokens_per_s for mine, theirs in pairs])
         goals.append(at_least(f"NEO over the device alone: throughput, outputs of {output}", 1.0, ratio))
-    both = _equal_latency(curves, BOTH_CORES)
-    goals.append(at_least("beside it, device alone on both cores over one: rate at equal time", 1.0, both))
     return goals
 
 
@@ -295,6 +297,10 @@ def _open_row(rate: float, name: str, results: Sequence[Result]) -> dict[str, An
         "mean_ms_per_token": float(np.mean(every)),
         "p99_ms_per_token": quantile(every, 0.99),
     }
+
+
+def _equal_row(name: str, ratio: Figure) -> dict[str, Any]:
+    return {"equal_latency": name, "rate_over_device_alone": ratio.value, "low": ratio.low, "high": ratio.high}
 
 
 def _overlap_row(results: Sequence[Result]) -> dict[str, Any]:

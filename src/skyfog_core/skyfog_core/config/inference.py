@@ -62,7 +62,7 @@ class GenerateActionConfig(Strict):
     service: Annotated[str, Field(min_length=1, description="skyfog_interfaces/srv/Generate")] = "/generate"
     max_goals: Annotated[int, Field(ge=1, le=1_000, description="texts at once; more are rejected")] = 16
     max_call_tokens: Annotated[
-        int, Field(ge=1, le=4_096, description="of a call; calls grow to it from one, and a replica that dies costs one")
+        int, Field(ge=1, le=4_096, description="of a call; calls grow to it from one; a replica that dies costs one")
     ] = 8  # each is a feedback, and a client keeps 10 that it has not read
     call_limit_s: Annotated[float, Field(gt=0, le=3_600, description="a call without an answer is made again")] = 30.0
     pause_ms: Annotated[int, Field(ge=1, le=60_000, description="before a call that failed is made again")] = 200

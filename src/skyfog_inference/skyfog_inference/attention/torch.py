@@ -19,7 +19,7 @@ class TorchAttention:
         starts, lengths = rows.starts.tolist(), rows.lengths.tolist()
         for index, length in enumerate(lengths):
             table = rows.tables[index, : blocks_for(length)]
-            key, value = _context(keys, table, length), _context(values, table, length)
+            key, value = _gathered(keys, table), _gathered(values, table)
             first, end = starts[index], starts[index + 1]
             position = length - (end - first)  # of the first query
             for begin in range(first, end, QUERIES_AT_ONCE):
@@ -28,10 +28,10 @@ class TorchAttention:
                 out[part] = _attend(query[part], key[:, :seen], value[:, :seen], scale).to(out.dtype)
 
 
-def _context(cache: torch.Tensor, table: torch.Tensor, length: int) -> torch.Tensor:
-    """[blocks, kv_heads, BLOCK_SIZE, head_dim] -> fp32 [kv_heads, length, head_dim]."""
+def _gathered(cache: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """[blocks, kv_heads, BLOCK_SIZE, head_dim] -> fp32 [kv_heads, positions, head_dim], to the last block's end."""
     blocks = cache[table].transpose(0, 1)
-    return blocks.reshape(blocks.shape[0], -1, blocks.shape[-1])[:, :length].to(torch.float32)
+    return blocks.reshape(blocks.shape[0], -1, blocks.shape[-1]).to(torch.float32)
 
 
 def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:

@@ -96,16 +96,13 @@ def experts(routing: Routing, weights: Callable[[int], FeedForward], normed: tor
 
     weights: asked once for every expert that is hit, in rising order.
     """
-    out = torch.zeros_like(normed)
-    first = 0
+    rows = normed[routing.tokens]
+    results, first = [], 0
     for expert, count in enumerate(routing.counts):
-        if count == 0:
-            continue
-        tokens = routing.tokens[first : first + count]
-        result = feed_forward(weights(expert), normed[tokens]) * routing.shares[first : first + count]
-        out.index_add_(0, tokens, result)
-        first += count
-    return out
+        if count:
+            results.append(feed_forward(weights(expert), rows[first : first + count]))
+            first += count
+    return torch.zeros_like(normed).index_add_(0, routing.tokens, torch.cat(results).mul_(routing.shares))
 
 
 def logits(config: ModelConfig, top: TopWeights, hidden: torch.Tensor) -> torch.Tensor:

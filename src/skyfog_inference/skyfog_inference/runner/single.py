@@ -46,9 +46,29 @@ class SingleRunner:
         self._clock = clock or SteadyClock()
         self.stages = Stages(config, weights, self._devices[Place.DEVICE])
         self._scale = config.head_dim**-0.5
+        own = self._devices[Place.DEVICE]
+        self._stream = torch.cuda.Stream(own) if own.type == "cuda" else None
 
     def execute(self, step: Step) -> StepOutput:
         begun = self._clock.now_ns()
+        if self._stream is None:
+            sequences, logits = self._execute(step)
+        else:
+            sequences, logits = self._execute_aside(step, self._stream)
+        return StepOutput(tuple(sequences), logits, self._clock.now_ns() - begun)
+
+    def _execute_aside(self, step: Step, stream: torch.cuda.Stream) -> tuple[list[str], torch.Tensor]:
+        """On a stream of its own, beside which others may copy. Needs CUDA: not run in CI."""
+        asker = torch.cuda.current_stream(stream.device)
+        stream.wait_stream(asker)
+        with torch.cuda.stream(stream):
+            sequences, logits = self._execute(step)
+        stream.synchronize()  # for the time it took, and since the host's caches may be written next
+        logits.record_stream(asker)
+        return sequences, logits
+
+    def _execute(self, step: Step) -> tuple[list[str], torch.Tensor]:
+        """Whose logits, and those: fp32 [drawing, vocab]."""
         sequences: list[str] = []
         drawn = []
         with torch.inference_mode():
@@ -58,8 +78,7 @@ class SingleRunner:
                 flat = flatten(batch, self._devices)
                 drawn.append(self._forward(flat))
                 sequences.extend(flat.sequences)
-            logits = torch.cat(drawn) if len(drawn) > 1 else drawn[0] if drawn else self._nothing()
-        return StepOutput(tuple(sequences), logits, self._clock.now_ns() - begun)
+            return sequences, torch.cat(drawn) if len(drawn) > 1 else drawn[0] if drawn else self._nothing()
 
     def swap(self, swap: Swap) -> None:
         """Copy the keys and values of a sequence from one tier to the other."""
@@ -70,7 +89,7 @@ class SingleRunner:
         self.weights.close()
 
     def _nothing(self) -> torch.Tensor:
-        return torch.empty(0, self.config.vocab_size, dtype=torch.float32)
+        return torch.empty(0, self.config.vocab_size, device=self._devices[Place.DEVICE])
 
     def _forward(self, batch: FlatBatch) -> torch.Tensor:
         """fp32 [drawing, vocab]."""

@@ -111,6 +111,11 @@ class Scheduler(Protocol):
         """
         ...
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence that it can bring to its end."""
+        ...
+
     def has_work(self) -> bool:
         """Whether any sequence is not ended."""
         ...

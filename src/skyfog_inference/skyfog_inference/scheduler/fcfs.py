@@ -62,11 +62,10 @@ class FcfsScheduler:
         """
         if sequence.id in self._order:
             raise InvalidRequest(f"id: {sequence.id!r} is under way already")
-        room = self._device.total * BLOCK_SIZE
-        if len(sequence.tokens) > room:
+        if len(sequence.tokens) >= self.longest:
+            room = self._device.total * BLOCK_SIZE
             raise InvalidRequest(f"prompt: {len(sequence.tokens)} tokens, and the device's cache holds {room}")
-        # The last token that is drawn is never computed.
-        sequence.max_tokens = min(sequence.max_tokens, room + 1 - sequence.prompt_len)
+        sequence.max_tokens = min(sequence.max_tokens, self.longest - sequence.prompt_len)
         self._order[sequence.id] = (-sequence.priority, self._arrivals)
         self._arrivals += 1
         self._enter(self._waiting, sequence)
@@ -104,6 +103,10 @@ class FcfsScheduler:
             if sequence.id in ended:
                 self._running.remove(sequence)
                 self._end(sequence, failed=failed)
+
+    @property
+    def longest(self) -> int:
+        return self._device.total * BLOCK_SIZE + 1  # the last token that is drawn is never computed
 
     def has_work(self) -> bool:
         return bool(self._order)

@@ -49,6 +49,10 @@ class MicroBatches:
         whole, self._whole = self._whole, None
         self._inner.on_step(whole, drawn, ended, took_ns, now_ns)
 
+    @property
+    def longest(self) -> int:
+        return self._inner.longest
+
     def has_work(self) -> bool:
         return self._inner.has_work()
 

@@ -54,11 +54,10 @@ class NeoScheduler:
         """
         if sequence.id in self._moved_ns:
             raise InvalidRequest(f"id: {sequence.id!r} is under way already")
-        room = BLOCK_SIZE * max(self._device_blocks.total, self._host_blocks.total)
-        if len(sequence.tokens) > room:
+        if len(sequence.tokens) >= self.longest:
+            room = self.longest - 1
             raise InvalidRequest(f"prompt: {len(sequence.tokens)} tokens, and the larger cache holds {room}")
-        # The last token that is drawn is never computed.
-        sequence.max_tokens = min(sequence.max_tokens, room + 1 - sequence.prompt_len)
+        sequence.max_tokens = min(sequence.max_tokens, self.longest - sequence.prompt_len)
         self._moved_ns[sequence.id] = now_ns
         place = next((i for i, other in enumerate(self._waiting) if _goes_before(sequence, other)), len(self._waiting))
         self._waiting.insert(place, sequence)
@@ -113,6 +112,11 @@ class NeoScheduler:
                     queue = self._device if chunk.place is Place.DEVICE else self._host
                     queue.append(self._waiting.popleft())
         self._end(set(ended), failed)
+
+    @property
+    def longest(self) -> int:
+        # The last token that is drawn is never computed.
+        return BLOCK_SIZE * max(self._device_blocks.total, self._host_blocks.total) + 1
 
     def has_work(self) -> bool:
         return bool(self._moved_ns)

@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from skyfog_core.errors import InvalidRequest, SkyfogError
+from skyfog_core.errors import InvalidRequest, NotExecuted, Overloaded, SkyfogError
 from skyfog_inference.served import Served
 from skyfog_inference.server.answer import Answer
 from skyfog_inference.server.failures import NO_KEY, TOO_LARGE, Failure, Refused, failure_of, unknown_model
@@ -71,6 +71,9 @@ class Server:
                 return await endpoint(request)
             except ClientDisconnect:
                 return Response(status_code=CLIENT_LEFT)
+            except Overloaded as error:
+                ends = NotExecuted(self._served.unwell())  # coming again soon would not help
+                return _failed(failure_of(ends if str(ends) else error))
             except SkyfogError as error:
                 return _failed(failure_of(error))
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.samples import Sample
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -39,22 +36,24 @@ def look(url: str, limit_s: float) -> Table:
         answer = httpx.get(address, timeout=limit_s)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ServiceFailed(f"{address}: {error}") from None
-    samples = [] if answer.is_error else _samples(answer.text)
+    table = None if answer.is_error else table_of(answer.text)
+    if table is None:
+        raise ServiceFailed(f"{address}: no `skyfog infer serve` answers there (status {answer.status_code})")
+    return table
+
+
+def table_of(text: str) -> Table | None:
+    """What a scrape tells; None where it is none of ours."""
+    try:
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    except ValueError:
+        return None
     found = {
         (sample.name.removeprefix(PREFIX), sample.labels["model_name"]): sample.value
         for sample in samples
-        if sample.name.startswith(PREFIX) and "le" not in sample.labels
+        if sample.name.startswith(PREFIX) and "model_name" in sample.labels and "le" not in sample.labels
     }
-    if not found:
-        raise ServiceFailed(f"{address}: no `skyfog infer serve` answers there (status {answer.status_code})")
-    return _table(found)
-
-
-def _samples(text: str) -> Iterable[Sample]:
-    try:
-        return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    except ValueError:
-        return []
+    return _table(found) if found else None
 
 
 def _table(found: dict[Key, float]) -> Table:

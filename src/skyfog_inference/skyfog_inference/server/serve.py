@@ -23,7 +23,13 @@ log = structlog.get_logger()
 
 
 class _Server(uvicorn.Server):
-    """One that returns after a signal: uvicorn's own would then die of it, and the engine would not be closed."""
+    """One that says when it listens, and returns after a signal: uvicorn's own would die of it."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for door in sockets or []:
+            host, port = door.getsockname()[:2]
+            log.info("serving", url=f"http://{f'[{host}]' if ':' in host else host}:{port}/v1")
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -70,8 +76,5 @@ def serve(served: Served, config: ServerConfig, door: socket.socket) -> None:
         backlog=BACKLOG,
         timeout_graceful_shutdown=math.ceil(config.drain_s),
     )
-    host, port = door.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    log.info("serving", url=f"http://{shown}:{port}/v1", model=served.name, context=served.context)
     _Server(uvicorn_config).run(sockets=[door])
     log.info("served")

@@ -86,7 +86,7 @@ def test_log_probabilities_are_asked_for_in_two_ways() -> None:
         ({"max_tokens": "5"}, r"^max_tokens: .* integer, not '5'"),
         ({"temperature": True}, r"^temperature: .* number"),
         ({"n": 0}, r"^n: .* greater than or equal to 1, not 0"),
-        ({"temprature": 1}, r"^temprature: unknown key; did you mean 'temperature'"),
+        ({"max_token": 1}, r"^max_token: unknown key; did you mean 'max_tokens'"),
         ({"tools": [{"type": "function"}]}, r"^tools: is not supported here"),
         ({"response_format": {"type": "json_object"}}, r"^response_format: is not supported here"),
         ({"logit_bias": {"1": 5}}, r"^logit_bias: "),
