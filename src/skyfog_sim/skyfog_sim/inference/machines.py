@@ -1,8 +1,9 @@
 """The machines of NEO's evaluation (section 5.1, table 1) as rooflines, from public specifications.
 
 Device figures are those of data sheets: dense tensor FLOP/s in fp16, bytes/s, bytes. `EFFICIENCY` is one set for all
-machines, models, hosts and lengths: what such kernels reach of a data sheet's figures. It was calibrated by hand on the
-A10G with its largest host; nothing is fitted to any other point.
+machines, models, hosts and lengths: what such kernels reach of a data sheet's figures. Launch and step times are the
+paper's; `device_flops`, `host_flops` and `host_bandwidth` were calibrated by hand on two loads, the A10G with its
+largest host at outputs of 50 and 100, and the T4 at 200. Nothing else was fitted.
 
 Hosts of the g5 family are parts of an EPYC 7R32 (Rome). A chip of eight cores reads 47 GB/s at most over its link to
 the memory controllers (32 bytes a cycle at 1.467 GHz), whatever the eight channels of the socket give. So the four
