@@ -104,11 +104,12 @@ def test_answers_equal_those_of_transformers(
     assert tokenizer.decode(ours[2]).startswith("The capital of France is Paris.")
 
 
-def test_neo_on_two_workers_draws_the_same(prompts: list[list[int]], expected: list[list[int]]) -> None:
-    model = load("smollm2", dtype="float32")
-    cost = replace(HIDES, layers=model.config.layers)
+def test_neo_on_two_workers_draws_the_same(
+    files: ModelFiles, weights: ResidentWeights, prompts: list[list[int]], expected: list[list[int]]
+) -> None:
+    cost = replace(HIDES, layers=files.config.layers)
     scheduler = NeoScheduler(NeoConfig(launch_ms=0.0), cost, 3, 40, sharing=False)
-    with pipeline(model, 3, 40) as runner:
+    with pipeline(files.config, weights, 3, 40) as runner:
         ours, seen = serve(scheduler, runner, prompts * 2, NEW)
     assert ours == expected * 2
     assert min(seen["two"], seen["out"]) > 0
