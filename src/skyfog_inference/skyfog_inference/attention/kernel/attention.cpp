@@ -157,10 +157,7 @@ class Kernel {
 
   void attend(const Item& item, Scratch<P>& scratch) {
     const int head_rows = item.tokens * shape_.group, rows = item.kv_heads * head_rows;
-    const int tokens = call_.starts[item.sequence + 1] - call_.starts[item.sequence];
-    const int before = call_.lengths[item.sequence] - tokens + item.token;  // context of the item's first query
-    const int begin = item.split * SPLIT;
-    const int end = std::min(begin + SPLIT, before + item.tokens);
+    const int begin = item.split * SPLIT, end = end_of(item), context = before(item);
     scratch.fit(rows, shape_);
     pack(item, rows, scratch);
     std::fill_n(scratch.most.begin(), rows, NEVER);
@@ -170,7 +167,7 @@ class Kernel {
       const int to = std::min(from + CHUNK, end);
       score(item, head_rows, from, to, scratch);
       for (int row = 0; row < rows; row++) {
-        const int seen = std::min(to, before + row % head_rows / shape_.group + 1) - from;
+        const int seen = std::min(to, context + row % head_rows / shape_.group + 1) - from;
         soften(row, seen, to - from, scratch);
       }
       weigh_chunk(item, head_rows, from, to, end, scratch);
@@ -210,6 +207,30 @@ class Kernel {
     for (int at = from; at < to; at += BLOCK)
       found[count++] = reinterpret_cast<const char*>(block(cache, item, at / BLOCK));
     return count;
+  }
+
+  Ahead keys_of(const Item& item, int from, int end, const char** found) const {
+    const int count = blocks(call_.keys, item, from, std::min(from + CHUNK, end), found);
+    return {found, count, item.kv_heads * head_size_ * sizeof(T)};
+  }
+
+  // Of the item that this thread is going to take, unless another one is faster.
+  Ahead keys_of_next_item(const char** found) const {
+    const size_t next = next_.load(std::memory_order_relaxed);
+    if (next >= items_.size()) return {found, 0, 0};
+    const Item& item = items_[next];
+    return keys_of(item, item.split * SPLIT, end_of(item), found);
+  }
+
+  // Tokens of the context before the item's first query.
+  int before(const Item& item) const {
+    const int tokens = call_.starts[item.sequence + 1] - call_.starts[item.sequence];
+    return call_.lengths[item.sequence] - tokens + item.token;
+  }
+
+  // Where the item's part of the context ends.
+  int end_of(const Item& item) const {
+    return std::min((item.split + 1) * SPLIT, before(item) + item.tokens);
   }
 
   void score(const Item& item, int head_rows, int from, int to, Scratch<P>& scratch) const {
@@ -266,8 +287,7 @@ class Kernel {
 
   void weigh_chunk(const Item& item, int head_rows, int from, int to, int end, Scratch<P>& scratch) const {
     const char* next[CHUNK_BLOCKS];
-    const int next_blocks = blocks(call_.keys, item, to, std::min(to + CHUNK, end), next);
-    Ahead ahead{next, next_blocks, item.kv_heads * head_size_ * sizeof(T)};
+    Ahead ahead = to < end ? keys_of(item, to, end, next) : keys_of_next_item(next);
     for (int head = 0; head < item.kv_heads; head++) {
       Values<T> values[CHUNK_BLOCKS];
       int count = 0;

@@ -5,6 +5,8 @@
 // the output rows; a value row is loaded once for all queries.
 #pragma once
 
+#include <algorithm>
+
 #include "vector.h"
 
 constexpr int BLOCK = 16;     // tokens of a cache block
@@ -127,10 +129,18 @@ struct Values {
   int count;
 };
 
+// Cache lines in so many pairs of vectors.
+template <class T>
+static constexpr int lines_of(int pairs) {
+  return std::max<int>(1, pairs * PAIR * sizeof(T) / 64);
+}
+
 // sum[r * 2 * PAIRS + ...] += the first value rows of a block, from one dimension on, by the weights of ROWS rows.
 template <bool HALF, int ROWS, int PAIRS, class T>
-static inline void add_values(Vec* sum, const T* value, int count, int dim, const float* weights, int stride) {
+static inline void add_values(Vec* sum, const T* value, int count, int dim, const float* weights, int stride,
+                              Ahead& ahead) {
   for (int k = 0; k < count; k++, value += dim) {
+    ahead.fetch(lines_of<T>(PAIRS));
     VecPair x[PAIRS];
 #pragma GCC unroll 4
     for (int i = 0; i < PAIRS; i++) x[i] = HALF ? load_half_pair(value) : load_pair(value + i * PAIR);
@@ -154,8 +164,10 @@ static inline __m512i load_values(const bf16* from) {
 
 // The same two rows at a time: their elements side by side, the pairs of weights in every lane.
 template <bool HALF, int ROWS, int PAIRS>
-static inline void add_values(Vec* sum, const bf16* value, int count, int dim, const bf16* weights, int stride) {
+static inline void add_values(Vec* sum, const bf16* value, int count, int dim, const bf16* weights, int stride,
+                              Ahead& ahead) {
   for (int k = 0; k < count; k += 2, value += 2 * dim) {
+    ahead.fetch(lines_of<bf16>(2 * PAIRS));
     __m512bh x[2 * PAIRS];
 #pragma GCC unroll 4
     for (int i = 0; i < PAIRS; i++) {
@@ -200,12 +212,10 @@ static inline void weigh_tile(const Weighing<P, T>& w, int d) {
 #pragma GCC unroll 8
     for (int i = 0; i < 2 * PAIRS; i++)
       sum[r * 2 * PAIRS + i] = load(w.out + r * w.out_stride + d + i * LANES) * w.shrink[r];
-  const int lines = BLOCK * 2 * PAIRS * LANES * int(sizeof(T)) / 64;
   for (int b = 0; b < w.count; b++) {
-    w.ahead.fetch(lines);
     const P* weights = w.weights + b * BLOCK;
     const T* value = w.blocks[b].rows + d;
-    add_values<HALF, ROWS, PAIRS>(sum, value, w.blocks[b].count, w.dim, weights, w.weights_stride);
+    add_values<HALF, ROWS, PAIRS>(sum, value, w.blocks[b].count, w.dim, weights, w.weights_stride, w.ahead);
   }
 #pragma GCC unroll 4
   for (int r = 0; r < ROWS; r++)
