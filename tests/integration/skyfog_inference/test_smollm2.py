@@ -25,6 +25,9 @@ from skyfog_inference.weights.source import TensorSource, tensor_names
 from support.inference import generate_greedy, single_runner
 from support.neo import HIDES, pipeline, serve
 
+# A real model is loaded twice and drawn from by two programs: its setup alone takes a minute of a busy machine.
+pytestmark = pytest.mark.timeout(400)
+
 NEW = 12
 CPU = torch.device("cpu")
 
