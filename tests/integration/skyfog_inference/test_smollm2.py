@@ -107,6 +107,11 @@ def test_answers_equal_those_of_transformers(
     assert tokenizer.decode(ours[2]).startswith("The capital of France is Paris.")
 
 
+def test_by_default_quantized_weights_are_not_rounded_again(files: ModelFiles) -> None:
+    with files.tensors() as source:
+        assert choose_dtype("auto", source, CPU) is torch.float32
+
+
 def test_neo_on_two_workers_draws_the_same(
     files: ModelFiles, weights: ResidentWeights, prompts: list[list[int]], expected: list[list[int]]
 ) -> None:
