@@ -13,7 +13,7 @@ import transformers
 from skyfog_inference.blocks import blocks_for
 from skyfog_inference.engine import Engine
 from skyfog_inference.models.config import ModelConfig
-from skyfog_inference.models.load import Model, ModelFiles, choose_dtype
+from skyfog_inference.models.load import ModelFiles, choose_dtype
 from skyfog_inference.models.split import SplitSource, save
 from skyfog_inference.models.tokenizer import Tokenizer
 from skyfog_inference.request import SamplingParams
