@@ -33,6 +33,14 @@ def test_a_token_that_goes_first_does_so_only_where_it_is_wanted() -> None:
     assert tokenizer.encode("a", special=False) == tokenizer.encode("a")[1:]
 
 
+def test_half_a_surrogate_pair_is_the_requests_fault() -> None:
+    with pytest.raises(InvalidRequest, match="prompt: holds half of a surrogate pair"):
+        BYTES.encode("a\ud800")
+    chat = Tokenizer(bytes_backend(), ChatTemplate(CHAT, {}, "x"))
+    with pytest.raises(InvalidRequest, match="half of a surrogate pair"):
+        chat.encode_chat([{"role": "user", "content": "\udc00"}])
+
+
 def test_special_tokens_are_one_token_and_no_text() -> None:
     tokens = BYTES.encode(f"a{END}")
     assert len(tokens) == 2

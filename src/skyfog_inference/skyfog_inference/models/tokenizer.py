@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenizers import Tokenizer as Backend
 
-from skyfog_core.errors import ConfigError, plain_reason
+from skyfog_core.errors import ConfigError, InvalidRequest, plain_reason
 from skyfog_inference.models.chat import ChatTemplate, template_of
 from skyfog_inference.models.config import ModelConfig
 
@@ -28,9 +28,13 @@ class Tokenizer:
     def encode(self, text: str, special: bool = True) -> list[int]:
         """special: with what the model expects before a text (BOS), which a chat template writes by itself.
 
-        Special tokens that are written out in the text are understood in either case.
+        Special tokens that are written out in the text are understood in either case. Raises InvalidRequest for half
+        a surrogate pair, which JSON can hold and which is no character.
         """
-        ids: list[int] = self._backend.encode(text, add_special_tokens=special).ids
+        try:
+            ids: list[int] = self._backend.encode(text, add_special_tokens=special).ids
+        except TypeError:  # the library says that it is no str
+            raise InvalidRequest("prompt: holds half of a surrogate pair, which is no character") from None
         return ids if self._first is None or not special else [self._first, *ids]
 
     def decode(self, tokens: Sequence[int], skip_special: bool = True) -> str:
