@@ -206,6 +206,13 @@ def test_the_context_ends_it() -> None:
     assert (len(tokens), finish) == (2, FinishReason.LENGTH)
 
 
+@pytest.mark.parametrize("most", [11, 100])
+def test_a_partial_call_that_fills_the_context_holds_nothing_back(most: int) -> None:
+    desk = Desk(blocks=1)
+    spell(desk, [1] * 10 + [30])
+    assert desk.result(desk.submit(max_tokens=most, partial=True))[1] == "b" * 10 + "?"
+
+
 @pytest.mark.parametrize(
     ("prompt", "params", "what"),
     [
