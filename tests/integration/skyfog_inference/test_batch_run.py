@@ -47,7 +47,7 @@ class Codes:
     def encode(self, text: str) -> list[int]:
         return [ord(letter) for letter in text]
 
-    encode_chat = piece = None
+    encode_chat = piece = piece_bytes = None
 
 
 def go(engine: Failing, path: Path) -> Totals:
