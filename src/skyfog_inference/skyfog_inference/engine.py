@@ -191,9 +191,9 @@ class Engine:
     def turn(self) -> bool:
         """Take in what has come, and run one step; False where there was none to run."""
         self._take_in()
+        self._state = self._scheduler.state()  # a step may be long, and what was withdrawn is gone
         step = self._scheduler.schedule(self._clock.now_ns())
         if step is None:
-            self._state = self._scheduler.state()
             return False
         self._steps += 1
         self._begin(step)

@@ -292,6 +292,18 @@ def test_withdrawn_requests_give_back_their_blocks(when: str, how: str) -> None:
             streams[0].result(0)
 
 
+def test_figures_within_a_step_are_without_what_was_withdrawn_before_it() -> None:
+    desk = Desk()
+    kept, left = desk.submit(), desk.submit([9] * 40)
+    desk.engine.turn()
+    left.close()
+    seen: list[int] = []
+    desk.runner.fault = lambda _step: seen.append(desk.engine.metrics().scheduler.device_blocks_used)
+    desk.engine.turn()
+    assert seen == [1]
+    kept.close()
+
+
 def test_closing_an_ended_stream_leaves_its_successor_alone() -> None:
     desk = Desk()
     first = desk.submit(name="a")
