@@ -17,7 +17,7 @@ BROKEN = "\ufffd"  # what bytes decode to that are no whole character
 MOST_PENDING = 64  # tokens that are held back in the hope that they become a character
 ONE_BYTE = re.compile("<0x([0-9A-F]{2})>")  # a token of Llama 2's
 
-# Byte-level vocabularies write every byte as a letter, as GPT-2 did: those that print as themselves, others from 256 on.
+# Byte-level vocabularies write every byte as a letter, as GPT-2 did: what prints as itself, others from 256 on.
 _PRINTED = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
 _OTHERS = sorted(set(range(256)) - set(_PRINTED))
 BYTE_OF = {chr(byte): byte for byte in _PRINTED} | {chr(256 + at): byte for at, byte in enumerate(_OTHERS)}
