@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tqdm import tqdm
 
 from skyfog_core.clock import ManualClock
 from skyfog_inference.attention.torch import TorchAttention
@@ -22,6 +23,9 @@ from skyfog_inference.request import Sequence as Tokens
 from skyfog_inference.runner.base import Runner
 from skyfog_inference.runner.single import Side, SingleRunner
 from skyfog_inference.scheduler.base import Chunk, Step, SubBatch
+
+# The thread that watches the progress bars of transformers would run on into unit tests, where nothing may wait.
+tqdm.monitor_interval = 0
 
 SPECIAL = ("<|end|>", "<|user|>", "<|assistant|>")
 END = 256  # the id of the first of them; below it, tokens are bytes

@@ -13,7 +13,7 @@ import transformers
 from skyfog_inference.blocks import blocks_for
 from skyfog_inference.engine import Engine
 from skyfog_inference.models.config import ModelConfig
-from skyfog_inference.models.load import Model, ModelFiles
+from skyfog_inference.models.load import ModelFiles, choose_dtype
 from skyfog_inference.models.split import SplitSource, save
 from skyfog_inference.models.tokenizer import Tokenizer
 from skyfog_inference.request import SamplingParams
@@ -24,6 +24,9 @@ from skyfog_inference.weights.resident import ResidentWeights, load_resident
 from skyfog_inference.weights.source import TensorSource, tensor_names
 from support.inference import generate_greedy, single_runner
 from support.neo import HIDES, pipeline, serve
+
+# A real model is loaded twice and drawn from by two programs: its setup alone takes a minute of a busy machine.
+pytestmark = pytest.mark.timeout(400)
 
 NEW = 12
 CPU = torch.device("cpu")
@@ -104,17 +107,17 @@ def test_answers_equal_those_of_transformers(
     assert tokenizer.decode(ours[2]).startswith("The capital of France is Paris.")
 
 
+def test_by_default_quantized_weights_are_not_rounded_again(files: ModelFiles) -> None:
+    with files.tensors() as source:
+        assert choose_dtype("auto", source, CPU) is torch.float32
+
+
 def test_neo_on_two_workers_draws_the_same(
-    files: ModelFiles,
-    weights: ResidentWeights,
-    tokenizer: Tokenizer,
-    prompts: list[list[int]],
-    expected: list[list[int]],
+    files: ModelFiles, weights: ResidentWeights, prompts: list[list[int]], expected: list[list[int]]
 ) -> None:
-    model = Model(files.config, tokenizer, weights)
-    cost = replace(HIDES, layers=model.config.layers)
+    cost = replace(HIDES, layers=files.config.layers)
     scheduler = NeoScheduler(NeoConfig(launch_ms=0.0), cost, 3, 40, sharing=False)
-    with pipeline(model, 3, 40) as runner:
+    with pipeline(files.config, weights, 3, 40) as runner:
         ours, seen = serve(scheduler, runner, prompts * 2, NEW)
     assert ours == expected * 2
     assert min(seen["two"], seen["out"]) > 0

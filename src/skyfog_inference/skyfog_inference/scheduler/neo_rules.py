@@ -198,9 +198,7 @@ def form(
     overdue: Chunk | None,
     budget: Budget,
 ) -> tuple[SubBatch, ...]:
-    """The batches of a step: one for the device alone, or two.
-
-    `overdue` is a decode of the host that must run; it is none of `host_decodes`, and the budget has it already.
+    """The batches of a step: one for the device alone, or two. `overdue` is a decode of the host that must run.
 
     Where the device has nothing to do the host's decodes run as one batch: they wait for nobody.
     """
@@ -211,10 +209,11 @@ def form(
             load.add_prefill(chunk)
         for chunk in device_decodes:
             load.add_device_decode(chunk)
+    others = (chunk for chunk in host_decodes if chunk is not overdue)
     if not alone.tokens:
         if overdue is not None:
             alone.add_host_decode(overdue)
-        for chunk in host_decodes:
+        for chunk in others:
             if not budget.take(1):
                 break
             alone.add_host_decode(chunk)
@@ -222,7 +221,7 @@ def form(
     drop_host_prefills(alone, config.saturating_tokens, lambda: True)
     if overdue is not None:
         pair[1].add_host_decode(overdue)
-    split_host_decodes(pair, host_decodes, budget)
+    split_host_decodes(pair, others, budget)
     if not pair[1].tokens:
         return (alone.frozen(),)
     drop_host_prefills(pair[0], config.saturating_tokens, lambda: min(remains(pair)) >= 0)
