@@ -11,7 +11,8 @@ import torch
 from skyfog_inference.attention.choose import choose
 from skyfog_inference.cost.flat import FlatCost
 from skyfog_inference.kv_cache import KVCache
-from skyfog_inference.models.load import Model
+from skyfog_inference.layers.weights import WeightStore
+from skyfog_inference.models.config import ModelConfig
 from skyfog_inference.request import Place, Sequence
 from skyfog_inference.runner.base import Runner
 from skyfog_inference.runner.pipeline import PipelineRunner
@@ -26,19 +27,21 @@ HIDES = FlatCost(layers=2, linear_base_ms=100.0, linear_token_ms=0.01, host_sequ
 USELESS = FlatCost(layers=2, linear_base_ms=1.0, linear_token_ms=0.01, host_sequence_ms=100.0)
 
 
-def sides(model: Model, device_blocks: int, host_blocks: int) -> list[Side]:
+def sides(config: ModelConfig, device_blocks: int, host_blocks: int) -> list[Side]:
     """The device's and the host's, in fp32, one thread each."""
     return [
-        Side(KVCache(model.config, blocks, torch.float32, CPU), choose(CPU, torch.float32, 1))
+        Side(KVCache(config, blocks, torch.float32, CPU), choose(CPU, torch.float32, 1))
         for blocks in (device_blocks, host_blocks)
     ]
 
 
 @contextmanager
-def pipeline(model: Model, device_blocks: int, host_blocks: int) -> Iterator[PipelineRunner]:
+def pipeline(
+    config: ModelConfig, weights: WeightStore, device_blocks: int, host_blocks: int
+) -> Iterator[PipelineRunner]:
     """Two workers."""
-    device, host = sides(model, device_blocks, host_blocks)
-    with closing(PipelineRunner(model.config, model.weights, device, host)) as runner:
+    device, host = sides(config, device_blocks, host_blocks)
+    with closing(PipelineRunner(config, weights, device, host)) as runner:
         yield runner
 
 

@@ -33,7 +33,7 @@ def prompts(lengths: tuple[int, ...] = LENGTHS) -> list[list[int]]:
 def test_two_batches_with_swaps_draw_what_transformers_does(variant: str, model_folder: Callable[[str], Path]) -> None:
     theirs, model = reference(variant), load(str(model_folder(variant)))
     config = NeoConfig(max_batched_tokens=64, saturating_tokens=16, launch_ms=0.0)
-    with pipeline(model, 12, 60) as runner:
+    with pipeline(model.config, model.weights, 12, 60) as runner:
         ours, seen = serve(NeoScheduler(config, HIDES, 12, 60), runner, prompts(), NEW)
         assert runner.overlap.steps == seen["two"]
     for prompt, tokens in zip(prompts(), ours, strict=True):
@@ -45,18 +45,18 @@ def test_two_batches_with_swaps_draw_what_transformers_does(variant: str, model_
 def test_the_device_alone_with_a_useless_host_draws_the_same(model_folder: Callable[[str], Path]) -> None:
     model = load(str(model_folder("llama-gqa")))
     config = NeoConfig(max_batched_tokens=200, launch_ms=0.0)
-    with pipeline(model, 10, 60) as runner:
+    with pipeline(model.config, model.weights, 10, 60) as runner:
         ours, seen = serve(NeoScheduler(config, USELESS, 10, 60), runner, prompts(), NEW)
     assert seen["two"] == 0
     assert min(seen["out"], seen["in"]) > 0
-    roomy = SingleRunner(model.config, model.weights, *sides(model, 200, 1))
+    roomy = SingleRunner(model.config, model.weights, *sides(model.config, 200, 1))
     assert ours == serve(NeoScheduler(config, USELESS, 200, 1), roomy, prompts(), NEW)[0]
 
 
 def test_without_a_host_sequences_are_computed_anew_and_draw_the_same(model_folder: Callable[[str], Path]) -> None:
     model = load(str(model_folder("llama-gqa")))
-    tight = SingleRunner(model.config, model.weights, sides(model, 12, 0)[0])
-    roomy = SingleRunner(model.config, model.weights, sides(model, 200, 0)[0])
+    tight = SingleRunner(model.config, model.weights, sides(model.config, 12, 0)[0])
+    roomy = SingleRunner(model.config, model.weights, sides(model.config, 200, 0)[0])
     config = NeoConfig(max_batched_tokens=200)
     scheduler = NeoScheduler(config, HIDES, 12, 0)
     ours, _ = serve(scheduler, tight, prompts(), NEW)
@@ -68,10 +68,10 @@ def test_one_larger_than_the_device_lives_on_the_host(model_folder: Callable[[st
     model = load(str(model_folder("llama-gqa")))
     config = NeoConfig(max_batched_tokens=30, launch_ms=0.0)
     asked = prompts((100, 5, 90))
-    with pipeline(model, 4, 40) as runner:
+    with pipeline(model.config, model.weights, 4, 40) as runner:
         ours, seen = serve(NeoScheduler(config, HIDES, 4, 40), runner, asked, NEW)
     assert seen["host prefill"] > 2
-    roomy = SingleRunner(model.config, model.weights, sides(model, 200, 0)[0])
+    roomy = SingleRunner(model.config, model.weights, sides(model.config, 200, 0)[0])
     assert ours == serve(NeoScheduler(config, HIDES, 200, 0), roomy, asked, NEW)[0]
 
 
@@ -80,11 +80,11 @@ def test_a_shared_beginning_on_either_tier_draws_the_same(model_folder: Callable
     beginning = prompts((48,))[0]
     asked = [beginning + [index] * 3 for index in range(8)]
     config = NeoConfig(max_batched_tokens=60, saturating_tokens=1_000, launch_ms=0.0)
-    with pipeline(model, 9, 80) as runner:
+    with pipeline(model.config, model.weights, 9, 80) as runner:
         scheduler = NeoScheduler(config, HIDES, 9, 80)
         ours, _ = serve(scheduler, runner, asked, NEW)
         assert scheduler.state().shared_tokens > 0
-    apart = SingleRunner(model.config, model.weights, sides(model, 200, 0)[0])
+    apart = SingleRunner(model.config, model.weights, sides(model.config, 200, 0)[0])
     assert ours == serve(NeoScheduler(config, HIDES, 200, 0, sharing=False), apart, asked, NEW)[0]
 
 
@@ -103,7 +103,7 @@ def test_a_fault_on_either_worker_is_raised_and_leaves_nobody_working(model_fold
     model = load(str(model_folder("llama-gqa")))
     config = NeoConfig(max_batched_tokens=200, launch_ms=0.0)
     for broken in (0, 1):
-        both = sides(model, 6, 60)
+        both = sides(model.config, 6, 60)
         both[broken] = Side(both[broken].cache, Fault())
         with (
             closing(PipelineRunner(model.config, model.weights, *both)) as runner,
@@ -114,7 +114,7 @@ def test_a_fault_on_either_worker_is_raised_and_leaves_nobody_working(model_fold
 
 def test_a_swap_moves_whole_blocks_there_and_back(model_folder: Callable[[str], Path]) -> None:
     model = load(str(model_folder("llama-gqa")))
-    with pipeline(model, 4, 4) as runner:
+    with pipeline(model.config, model.weights, 4, 4) as runner:
         device, host = (runner.side(place).cache for place in (Place.DEVICE, Place.HOST))
         device.keys.copy_(torch.randn_like(device.keys))
         before = device.keys.clone()

@@ -13,7 +13,7 @@ import transformers
 from skyfog_inference.blocks import blocks_for
 from skyfog_inference.engine import Engine
 from skyfog_inference.models.config import ModelConfig
-from skyfog_inference.models.load import Model, ModelFiles
+from skyfog_inference.models.load import ModelFiles
 from skyfog_inference.models.split import SplitSource, save
 from skyfog_inference.models.tokenizer import Tokenizer
 from skyfog_inference.request import SamplingParams
@@ -105,16 +105,11 @@ def test_answers_equal_those_of_transformers(
 
 
 def test_neo_on_two_workers_draws_the_same(
-    files: ModelFiles,
-    weights: ResidentWeights,
-    tokenizer: Tokenizer,
-    prompts: list[list[int]],
-    expected: list[list[int]],
+    files: ModelFiles, weights: ResidentWeights, prompts: list[list[int]], expected: list[list[int]]
 ) -> None:
-    model = Model(files.config, tokenizer, weights)
-    cost = replace(HIDES, layers=model.config.layers)
+    cost = replace(HIDES, layers=files.config.layers)
     scheduler = NeoScheduler(NeoConfig(launch_ms=0.0), cost, 3, 40, sharing=False)
-    with pipeline(model, 3, 40) as runner:
+    with pipeline(files.config, weights, 3, 40) as runner:
         ours, seen = serve(scheduler, runner, prompts * 2, NEW)
     assert ours == expected * 2
     assert min(seen["two"], seen["out"]) > 0

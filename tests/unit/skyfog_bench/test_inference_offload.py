@@ -30,7 +30,9 @@ def _results(tokens: str = "abc") -> Results:
 
 
 def _by_name(results: Results) -> dict[str, Any]:
-    return {goal["name"].partition(" at batch")[0]: goal for goal in (goal.as_json() for goal in goals(results, QUICK))}
+    return {
+        goal["name"].partition(" at batch")[0]: goal for goal in (goal.as_json() for goal in goals(results, QUICK, {}))
+    }
 
 
 def test_goals_are_about_the_same_batch() -> None:
@@ -47,6 +49,13 @@ def test_llama_cpp_is_asked_for_where_it_is_not_there() -> None:
     assert "peers install llamacpp" in _by_name(results)["over llama.cpp"]["why"]
     results[LLAMA, AT] = Result(LLAMA, AT, [_answer(4.0)] * 2)
     assert _by_name(results)["over llama.cpp"]["value"] == pytest.approx(4.0)
+
+
+def test_a_peer_that_does_not_fit_says_so() -> None:
+    results = _results()
+    del results[ACCELERATE, AT]
+    found = {goal.name: goal for goal in goals(results, QUICK, {ACCELERATE: "ended with status -9"})}
+    assert found["over accelerate at batch 128"].why == "ended with status -9"
 
 
 def test_other_tokens_without_overlap_are_seen() -> None:

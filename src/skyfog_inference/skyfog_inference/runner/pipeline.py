@@ -33,7 +33,10 @@ from skyfog_inference.scheduler.base import Step
 
 @dataclass(slots=True)
 class Overlap:
-    """How long the two workers worked in steps of two sub-batches, and how long those took, in nanoseconds."""
+    """How long the two workers worked in steps of two sub-batches, and how long those took, in nanoseconds.
+
+    On CUDA the device's time is that of its launches alone.
+    """
 
     steps: int = 0
     device_ns: int = 0
