@@ -98,6 +98,7 @@ def test_too_small_a_cap_says_what_is_needed(packed: Path) -> None:
         (lambda folder: (folder / INDEX).unlink(), "cannot be read"),
         (lambda folder: (folder / INDEX).write_text("{}"), "dtype"),
         (lambda folder: _fewer_layers(folder / INDEX), "is of another model"),
+        (lambda folder: _larger_tensor(folder / INDEX), "has more than there is"),
     ],
 )
 def test_a_broken_folder_is_refused(packed: Path, tmp_path: Path, change: Callable[[Path], None], said: str) -> None:
@@ -118,6 +119,12 @@ def _copied(packed: Path, tmp_path: Path) -> Path:
 def _fewer_layers(path: Path) -> None:
     index = json.loads(path.read_text())
     index["layers"].pop()
+    path.write_text(json.dumps(index))
+
+
+def _larger_tensor(path: Path) -> None:
+    index = json.loads(path.read_text())
+    index["layers"][1]["experts"][0]["tensors"][0]["shape"][0] *= 1_000
     path.write_text(json.dumps(index))
 
 
