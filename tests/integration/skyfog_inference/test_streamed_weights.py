@@ -15,6 +15,7 @@ import torch
 
 from skyfog_core.errors import ConfigError
 from skyfog_inference.models.load import load
+from skyfog_inference.tiers.memory import RamTier
 from skyfog_inference.weights.pages import INDEX, PAGES, pack, read_index
 from skyfog_inference.weights.streamed import StreamedWeights
 from support.inference import generate_greedy, single_runner
@@ -82,6 +83,8 @@ def test_with_one_token_only_the_chosen_experts_are_read(packed: Path) -> None:
         generate_greedy(single_runner(store.config, store), [[3]], 4)
         read[experts] = store.read_bytes - before
         store.close()
+    assert isinstance(store._target, RamTier)
+    assert store._target._map.closed
     assert read["routed"] == pytest.approx(read["all"] * 2 / 4, rel=0.3)  # 2 of 4 experts
 
 
