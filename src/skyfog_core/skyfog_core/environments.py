@@ -1,7 +1,8 @@
 """Packages that do not go together with ours: each in an environment of its own, `.ws/peers/<name>/`.
 
 `tools/environments/<name>.txt` holds the pins of all that is in it, so that figures of different days are of the same
-peer. Ours talk to it by a process: `python_of(name)` runs a script there.
+peer; nothing else is installed, so that a list can leave out what a package wants and we do not. Ours talk to it by a
+process: `python_of(name)` runs a script there.
 """
 
 from __future__ import annotations
@@ -50,15 +51,18 @@ def install(name: str) -> Path:
         raise ConfigError(f"no peer {name!r}{nearest(name, list(known))} (there are: {', '.join(known)})")
     folder = environment_of(name)
     venv.create(folder, with_pip=True, clear=True)
-    python, wanted = str(folder / "bin" / "python"), ["install", "--quiet", "-r", str(known[name])]
+    python, wanted = str(folder / "bin" / "python"), ["install", "--quiet", "--no-deps", "-r", str(known[name])]
     # uv takes seconds where pip takes over a minute, but reads no pip.conf: where only pip knows the mirror, pip works.
     uv = Path(sys.executable).parent / "uv"
     commands = [[str(uv), "pip", *wanted, "--python", python]] if uv.is_file() else []
     commands.append([python, "-m", "pip", "--disable-pip-version-check", *wanted])
+    surroundings = dict(os.environ)
+    if links := os.environ.get("PIP_FIND_LINKS"):  # wheels of this machine, such as a torch without CUDA
+        surroundings.setdefault("UV_FIND_LINKS", ",".join(links.split()))
     failed: Exception | None = None
     for command in commands:
         try:
-            subprocess.run(command, check=True, stdout=sys.stderr, timeout=INSTALL_LIMIT_S)
+            subprocess.run(command, check=True, stdout=sys.stderr, timeout=INSTALL_LIMIT_S, env=surroundings)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             failed = error
         else:

@@ -30,7 +30,8 @@ def test_a_peer_is_there_once_all_of_it_is_installed(workspace: Path, monkeypatc
     assert environments.python_of("heavy") is None
     folder = environments.install("heavy")
     assert environments.python_of("heavy") == folder / "bin" / "python"
-    assert ran == [[*ran[0][:4], "install", "--quiet", "-r", str(workspace / "tools" / "environments" / "heavy.txt")]]
+    wanted = ["-r", str(workspace / "tools" / "environments" / "heavy.txt")]
+    assert ran == [[*ran[0][:4], "install", "--quiet", "--no-deps", *wanted]]
 
 
 def test_uv_is_asked_first_and_pip_where_uv_cannot(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +47,15 @@ def test_uv_is_asked_first_and_pip_where_uv_cannot(workspace: Path, monkeypatch:
     monkeypatch.setattr(subprocess, "run", run)
     environments.install("heavy")
     assert ran == ["uv", "python"]
+
+
+def test_uv_is_told_of_the_wheels_that_pip_knows(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_FIND_LINKS", "/a /b")
+    monkeypatch.delenv("UV_FIND_LINKS", raising=False)
+    told: list[str] = []
+    monkeypatch.setattr(subprocess, "run", lambda _command, env, **_: told.append(env["UV_FIND_LINKS"]))
+    environments.install("heavy")
+    assert told == ["/a,/b"]
 
 
 def test_an_installation_that_fails_leaves_no_peer(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,13 @@
-"""A random model of models.py as a GGUF file, for llama.cpp: bf16 matrices, the tokens' names as its vocabulary."""
+"""A random model of models.py as a GGUF file, for llama.cpp: bf16 matrices, the tokens' names as its vocabulary.
+
+Written tensor by tensor: no more than the experts' matrices of one kind and layer are ever in memory.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +26,67 @@ def gguf_of(shape: Shape, folder: Path) -> Path:
     making = target.with_suffix(f".{os.getpid()}")
     writer = gguf.GGUFWriter(making, "llama")
     _describe(writer, shape)
-    for name, tensor in _tensors(shape, folder):
-        if tensor.ndim == 1 or "ffn_gate_inp" in name:
-            writer.add_tensor(name, tensor.float().numpy())
-        else:
-            as_bytes = tensor.contiguous().view(_uint8()).numpy()
-            writer.add_tensor(name, as_bytes, raw_dtype=gguf.GGMLQuantizationType.BF16)
+    tensors = list(_tensors(folder))
+    for tensor in tensors:
+        _announce(writer, tensor)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
+    writer.write_ti_data_to_file()
+    for tensor in tensors:
+        writer.write_tensor_data(_read(tensor, shape))
     writer.close()
     making.replace(target)
     return target
 
 
-def _uint8() -> Any:
-    import torch  # noqa: PLC0415 - an extra
+@dataclass(slots=True)
+class _Tensor:
+    """One of GGUF's, of one of ours or of those of all experts, [experts, out, in]."""
 
-    return torch.uint8
+    name: str
+    file: Path
+    keys: list[str] = field(default_factory=list)
+
+    @property
+    def stacked(self) -> bool:
+        return "_exps" in self.name
+
+
+def _announce(writer: Any, tensor: _Tensor) -> None:
+    """Norms and routers as fp32, since llama.cpp wants them so."""
+    import gguf  # noqa: PLC0415 - an extra
+    import numpy as np  # noqa: PLC0415
+    from safetensors import safe_open  # noqa: PLC0415 - an extra
+
+    with safe_open(tensor.file, "pt") as file:
+        sizes = file.get_slice(tensor.keys[0]).get_shape()
+    if tensor.stacked:
+        sizes = [len(tensor.keys), *sizes]
+    count = int(np.prod(sizes))
+    if _is_fp32(tensor, sizes):
+        writer.add_tensor_info(tensor.name, sizes, np.dtype(np.float32), 4 * count)
+    else:
+        kind = gguf.GGMLQuantizationType.BF16
+        writer.add_tensor_info(tensor.name, sizes, np.dtype(np.int16), 2 * count, raw_dtype=kind)
+
+
+def _is_fp32(tensor: _Tensor, sizes: Any) -> bool:
+    return len(sizes) == 1 or "ffn_gate_inp" in tensor.name
+
+
+def _read(tensor: _Tensor, shape: Shape) -> Any:
+    """Its elements as numpy has them: bf16 as int16."""
+    import torch  # noqa: PLC0415 - an extra
+    from safetensors import safe_open  # noqa: PLC0415 - an extra
+
+    with safe_open(tensor.file, "pt") as file:
+        found = [file.get_tensor(key) for key in tensor.keys]
+    whole = torch.stack(found) if tensor.stacked else found[0]
+    if tensor.name.endswith(("attn_q.weight", "attn_k.weight")):
+        whole = _interleaved(whole, shape.heads if "attn_q" in tensor.name else shape.kv_heads)
+    if _is_fp32(tensor, whole.shape):
+        return whole.float().numpy()
+    return whole.contiguous().view(torch.int16).numpy()
 
 
 def _describe(writer: Any, shape: Shape) -> None:
@@ -65,9 +113,8 @@ def _describe(writer: Any, shape: Shape) -> None:
     writer.add_eos_token_id(2)
 
 
-def _tensors(shape: Shape, folder: Path) -> Any:
-    """(GGUF's name, tensor), layer by layer."""
-    import torch  # noqa: PLC0415 - an extra
+def _tensors(folder: Path) -> Iterator[_Tensor]:
+    """Layer by layer."""
     from safetensors import safe_open  # noqa: PLC0415 - an extra
 
     top = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
@@ -83,24 +130,20 @@ def _tensors(shape: Shape, folder: Path) -> Any:
         "mlp.down_proj": "ffn_down",
         "block_sparse_moe.gate": "ffn_gate_inp",
     }
+    kinds = {"w1": "ffn_gate_exps", "w2": "ffn_down_exps", "w3": "ffn_up_exps"}
     for path in sorted(folder.glob("*.safetensors")):
+        found: dict[str, _Tensor] = {}
         with safe_open(path, "pt") as file:
-            experts: dict[tuple[str, str], list[Any]] = {}
-            for key in sorted(file.keys()):
-                tensor, name = file.get_tensor(key), key.removesuffix(".weight")
-                if name in top:
-                    yield f"{top[name]}.weight", tensor
-                    continue
-                _, _, layer, part = name.split(".", 3)
-                if ".experts." in part:
-                    experts.setdefault((layer, part[-2:]), []).append(tensor)
-                    continue
-                if part in {"self_attn.q_proj", "self_attn.k_proj"}:
-                    tensor = _interleaved(tensor, shape.heads if "q_proj" in part else shape.kv_heads)
-                yield f"blk.{layer}.{parts[part]}.weight", tensor
-            for (layer, which), tensors in experts.items():
-                name = {"w1": "ffn_gate_exps", "w2": "ffn_down_exps", "w3": "ffn_up_exps"}[which]
-                yield f"blk.{layer}.{name}.weight", torch.stack(tensors)
+            keys = sorted(file.keys())
+        for key in keys:
+            ours = key.removesuffix(".weight")
+            if ours in top:
+                name = top[ours]
+            else:
+                _, _, layer, part = ours.split(".", 3)
+                name = f"blk.{layer}.{kinds[part[-2:]] if '.experts.' in part else parts[part]}"
+            found.setdefault(name, _Tensor(f"{name}.weight", path)).keys.append(key)
+        yield from found.values()
 
 
 def _interleaved(weight: Any, heads: int) -> Any:

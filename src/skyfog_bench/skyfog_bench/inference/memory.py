@@ -3,7 +3,8 @@
 Random Llama-200M and Mixtral-489M in bf16, prompts of random tokens, greedy. Every engine is in a process of its own,
 with as many threads as there are cores; they take turns, round by round, and only one computes at a time. Before the
 rounds, ours and transformers draw the same prompts in fp32: `same_tokens_fp32` says whether the tokens are equal.
-llama.cpp is taken where its environment is there (`skyfog bench peers install llamacpp`).
+llama.cpp, OpenVINO GenAI and vLLM are taken where their environments are there (`skyfog bench peers install NAME`);
+where one is not, or fails, its row says why.
 """
 
 from __future__ import annotations
@@ -14,17 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skyfog_bench.inference.gguf_file import gguf_of
 from skyfog_bench.inference.models import LLAMA_200M, MIXTRAL_489M, Shape, made
 from skyfog_bench.inference.offload_worker import prompts_of
+from skyfog_bench.inference.peers import PEERS
 from skyfog_bench.measure import figure, ratio
-from skyfog_bench.processes import Process, Processes
+from skyfog_bench.processes import BenchError, Process, Processes
 from skyfog_bench.report import Goal, Report, at_least
 from skyfog_core import extras
-from skyfog_core.environments import python_of
 
 WORKER = "skyfog_bench.inference.memory_worker"
-LLAMA_CPP = Path(__file__).parent.parent / "baselines" / "llama_cpp.py"
 OURS, PEER = "ours", "transformers"
 LOAD_LIMIT_S, BATCH_LIMIT_S = 180.0, 300.0
 GOAL, GOAL_BATCHES = 1.5, (8, 32)
@@ -68,8 +67,9 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None])
     for shape in size.shapes:
         folder = made(shape, say=say)
         same = same_tokens(processes, shape, folder, seed, say)
-        results = compete(processes, size, shape, folder, seed, say)
+        results, failed = compete(processes, size, shape, folder, seed, say)
         report.rows += [row(shape, *key, result, same) for key, result in results.items()]
+        report.rows += [{"model": shape.name, "engine": name, "why_not": why} for name, why in failed.items()]
         report.goals += goals(shape, size, results)
     return report
 
@@ -88,26 +88,53 @@ def same_tokens(processes: Processes, shape: Shape, folder: Path, seed: int, say
 
 def compete(
     processes: Processes, size: Size, shape: Shape, folder: Path, seed: int, say: Callable[[str], None]
-) -> Results:
-    """All engines, batch by batch and round by round; the first round warms them up and does not count."""
-    most = max(size.batches)
-    engines = {name: native(processes, name, folder, "bfloat16", most, size.context) for name in (OURS, PEER)}
-    if (python := python_of("llamacpp")) is not None:
-        engines["llama.cpp"] = llama_cpp(processes, python, gguf_of(shape, folder), most, size.context)
+) -> tuple[Results, dict[str, str]]:
+    """All engines, batch by batch and round by round; the first round warms them up and does not count.
+
+    Also why a peer is not among them, or was only for some of the time.
+    """
+    engines, failed = loaded(processes, size, shape, folder, say)
     results: Results = {}
     for batch in size.batches:
         prompts = prompts_of(batch, size.prompt, shape.vocab, seed)
         for number in range(size.rounds + 1):
-            for name, process in engines.items():
-                answer = process.ask(BATCH_LIMIT_S, prompts=prompts, steps=size.steps)
-                result = results.setdefault((name, batch), Result())
+            for name, process in list(engines.items()):
+                try:
+                    answer = process.ask(BATCH_LIMIT_S, prompts=prompts, steps=size.steps)
+                except BenchError as error:
+                    _give_up(name, error, failed, say)
+                    processes.end([engines.pop(name)])
+                    continue
                 if number:
+                    result = results.setdefault((name, batch), Result())
                     result.decode.append(batch * size.steps / answer["decode_s"])
                     result.prefill.append(batch * size.prompt / answer["prefill_s"])
-        said = ", ".join(f"{name} {figure(results[name, batch].decode).value:.0f}" for name in engines)
-        say(f"{shape.name}, batch {batch}, decode tok/s: {said}")
+        rates = {name: figure(results[name, batch].decode).value for name in engines}
+        say(f"{shape.name}, batch {batch}, decode tok/s: " + ", ".join(f"{name} {rates[name]:.0f}" for name in rates))
     processes.end(list(engines.values()))
-    return results
+    return results, failed
+
+
+def loaded(
+    processes: Processes, size: Size, shape: Shape, folder: Path, say: Callable[[str], None]
+) -> tuple[dict[str, Process], dict[str, str]]:
+    """All that can run, and why others cannot."""
+    most, failed = max(size.batches), dict[str, str]()
+    engines = {name: native(processes, name, folder, "bfloat16", most, size.context) for name in (OURS, PEER)}
+    for peer in PEERS:
+        try:
+            engines[peer.name] = peer.start(processes, shape, folder, most, size.context)
+        except BenchError as error:
+            _give_up(peer.name, error, failed, say)
+    return engines, failed
+
+
+def _give_up(name: str, error: BenchError, failed: dict[str, str], say: Callable[[str], None]) -> None:
+    """A peer's failure is a row. Ours and transformers', which the goals are about, ends the benchmark."""
+    if name in {OURS, PEER}:
+        raise error
+    failed[name] = str(error).partition("\n")[0]
+    say(f"{name}: {failed[name]}")
 
 
 def native(processes: Processes, name: str, folder: Path, dtype: str, most: int, context: int) -> Process:
@@ -115,14 +142,6 @@ def native(processes: Processes, name: str, folder: Path, dtype: str, most: int,
     process = processes.start(name, WORKER, domain=0)
     job: dict[str, Any] = {"contestant": name, "folder": str(folder), "dtype": dtype, "most": most}
     process.ask(LOAD_LIMIT_S, **job, context=context, threads=_threads())
-    return process
-
-
-def llama_cpp(processes: Processes, python: Path, file: Path, most: int, context: int) -> Process:
-    """Loaded too."""
-    process = processes.start_script("llama.cpp", python, LLAMA_CPP)
-    # Contexts of whole hundreds: it rounds them itself.
-    process.ask(LOAD_LIMIT_S, model=str(file), most=most, context=-(-context // 256) * 256, threads=_threads())
     return process
 
 
