@@ -26,7 +26,7 @@ from skyfog_interfaces.srv import Generate
 from skyfog_router.nodes.state import state_qos
 from support.faces import CONTEXT, environment, write_tiny
 from support.processes import LIMIT_S, Process, Processes, wait_until
-from support.ros import Caller, Fleet, caller, free_domain, ros_node
+from support.ros import Caller, Fleet, caller, free_domain, from_executor, ros_node
 
 TYPE = "skyfog_interfaces/srv/Generate"
 SERVICE = "skyfog_inference.nodes.generate:GenerateService"
@@ -92,6 +92,7 @@ class Goals:
     def __init__(self, node: Node) -> None:
         # By default a client keeps 10 of what it has not read yet; here each one counts.
         deep = QoSProfile(depth=1_000)
+        self._node = node
         self._client = ActionClient(node, GenerateAction, "generate", feedback_sub_qos_profile=deep)
         assert self._client.wait_for_server(LIMIT_S)
 
@@ -100,33 +101,37 @@ class Goals:
 
     def send(self, **fields: Any) -> Running:
         given = {"prompt": "Once upon a time", "max_tokens": 40, "temperature": 1.0, "seed": 5, "ignore_eos": True}
-        return Running(self._client, GenerateAction.Goal(**{**given, **fields}))
+        return Running(self._node, self._client, GenerateAction.Goal(**{**given, **fields}))
 
 
 class Running:
-    """A goal on its way."""
+    """A goal on its way. All is sent from the executor's own thread: see `from_executor`."""
 
-    def __init__(self, client: ActionClient, goal: Any) -> None:
+    def __init__(self, node: Node, client: ActionClient, goal: Any) -> None:
         self.feedback: list[Any] = []
-        self.handle = _awaited(client.send_goal_async(goal, lambda message: self.feedback.append(message.feedback)))
-        self._result: Answer[Any] = _answer(self.handle.get_result_async()) if self.handle.accepted else Answer()
+        self._node = node
+
+        def keep(message: Any) -> None:
+            self.feedback.append(message.feedback)
+
+        self.handle = from_executor(node, lambda: client.send_goal_async(goal, keep))
+        self._result: Answer[Any] = Answer()
+        if self.handle.accepted:
+            asked = _answer(node.executor.create_task(self.handle.get_result_async)).result(LIMIT_S)
+            asked.add_done_callback(lambda done: self._result.set_result(done.result()))
 
     def result(self) -> tuple[int, Any]:
         found = self._result.result(LIMIT_S)
         return found.status, found.result
 
     def cancel(self) -> None:
-        _awaited(self.handle.cancel_goal_async())
+        from_executor(self._node, self.handle.cancel_goal_async)
 
 
 def _answer(future: Any) -> Answer[Any]:
     answer: Answer[Any] = Answer()
     future.add_done_callback(lambda done: answer.set_result(done.result()))
     return answer
-
-
-def _awaited(future: Any) -> Any:
-    return _answer(future).result(LIMIT_S)
 
 
 def ask(service: Caller, **fields: Any) -> Any:
