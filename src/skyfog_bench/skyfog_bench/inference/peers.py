@@ -77,6 +77,6 @@ def _itself(_processes: Processes, _peer: Peer, _shape: Shape, folder: Path) -> 
 
 PEERS = (
     Peer("llama.cpp", "llamacpp", "llama_cpp.py", _gguf),
-    Peer("OpenVINO GenAI", "openvino", "openvino_genai.py", _converted),
+    Peer("OpenVINO GenAI", "openvino", "openvino_llm.py", _converted),
     Peer("vLLM", "vllm", "vllm_cpu.py", _itself),
 )
