@@ -151,6 +151,18 @@ def inference_offload(quick: Quick = False, json: Json = None, seed: Seed = 0) -
     _bench("inference_offload", quick, json, seed)
 
 
+@app.command("inference_neo")
+def inference_neo(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """NEO on two workers of a CPU beside the device alone, by output length and by request rate."""
+    _bench("inference_neo", quick, json, seed)
+
+
+@app.command("inference_sim")
+def inference_sim(quick: Quick = False, json: Json = None, seed: Seed = 0) -> None:
+    """NEO's scheduler simulated on T4, A10G and H100 beside the ratios that its paper prints."""
+    _bench("inference_sim", quick, json, seed)
+
+
 @app.command("inference")
 def inference(
     folder: Annotated[Path, typer.Argument(help="for one report a part, pictures and inference.md")],

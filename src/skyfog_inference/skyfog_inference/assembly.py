@@ -15,6 +15,7 @@ from skyfog_inference.blocks import BLOCK_SIZE
 from skyfog_inference.cost.table import StageTable
 from skyfog_inference.engine import Engine
 from skyfog_inference.kv_cache import KVCache, block_bytes
+from skyfog_inference.models.config import context_within
 from skyfog_inference.models.load import DTYPES, Model, choose_device, load
 from skyfog_inference.profile_neo import Grid
 from skyfog_inference.runner.base import Runner
@@ -34,7 +35,7 @@ def serve(config: EngineConfig) -> Served:
     threads, host_threads = _threads(config, device)
     torch.set_num_threads(threads)
     model = load(config.model, config.dtype, config.device)
-    context = _context(config, model)
+    context = context_within(config.max_context, model.config.max_positions)
     scheduler, runner = _parts(config, model, _sides(config, model, device, threads, host_threads))
     engine = Engine(
         scheduler,
@@ -70,14 +71,6 @@ def profiled(config: EngineConfig, grid: Grid, say: Callable[[str], None]) -> St
     if len(sides) < 2:
         raise ConfigError("host_kv_mb: 0 is too few to measure the host's attention")
     return assembly_neo.measure(config, model, sides[0], sides[1], grid, say)
-
-
-def _context(config: EngineConfig, model: Model) -> int:
-    """Tokens of the longest sequence."""
-    longest = model.config.max_positions
-    if config.max_context > longest:
-        raise ConfigError(f"max_context: should be at most the model's {longest}, not {config.max_context}")
-    return config.max_context or longest
 
 
 def _threads(config: EngineConfig, device: torch.device) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +9,9 @@ from skyfog_core.clock import SteadyClock
 from skyfog_core.config.inference import EngineConfig
 from skyfog_core.errors import ConfigError
 from skyfog_inference import profile
-from skyfog_inference.cost.hrm import Machine, parse_machine
+from skyfog_inference.cost.hrm import Machine, load_machine
 from skyfog_inference.engine import Engine
+from skyfog_inference.models.config import context_within
 from skyfog_inference.models.tokenizer import Tokenizer, read_tokenizer
 from skyfog_inference.offload import Asked, Offloaded, build
 from skyfog_inference.placement.policy import Workload
@@ -31,7 +31,7 @@ def tokenizer_of(config: EngineConfig) -> Tokenizer:
 
 def context_of(config: EngineConfig) -> int:
     """Tokens of the longest sequence. Raises ConfigError."""
-    return config.max_context or read_index(Path(config.model))[0].max_positions
+    return context_within(config.max_context, read_index(Path(config.model))[0].max_positions)
 
 
 def serve(
@@ -64,12 +64,7 @@ def machine_of(config: EngineConfig, folder: Path, say: Callable[[str], None]) -
     if not config.profile:
         say("no profile (skyfog infer profile --out FILE): measuring this machine for a few seconds")
         return profile.measure(folder, profile.QUICK, SteadyClock(), lambda _what: None)[0]
-    path = Path(config.profile)
     try:
-        return parse_machine(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(f"profile: {path}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise ConfigError(f"profile: {path}: is not JSON: {error}") from None
+        return load_machine(Path(config.profile))
     except ConfigError as error:
-        raise ConfigError(f"profile: {path}: {error}") from None
+        raise ConfigError(f"profile: {error}") from None

@@ -63,6 +63,14 @@ class Limits:
     patience_ns: int  # without a token
 
 
+def finish_of(reason: str, drawn: int, asked: int, room: int) -> str:
+    """What a replica's answer says of a text that ended for `reason`: empty where only the call's tokens are used up.
+
+    `room`: tokens that the context had left. Where it is full no later call can go on.
+    """
+    return "" if reason == "length" and asked <= drawn < room else reason
+
+
 @dataclass(slots=True)
 class Continuation:
     """One text on its way."""

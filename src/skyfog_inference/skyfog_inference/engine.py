@@ -18,6 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from collections.abc import Sequence as Tokens
+from dataclasses import replace
 
 import structlog
 
@@ -96,12 +97,15 @@ class Engine:
         """
         tokens = list(prompt)
         self._refuse(tokens, params)
+        room = self.context - len(tokens)
+        if params.partial and params.max_tokens >= room:  # the context ends with it: no later call can go on
+            params = replace(params, partial=False)
         name = request_id if request_id is not None else f"r{next(self._ids)}"
         sequence = Sequence(
             id=name,
             tokens=tokens,
             prompt_len=len(tokens),
-            max_tokens=min(params.max_tokens, self.context - len(tokens)),
+            max_tokens=min(params.max_tokens, room),
             arrived_ns=self._clock.now_ns(),
             priority=priority,
         )
@@ -187,9 +191,9 @@ class Engine:
     def turn(self) -> bool:
         """Take in what has come, and run one step; False where there was none to run."""
         self._take_in()
+        self._state = self._scheduler.state()  # a step may be long, and what was withdrawn is gone
         step = self._scheduler.schedule(self._clock.now_ns())
         if step is None:
-            self._state = self._scheduler.state()
             return False
         self._steps += 1
         self._begin(step)

@@ -31,6 +31,7 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]: ...
     def encode_chat(self, messages: Sequence[dict[str, str]]) -> list[int]: ...
     def piece(self, token: int) -> str: ...
+    def piece_bytes(self, token: int) -> bytes: ...
 
 
 class Served:
@@ -47,6 +48,7 @@ class Served:
         self.encode = tokenizer.encode
         self.encode_chat = tokenizer.encode_chat
         self.piece = tokenizer.piece
+        self.piece_bytes = tokenizer.piece_bytes
 
 
 def load(config: EngineConfig) -> Served:

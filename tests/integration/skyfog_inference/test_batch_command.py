@@ -163,6 +163,9 @@ def test_a_model_that_is_packed_gives_the_same_answers_from_disk(
     assert "of predicted" in run.output
     texts = [{name: each["text"] for name, each in answers(path).items()} for path in (out, streamed)]
     assert texts[0] == texts[1]
+    beyond = here("batch", rows, tmp_path / "no.jsonl", "--model", packed, *offload, "--set", "engine.max_context=9999")
+    assert beyond.exit_code == 2
+    assert "max_context: should be at most the model's 256, not 9999" in beyond.output
     not_packed = here("batch", rows, tmp_path / "no.jsonl", "--model", tiny, *offload)
     assert not_packed.exit_code == 2
     assert "is not packed for streaming: skyfog infer pack" in not_packed.output

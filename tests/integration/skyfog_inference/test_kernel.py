@@ -58,6 +58,33 @@ def test_a_sequence_is_the_same_to_the_bit_alone_and_token_by_token(isa: str) ->
         assert torch.equal(single.run(attention)[0], together[2 + back])
 
 
+CRAMPED = """
+import resource
+import sys
+sys.path[:0] = sys.argv[1:]
+from skyfog_inference.attention.cpu import CpuAttention
+from support.attention import drawn
+batch, attention = drawn([4096], [256], 64, 1, 16), CpuAttention(1)
+now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (now + (8 << 20), now + (8 << 20)))
+batch.run(attention)
+"""
+
+
+def test_a_long_prompt_needs_little_memory_beside_the_cache() -> None:
+    """Its splits find 18 MB together, of which one thread holds half a megabyte at a time."""
+    folders = [str(Path(build.__file__).parents[2]), str(Path(__file__).parents[2])]
+    done = subprocess.run(
+        [sys.executable, "-c", CRAMPED, *folders],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=BUILD_LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_no_batch_is_no_work() -> None:
     batch = long_batch()
     rows = Rows(torch.zeros(1, dtype=torch.int32), torch.zeros(0, dtype=torch.int32), batch.rows.tables[:0])

@@ -230,6 +230,17 @@ def test_ram_to_ram_by_a_thread(ram: RamTier) -> None:
         other.bytes(target)
 
 
+def test_memory_stays_as_long_as_a_tensor_looks_into_it() -> None:
+    ram = RamTier("ram", SIZE)
+    held = ram.bytes(ram.allocate(SIZE)).fill_(7)
+    ram.close()
+    assert not ram._map.closed  # else what follows reads memory that is gone
+    assert int(held.sum()) == 7 * SIZE
+    alone = RamTier("ram", SIZE)
+    alone.close()
+    assert alone._map.closed
+
+
 def test_nothing_is_left_behind(file: Path) -> None:
     def held() -> tuple[int, int]:
         return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()

@@ -96,6 +96,8 @@ def test_log_probabilities_are_of_the_drawn_token_and_of_the_most_likely(client:
         assert (token.token, token.logprob) == (token.top_logprobs[0].token, token.top_logprobs[0].logprob)
         assert len(token.top_logprobs) == 3
         assert token.logprob < 0
+    data = bytes(byte for token in chat.logprobs.content for byte in token.bytes or [])
+    assert data.decode(errors="replace") == chat.message.content
     chunks = client.chat.completions.create(**asked, messages=HI, logprobs=True, top_logprobs=3, stream=True)
     streamed = [
         each

@@ -13,7 +13,7 @@ import transformers
 from skyfog_inference.blocks import blocks_for
 from skyfog_inference.engine import Engine
 from skyfog_inference.models.config import ModelConfig
-from skyfog_inference.models.load import ModelFiles
+from skyfog_inference.models.load import ModelFiles, choose_dtype
 from skyfog_inference.models.split import SplitSource, save
 from skyfog_inference.models.tokenizer import Tokenizer
 from skyfog_inference.request import SamplingParams
@@ -24,6 +24,9 @@ from skyfog_inference.weights.resident import ResidentWeights, load_resident
 from skyfog_inference.weights.source import TensorSource, tensor_names
 from support.inference import generate_greedy, single_runner
 from support.neo import HIDES, pipeline, serve
+
+# A real model is loaded twice and drawn from by two programs: its setup alone takes a minute of a busy machine.
+pytestmark = pytest.mark.timeout(400)
 
 NEW = 12
 CPU = torch.device("cpu")
@@ -102,6 +105,11 @@ def test_answers_equal_those_of_transformers(
     ours = generate_greedy(single_runner(files.config, weights), prompts, NEW, chunk=16)
     assert ours == expected
     assert tokenizer.decode(ours[2]).startswith("The capital of France is Paris.")
+
+
+def test_by_default_quantized_weights_are_not_rounded_again(files: ModelFiles) -> None:
+    with files.tensors() as source:
+        assert choose_dtype("auto", source, CPU) is torch.float32
 
 
 def test_neo_on_two_workers_draws_the_same(

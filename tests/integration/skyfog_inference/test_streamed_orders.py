@@ -127,6 +127,7 @@ def test_sequences_that_end_early_leave_their_micro_batch(packed: Path, wanted: 
 def test_a_small_cache_takes_turns(packed: Path, wanted: list[list[int]]) -> None:
     engine = _engine(StreamedWeights(packed, _least(packed), ahead=False), blocks=4)
     assert _drawn(engine, PROMPTS, NEW) == wanted
+    assert engine.metrics().scheduler.preemptions > 0
     engine.close()
 
 

@@ -15,6 +15,7 @@ import torch
 
 from skyfog_core.errors import ConfigError
 from skyfog_inference.models.load import load
+from skyfog_inference.tiers.memory import RamTier
 from skyfog_inference.weights.pages import INDEX, PAGES, pack, read_index
 from skyfog_inference.weights.streamed import StreamedWeights
 from support.inference import generate_greedy, single_runner
@@ -82,6 +83,8 @@ def test_with_one_token_only_the_chosen_experts_are_read(packed: Path) -> None:
         generate_greedy(single_runner(store.config, store), [[3]], 4)
         read[experts] = store.read_bytes - before
         store.close()
+    assert isinstance(store._target, RamTier)
+    assert store._target._map.closed
     assert read["routed"] == pytest.approx(read["all"] * 2 / 4, rel=0.3)  # 2 of 4 experts
 
 
@@ -98,6 +101,7 @@ def test_too_small_a_cap_says_what_is_needed(packed: Path) -> None:
         (lambda folder: (folder / INDEX).unlink(), "cannot be read"),
         (lambda folder: (folder / INDEX).write_text("{}"), "dtype"),
         (lambda folder: _fewer_layers(folder / INDEX), "is of another model"),
+        (lambda folder: _larger_tensor(folder / INDEX), "has more than there is"),
     ],
 )
 def test_a_broken_folder_is_refused(packed: Path, tmp_path: Path, change: Callable[[Path], None], said: str) -> None:
@@ -118,6 +122,12 @@ def _copied(packed: Path, tmp_path: Path) -> Path:
 def _fewer_layers(path: Path) -> None:
     index = json.loads(path.read_text())
     index["layers"].pop()
+    path.write_text(json.dumps(index))
+
+
+def _larger_tensor(path: Path) -> None:
+    index = json.loads(path.read_text())
+    index["layers"][1]["experts"][0]["tensors"][0]["shape"][0] *= 1_000
     path.write_text(json.dumps(index))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from skyfog_core.errors import InvalidRequest
@@ -93,6 +93,15 @@ class Machine:
     max_sequences=st.integers(1, 8),
     max_batched_tokens=st.sampled_from([16, 40, 200]),
     sharing=st.booleans(),
+)
+@example(  # one that is overdue while the device has nothing to do
+    requests=[Asked(0, 1, 17, 0, None, False), Asked(0, 1, 20, 0, None, False)],
+    cost=COSTS[2],
+    device_blocks=1,
+    host_blocks=3,
+    max_sequences=1,
+    max_batched_tokens=16,
+    sharing=False,
 )
 def test_books_balance_nobody_starves_and_output_is_as_asked(
     requests: list[Asked],

@@ -24,7 +24,7 @@ from skyfog_interfaces.action import Generate as GenerateAction
 from skyfog_interfaces.msg import ChatMessage, RouterState, Status
 from skyfog_interfaces.srv import Generate
 from skyfog_router.nodes.state import state_qos
-from support.faces import environment, write_tiny
+from support.faces import CONTEXT, environment, write_tiny
 from support.processes import LIMIT_S, Process, Processes, wait_until
 from support.ros import Caller, Fleet, caller, free_domain, ros_node
 
@@ -192,6 +192,12 @@ def test_the_action_gives_the_text_of_the_service_token_by_token(service: Caller
     assert [each.index for each in running.feedback] == list(range(40))
     assert [each.token for each in running.feedback] == list(whole.tokens)
     assert "".join(each.text for each in running.feedback) == whole.text
+
+
+def test_a_call_that_just_fills_the_context_says_that_there_is_no_more(service: Caller) -> None:
+    room = CONTEXT - len("Once upon a time")
+    assert ask(service, max_tokens=room - 1).finish_reason == ""
+    assert ask(service, max_tokens=room).finish_reason == "length"
 
 
 def test_a_stop_text_across_two_calls_ends_the_action_before_it(service: Caller, goals: Goals) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from skyfog_core.errors import Status
 from skyfog_core.units import S
-from skyfog_inference.continuation import MAX_PAUSE_NS, Answer, Call, Continuation, Finish, Limits, Wait
+from skyfog_inference.continuation import MAX_PAUSE_NS, Answer, Call, Continuation, Finish, Limits, Wait, finish_of
 
 LIMITS = Limits(max_call_tokens=8, pause_ns=S // 5, patience_ns=10 * S)
 
@@ -28,6 +28,13 @@ def test_calls_double_up_to_the_limit_and_the_last_one_takes_what_is_left() -> N
     assert text.tokens == list(range(30))
     assert text.text == "".join(f"{n} " for n in range(30))
     assert (text.calls, text.logprobs[3]) == (6, -3.0)
+
+
+def test_a_text_whose_last_call_just_fills_the_context_has_ended() -> None:
+    assert finish_of("length", drawn=4, asked=4, room=5) == ""
+    assert finish_of("length", drawn=4, asked=4, room=4) == "length"
+    assert finish_of("length", drawn=3, asked=4, room=3) == "length"
+    assert finish_of("stop", drawn=4, asked=4, room=5) == "stop"
 
 
 def test_a_stop_ends_it() -> None:

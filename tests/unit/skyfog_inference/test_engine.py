@@ -206,6 +206,13 @@ def test_the_context_ends_it() -> None:
     assert (len(tokens), finish) == (2, FinishReason.LENGTH)
 
 
+@pytest.mark.parametrize("most", [11, 100])
+def test_a_partial_call_that_fills_the_context_holds_nothing_back(most: int) -> None:
+    desk = Desk(blocks=1)
+    spell(desk, [1] * 10 + [30])
+    assert desk.result(desk.submit(max_tokens=most, partial=True))[1] == "b" * 10 + "?"
+
+
 @pytest.mark.parametrize(
     ("prompt", "params", "what"),
     [
@@ -283,6 +290,18 @@ def test_withdrawn_requests_give_back_their_blocks(when: str, how: str) -> None:
     if streams:
         with pytest.raises(ServiceFailed, match="withdrawn"):
             streams[0].result(0)
+
+
+def test_figures_within_a_step_are_without_what_was_withdrawn_before_it() -> None:
+    desk = Desk()
+    kept, left = desk.submit(), desk.submit([9] * 40)
+    desk.engine.turn()
+    left.close()
+    seen: list[int] = []
+    desk.runner.fault = lambda _step: seen.append(desk.engine.metrics().scheduler.device_blocks_used)
+    desk.engine.turn()
+    assert seen == [1]
+    kept.close()
 
 
 def test_closing_an_ended_stream_leaves_its_successor_alone() -> None:

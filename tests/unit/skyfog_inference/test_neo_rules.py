@@ -163,3 +163,6 @@ def test_where_the_device_has_nothing_to_do_the_host_waits_for_nobody() -> None:
     (only,) = form(cost, NeoConfig(), [], [], [decode(n) for n in range(1, 6)], None, Budget(3, 99))
     assert lengths(only.host_decodes) == [1, 2, 3]
     assert form(cost, NeoConfig(), [], [], [], None, Budget(3, 99)) == ()
+    late = decode(9)
+    (only,) = form(cost, NeoConfig(), [], [], [decode(1), decode(2)], late, Budget(1, 99))
+    assert lengths(only.host_decodes) == [9, 1]

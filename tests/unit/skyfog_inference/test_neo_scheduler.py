@@ -158,6 +158,13 @@ def test_one_that_has_waited_too_long_on_the_host_runs_in_any_case() -> None:
     assert ids(play(scheduler, 99)) == ["a"]
 
 
+def test_one_that_the_device_cannot_hold_goes_on_after_a_pause_longer_than_patience() -> None:
+    scheduler = scheduler_of(SLOW_HOST, 2, 100, patience_ms=50)
+    scheduler.add(sequence("a", 100), 0)
+    play(scheduler)
+    assert ids(play(scheduler, 10_000)) == ["a"]
+
+
 def test_one_that_the_device_cannot_hold_lives_on_the_host() -> None:
     scheduler = scheduler_of(SLOW_HOST, 2, 100)
     big = sequence("a", 100)

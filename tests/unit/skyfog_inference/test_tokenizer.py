@@ -8,7 +8,7 @@ from skyfog_core.errors import ConfigError, InvalidRequest
 from skyfog_inference.models.chat import ChatTemplate, template_of
 from skyfog_inference.models.config import ModelConfig
 from skyfog_inference.models.tokenizer import BROKEN, Tokenizer, check_vocabulary
-from support.vocabularies import BYTES, END, bytes_backend, streamed
+from support.vocabularies import BYTES, END, FALLBACK, bytes_backend, streamed
 
 
 def test_a_character_comes_with_its_last_byte() -> None:
@@ -27,10 +27,25 @@ def test_bytes_that_never_become_text_are_let_go() -> None:
     assert "".join(pieces) == BROKEN * 500
 
 
+@pytest.mark.parametrize("tokenizer", [BYTES, FALLBACK])
+def test_bytes_of_tokens_put_together_are_the_texts(tokenizer: Tokenizer) -> None:
+    for text in ("🤖a", "ébÃ", BROKEN, "a\0\n", "a¡"):
+        assert b"".join(map(tokenizer.piece_bytes, tokenizer.encode(text))) == text.encode()
+    assert BYTES.piece_bytes(BYTES.encode(END)[0]) == END.encode()
+
+
 def test_a_token_that_goes_first_does_so_only_where_it_is_wanted() -> None:
     tokenizer = Tokenizer(bytes_backend(), first=7)
     assert tokenizer.encode("a")[0] == 7
     assert tokenizer.encode("a", special=False) == tokenizer.encode("a")[1:]
+
+
+def test_half_a_surrogate_pair_is_the_requests_fault() -> None:
+    with pytest.raises(InvalidRequest, match="prompt: holds half of a surrogate pair"):
+        BYTES.encode("a\ud800")
+    chat = Tokenizer(bytes_backend(), ChatTemplate(CHAT, {}, "x"))
+    with pytest.raises(InvalidRequest, match="half of a surrogate pair"):
+        chat.encode_chat([{"role": "user", "content": "\udc00"}])
 
 
 def test_special_tokens_are_one_token_and_no_text() -> None:

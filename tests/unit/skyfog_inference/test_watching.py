@@ -31,6 +31,10 @@ def scraped(now: EngineMetrics) -> str:
     return generate_latest(MetricsOf("m", lambda: now).registry).decode()
 
 
+def test_fewer_live_than_waited_in_the_last_step_are_none_running() -> None:
+    assert 'skyfog:num_requests_running{model_name="m"} 0.0' in scraped(counted(live=1))
+
+
 def test_names_are_those_of_vllm_with_our_prefix() -> None:
     text = scraped(counted())
     for line in (

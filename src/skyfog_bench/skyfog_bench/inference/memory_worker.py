@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -45,14 +45,23 @@ class Ours:
 
         params = SamplingParams(max_tokens=steps + 1, temperature=0, ignore_eos=True)
         streams = [self._engine.submit(prompt, params) for prompt in prompts]
-        took: list[float] = []
-        begun = time.perf_counter()
-        while self._engine.turn():
-            took.append(time.perf_counter() - begun)
-            begun = time.perf_counter()
+        turns: list[tuple[float, int]] = []
+        while True:
+            begun, before = time.perf_counter(), self._engine.metrics().drawn_tokens
+            if not self._engine.turn():
+                break
+            turns.append((time.perf_counter() - begun, self._engine.metrics().drawn_tokens - before))
         # The last turns are the steps of decode: every prompt has been read when they begin.
         tokens = [[event.token for event in stream if event.token is not None] for stream in streams]
-        return Ran(sum(took[:-steps]), took[-steps:], tokens, {})
+        return Ran(sum(took for took, _ in turns[:-steps]), per_token(turns[-steps:], len(prompts)), tokens, {})
+
+
+def per_token(turns: Sequence[tuple[float, int]], requests: int) -> list[float]:
+    """Seconds for one token of every request, from what turns took and drew.
+
+    Requests whose prompts were read a step earlier end a step earlier: the last turn does not draw for all.
+    """
+    return [took * requests / drawn for took, drawn in turns]
 
 
 class Transformers:

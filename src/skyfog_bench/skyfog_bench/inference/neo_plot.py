@@ -46,6 +46,8 @@ def draw(
     wait.set_xlabel("requests a second")
     wait.set_ylabel("mean time per token, ms")
     wait.set_yscale("log")
+    wait.yaxis.set_major_formatter("{x:g}")
+    wait.yaxis.set_minor_formatter("{x:g}")
     for panel in (speed, wait):
         panel.grid(visible=True, alpha=0.3)
         panel.legend(fontsize="small")

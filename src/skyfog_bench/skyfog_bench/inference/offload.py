@@ -52,7 +52,7 @@ class Size:
 
 
 FULL = Size(MIXTRAL_4GB, 2_000_000_000, (1, 8, 32, 128, 256), steps=4, again=2)
-QUICK = Size(MIXTRAL_489M, 950_000_000, (8, 128), steps=4, again=0)
+QUICK = Size(MIXTRAL_489M, 1_100_000_000, (8, 128), steps=4, again=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     panel.plot(list(bounds), list(bounds.values()), color="black", linestyle=":", label="roofline's bound")
     panel.set(xscale="log", yscale="log", xlabel="sequences at once", ylabel="decode, tok/s")
     panel.set_xticks(sorted({row["batch"] for row in rows}), sorted({str(row["batch"]) for row in rows}, key=int))
+    panel.yaxis.set_major_formatter("{x:g}")
+    panel.yaxis.set_minor_formatter("{x:g}")
     panel.grid(visible=True, alpha=0.3)
     panel.legend(fontsize="small", frameon=False)
     sheet.tight_layout()

@@ -22,6 +22,8 @@ def draw(
     axis.plot(list(paper), list(paper.values()), "k--", label="paper, A10G, g5.16xlarge")
     axis.axhline(1, color="gray", linewidth=1)
     axis.set(xlabel="tokens of an output", ylabel="throughput, device alone = 1", yscale="log")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("{x:g}")
     axis.set_title("NEO, simulated")
     axis.legend(fontsize=8)
     sheet.tight_layout()
@@ -36,6 +38,8 @@ def draw(
         for who in ("alone", "neo"):
             axis.plot([row["per_s"] for row in rows], [row[f"{who}_mean_ms"] for row in rows], "o-", label=who)
         axis.set(xlabel="requests per second", ylabel="mean ms per token", title=name, yscale="log")
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("{x:g}")
         axis.legend(fontsize=8)
     sheet.tight_layout()
     sheet.savefig(out.with_name(f"{out.stem}_rates.png"), dpi=120)

@@ -46,7 +46,8 @@ async def run(
 ) -> Totals:
     """Until all rows are answered, or `stop` is set: then those under way are dropped, for the next run to do.
 
-    Raises ServiceFailed where an answer cannot be written. A row that fails only has an error for an answer.
+    Raises ServiceFailed where an answer cannot be written, or the engine has failed. A row that fails only has an error
+    for an answer.
     """
     totals = Totals()
 
@@ -72,10 +73,12 @@ async def run(
 
 
 async def answer_of(served: Served, row: Row, totals: Totals) -> Mapping[str, Any]:
-    """The line of one row: its text and usage, or what is wrong with it."""
+    """The line of one row: its text and usage, or what is wrong with it. Raises ServiceFailed: the engine failed."""
     try:
         answer = await _text_of(served, row, totals)
     except RequestError as error:
+        if why := served.unwell():  # the row's fault it is not: it is left for the next run
+            raise ServiceFailed(why) from None
         totals.failed += 1
         return {"custom_id": row.custom_id, "error": failure_of(error).body["error"]}
     totals.answered += 1

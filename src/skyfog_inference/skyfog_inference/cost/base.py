@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -35,8 +34,3 @@ class CostModel(Protocol):
     def other_ms(self, tokens: int) -> float:
         """What a step takes once beside its layers: embedding, logits, drawing. Not of one layer."""
         ...
-
-
-def total_context(contexts: Sequence[int]) -> int:
-    """Tokens of all contexts."""
-    return sum(contexts)

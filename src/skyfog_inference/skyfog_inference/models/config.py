@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from skyfog_core.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True)
 class RopeScaling:
@@ -41,3 +43,10 @@ class ModelConfig:
     sliding_window: int | None = None
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
+
+
+def context_within(asked: int, longest: int) -> int:
+    """Tokens of the longest sequence that is served; `asked` 0: what the model has. Raises ConfigError above that."""
+    if asked > longest:
+        raise ConfigError(f"max_context: should be at most the model's {longest}, not {asked}")
+    return asked or longest

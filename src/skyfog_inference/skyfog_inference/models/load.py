@@ -77,10 +77,14 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_dtype(dtype: str, source: TensorSource, device: torch.device) -> torch.dtype:
-    """auto: as stored, but bfloat16 for quantized weights, and for float16 on a CPU, which multiplies it slowly."""
+    """auto: as stored; quantized weights become float32 on a CPU, else bfloat16; float16 on a CPU becomes bfloat16.
+
+    The models that come quantized are small: rounded once more, their nearest tokens change places (SmolLM2 then no
+    longer knows the capital of France). And CPUs multiply float16 slowly.
+    """
     if dtype != "auto":
         return DTYPES[dtype]
     if isinstance(source, GGUFFile) and source.quantized:
-        return torch.bfloat16
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
     stored = source.tensor("model.embed_tokens.weight").dtype
     return torch.bfloat16 if stored is torch.float16 and device.type == "cpu" else stored

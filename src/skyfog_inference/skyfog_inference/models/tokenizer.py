@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer as Backend
 
-from skyfog_core.errors import ConfigError, plain_reason
+from skyfog_core.errors import ConfigError, InvalidRequest, plain_reason
 from skyfog_inference.models.chat import ChatTemplate, template_of
 from skyfog_inference.models.config import ModelConfig
 
 BROKEN = "\ufffd"  # what bytes decode to that are no whole character
 MOST_PENDING = 64  # tokens that are held back in the hope that they become a character
+ONE_BYTE = re.compile("<0x([0-9A-F]{2})>")  # a token of Llama 2's
+
+# Byte-level vocabularies write every byte as a letter, as GPT-2 did: what prints as itself, others from 256 on.
+_PRINTED = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+_OTHERS = sorted(set(range(256)) - set(_PRINTED))
+BYTE_OF = {chr(byte): byte for byte in _PRINTED} | {chr(256 + at): byte for at, byte in enumerate(_OTHERS)}
 
 
 class Tokenizer:
@@ -28,9 +35,13 @@ class Tokenizer:
     def encode(self, text: str, special: bool = True) -> list[int]:
         """special: with what the model expects before a text (BOS), which a chat template writes by itself.
 
-        Special tokens that are written out in the text are understood in either case.
+        Special tokens that are written out in the text are understood in either case. Raises InvalidRequest for half
+        a surrogate pair, which JSON can hold and which is no character.
         """
-        ids: list[int] = self._backend.encode(text, add_special_tokens=special).ids
+        try:
+            ids: list[int] = self._backend.encode(text, add_special_tokens=special).ids
+        except TypeError:  # the library says that it is no str
+            raise InvalidRequest("prompt: holds half of a surrogate pair, which is no character") from None
         return ids if self._first is None or not special else [self._first, *ids]
 
     def decode(self, tokens: Sequence[int], skip_special: bool = True) -> str:
@@ -44,6 +55,16 @@ class Tokenizer:
     def piece(self, token: int) -> str:
         """One token by itself, as logprobs show it."""
         return self.decode([token], skip_special=False)
+
+    def piece_bytes(self, token: int) -> bytes:
+        """Of one token by itself, where it is half a character too."""
+        text = self.piece(token)
+        if BROKEN not in text:
+            return text.encode()
+        raw = self._backend.id_to_token(token) or ""
+        if byte := ONE_BYTE.fullmatch(raw):
+            return bytes([int(byte[1], 16)])
+        return bytes(BYTE_OF[letter] for letter in raw) if BYTE_OF.keys() >= set(raw) else text.encode()
 
     def id_of(self, piece: str) -> int | None:
         """Of a token by its text; None where there is none."""

@@ -18,6 +18,7 @@ from skyfog_core.nodes.diagnostics import DiagnosticsPublisher
 from skyfog_core.nodes.main import run
 from skyfog_core.nodes.parameters import NODE_OPTIONS, blame, declare
 from skyfog_core.units import MS
+from skyfog_inference.continuation import finish_of
 from skyfog_inference.diagnosis import diagnose
 from skyfog_inference.request import FinishReason, SamplingParams
 from skyfog_inference.served import NEEDS, Served, load
@@ -90,7 +91,8 @@ class GenerateService:
         response.tokens = [event.token for event in drawn]
         response.pieces = [_sendable(event.text) for event in drawn]
         response.logprobs = [event.logprob for event in drawn]
-        response.finish_reason = _finish(events[-1].finish, len(drawn), request.max_tokens)
+        room = served.context - len(prompt) - len(request.generated)
+        response.finish_reason = _finish(events[-1].finish, len(drawn), request.max_tokens, room)
         response.prompt_tokens = len(prompt)
         response.model_name = served.name
         response.total_ms = took_ms
@@ -138,13 +140,11 @@ def _sendable(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def _finish(reason: FinishReason | None, drawn: int, asked: int) -> str:
-    """As Generate.srv has it: empty where only the tokens of this call are used up."""
-    if reason is FinishReason.LENGTH and drawn >= asked:
-        return ""
+def _finish(reason: FinishReason | None, drawn: int, asked: int, room: int) -> str:
+    """As Generate.srv has it."""
     if reason is None:
         raise ServiceFailed("the text ended without a reason")
-    return reason.value
+    return finish_of(reason.value, drawn, asked, room)
 
 
 def _without_result(status: Status, message: str) -> Any:

@@ -209,8 +209,11 @@ def form(
             load.add_prefill(chunk)
         for chunk in device_decodes:
             load.add_device_decode(chunk)
+    others = (chunk for chunk in host_decodes if chunk is not overdue)
     if not alone.tokens:
-        for chunk in host_decodes:
+        if overdue is not None:
+            alone.add_host_decode(overdue)
+        for chunk in others:
             if not budget.take(1):
                 break
             alone.add_host_decode(chunk)
@@ -218,7 +221,7 @@ def form(
     drop_host_prefills(alone, config.saturating_tokens, lambda: True)
     if overdue is not None:
         pair[1].add_host_decode(overdue)
-    split_host_decodes(pair, (chunk for chunk in host_decodes if chunk is not overdue), budget)
+    split_host_decodes(pair, others, budget)
     if not pair[1].tokens:
         return (alone.frozen(),)
     drop_host_prefills(pair[0], config.saturating_tokens, lambda: min(remains(pair)) >= 0)

@@ -119,8 +119,7 @@ class Answer:
         return [Drawn(self._text_of(event.token, event.logprob), likely)]
 
     def _text_of(self, token: int, logprob: float) -> TokenText:
-        text = self._served.piece(token)
-        return TokenText(text, logprob, text.encode())
+        return TokenText(self._served.piece(token), logprob, self._served.piece_bytes(token))
 
     def _usage(self) -> Json:
         first_choices = self._streams[:: self._asked.choices]  # a prompt counts once, however many choices

@@ -63,4 +63,3 @@ def unknown_model(asked: str, served: list[str]) -> Failure:
 
 NO_KEY = Failure(401, "the header Authorization should be `Bearer KEY` with this server's key", code="invalid_api_key")
 TOO_LARGE = Failure(413, "the request is too large")
-NOT_JSON = "body: is not JSON: {}"

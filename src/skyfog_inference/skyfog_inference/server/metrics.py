@@ -19,8 +19,13 @@ def _share(now: EngineMetrics) -> float:
     return state.device_blocks_used / state.device_blocks if state.device_blocks else 0.0
 
 
+def _running(now: EngineMetrics) -> int:
+    """The scheduler's figure is that of the last step: those that waited then may be gone."""
+    return max(now.live - now.scheduler.waiting, 0)
+
+
 GAUGES: tuple[tuple[str, str, Value], ...] = (
-    ("num_requests_running", "Requests of which something was computed.", lambda m: m.live - m.scheduler.waiting),
+    ("num_requests_running", "Requests of which something was computed.", _running),
     ("num_requests_waiting", "Requests that wait for their first step.", lambda m: m.scheduler.waiting),
     ("num_requests_on_host", "Requests whose keys and values are on the host.", lambda m: m.scheduler.on_host),
     ("kv_cache_usage_perc", "Share of the device's blocks in use; 1 is all.", _share),

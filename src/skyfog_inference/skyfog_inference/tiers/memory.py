@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 
+import numpy as np
 import torch
 
 from skyfog_inference.tier import Span, TierKind
@@ -58,7 +59,8 @@ class RamTier(_Arena):
         self._map = mmap.mmap(-1, max(capacity, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         with contextlib.suppress(OSError):  # a kernel without them
             self._map.madvise(mmap.MADV_HUGEPAGE)
-        super().__init__(name, capacity, torch.frombuffer(self._map, dtype=torch.uint8))
+        # By numpy, which holds the map as long as a tensor looks into it; torch.frombuffer lets it be closed under one.
+        super().__init__(name, capacity, torch.from_numpy(np.frombuffer(self._map, dtype=np.uint8)))
         self._pinned = torch.cuda.is_available()
         if self._pinned:  # not run here: no CUDA
             _cuda_ok(torch.cuda.cudart().cudaHostRegister(self.bytes(Span(self, 0, 1)).data_ptr(), capacity, 0))

@@ -8,13 +8,14 @@ written last: a folder without it is not whole. Tensors are fused and typed as t
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Annotated, Any, BinaryIO, Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -43,7 +44,7 @@ class PagedTensor(Strict):
 
     name: str
     offset: int = Field(ge=0)  # in the page
-    shape: list[int]
+    shape: list[Annotated[int, Field(ge=1)]]
 
 
 class Page(Strict):
@@ -90,6 +91,11 @@ def read_index(folder: Path) -> tuple[ModelConfig, PageIndex]:
     experts = max(1, config.experts)
     if len(index.layers) != config.layers or any(len(layer.experts) != experts for layer in index.layers):
         raise ConfigError(f"{folder / INDEX}: is of another model than config.json: pack it anew")
+    item = DTYPES[index.dtype].itemsize
+    for page in (index.top, *(page for layer in index.layers for page in (layer.attention, *layer.experts))):
+        ends = [tensor.offset + math.prod(tensor.shape) * item for tensor in page.tensors]
+        if page.offset + page.size > index.size or max(ends, default=0) > page.size:
+            raise ConfigError(f"{folder / INDEX}: the page at byte {page.offset} has more than there is: pack it anew")
     return config, index
 
 

@@ -230,6 +230,9 @@ class StreamedWeights:
         return Span(self._target, self._halves[loading.half].offset + loading.offsets[expert], page.size)
 
     def close(self) -> None:
+        """Its own tensors go, and with them the memory, unless somebody else still looks into it."""
+        self._attentions, self._stay = [], []
+        vars(self).pop("_top", None)
         for part in (self._link, self._target, self._source, self._disk):
             part.close()
 

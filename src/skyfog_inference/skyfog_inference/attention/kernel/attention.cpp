@@ -8,7 +8,8 @@
 // fastest where it is read in order. The rows of a head are the queries of its whole group, which share one pass over K
 // and V. An item goes through its context in chunks: scores, then a softmax that is corrected as larger scores come
 // (online), then the weighted sum; during each of the two passes the lines of the next one are fetched. What the splits
-// of one context found is merged by the log-sum-exp by whoever ends last.
+// of one context found is merged by the log-sum-exp by whoever ends last. An item of several queries takes its splits
+// one after another: prompts are items enough, and what all splits of a long one find is more than the cache holds.
 //
 // The cuts depend on the sequence alone, never on the batch or the number of threads: the result of a sequence is the
 // same to the bit whatever it is computed beside.
@@ -66,6 +67,7 @@ struct Item {
   int32_t sequence, kv_head, kv_heads, token, tokens, split, splits;
   int32_t left;     // of the counters of splits that have not ended
   size_t partials;  // where the first split's results go, where there are several
+  bool whole;       // all splits, one after another
 };
 
 struct Shape {
@@ -78,6 +80,7 @@ template <class P>
 struct Scratch {
   std::vector<P> packed, weights;  // queries; softened scores
   std::vector<float> scores, sums, most, total, shrink;
+  std::vector<float> found;  // by the splits of an item that takes all of them
 
   void fit(size_t rows, const Shape& shape) {
     if (most.size() >= rows && sums.size() >= rows * shape.stride) return;
@@ -127,8 +130,12 @@ class Kernel {
         const int heads_each = count == 1 ? heads_at_once : 1;
         for (int head = 0; head < call_.kv_heads; head += heads_each) {
           const int heads = std::min(heads_each, call_.kv_heads - head);
+          if (count > 1) {
+            items_.push_back({s, head, heads, first, count, 0, splits, 0, 0, true});
+            continue;
+          }
           for (int split = 0; split < splits; split++)
-            items_.push_back({s, head, heads, first, count, split, splits, contexts, partials});
+            items_.push_back({s, head, heads, first, count, split, splits, contexts, partials, false});
           if (splits == 1) continue;
           contexts++;
           partials += splits * size_t(heads * count * shape_.group) * shape_.row_size();
@@ -138,13 +145,19 @@ class Kernel {
     partials_.reset(new float[partials]);
     left_ = std::vector<std::atomic<int>>(contexts);
     for (const Item& item : items_)
-      if (item.splits > 1) left_[item.left] = item.splits;
+      if (item.splits > 1 && !item.whole) left_[item.left] = item.splits;
   }
 
   void work() {
     try {
       thread_local Scratch<P> scratch;
-      for (size_t i = next_++; i < items_.size(); i = next_++) attend(items_[i], scratch);
+      for (size_t i = next_++; i < items_.size(); i = next_++) {
+        if (items_[i].whole) {
+          attend_whole(items_[i], scratch);
+        } else {
+          attend(items_[i], scratch, &partials_[items_[i].partials]);
+        }
+      }
     } catch (const std::bad_alloc&) {
       failed_ = true;
     }
@@ -155,7 +168,14 @@ class Kernel {
     return static_cast<const T*>(cache) + (size_t(table[index]) * call_.kv_heads + item.kv_head) * head_size_;
   }
 
-  void attend(const Item& item, Scratch<P>& scratch) {
+  void attend_whole(Item item, Scratch<P>& scratch) {
+    const size_t size = size_t(item.kv_heads * item.tokens * shape_.group) * shape_.row_size();
+    if (item.splits > 1 && scratch.found.size() < item.splits * size) scratch.found.resize(item.splits * size);
+    for (; item.split < item.splits; item.split++) attend(item, scratch, scratch.found.data());
+  }
+
+  // `first`: where the splits put what they found.
+  void attend(const Item& item, Scratch<P>& scratch, float* first) {
     const int head_rows = item.tokens * shape_.group, rows = item.kv_heads * head_rows;
     const int begin = item.split * SPLIT, end = end_of(item), context = before(item);
     scratch.fit(rows, shape_);
@@ -176,7 +196,7 @@ class Kernel {
       for (int row = 0; row < rows; row++)
         finish(item, row, &scratch.sums[size_t(row) * shape_.stride], scratch.total[row]);
     } else {
-      keep(item, rows, scratch);
+      keep(item, rows, scratch, first);
     }
   }
 
@@ -287,7 +307,8 @@ class Kernel {
 
   void weigh_chunk(const Item& item, int head_rows, int from, int to, int end, Scratch<P>& scratch) const {
     const char* next[CHUNK_BLOCKS];
-    Ahead ahead = to < end ? keys_of(item, to, end, next) : keys_of_next_item(next);
+    const int limit = item.whole ? before(item) + item.tokens : end;  // the next split is this thread's too
+    Ahead ahead = to < limit ? keys_of(item, to, limit, next) : keys_of_next_item(next);
     for (int head = 0; head < item.kv_heads; head++) {
       Values<T> values[CHUNK_BLOCKS];
       int count = 0;
@@ -313,16 +334,17 @@ class Kernel {
   }
 
   // Keeps what this split found, and merges the splits if it is the last of them.
-  void keep(const Item& item, int rows, Scratch<P>& scratch) {
+  void keep(const Item& item, int rows, Scratch<P>& scratch, float* first) {
     const size_t row_size = shape_.row_size(), size = rows * row_size;
-    float* first = &partials_[item.partials];
     float* own = first + item.split * size;
     for (int row = 0; row < rows; row++) {
       own[row * row_size] = scratch.most[row];
       own[row * row_size + 1] = scratch.total[row];
       memcpy(own + row * row_size + 2, &scratch.sums[size_t(row) * shape_.stride], shape_.stride * sizeof(float));
     }
-    if (left_[item.left].fetch_sub(1, std::memory_order_acq_rel) > 1) return;
+    const bool last = item.whole ? item.split + 1 == item.splits
+                                 : left_[item.left].fetch_sub(1, std::memory_order_acq_rel) == 1;
+    if (!last) return;
     for (int row = 0; row < rows; row++) {
       const float* row_first = first + row * row_size;
       float most = NEVER, total = 0;
