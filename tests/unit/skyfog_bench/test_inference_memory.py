@@ -12,6 +12,8 @@ from skyfog_bench.inference.gguf_file import gguf_of
 from skyfog_bench.inference.memory import OURS, PEER, Result
 from skyfog_bench.inference.memory_worker import per_token
 from skyfog_bench.inference.models import Shape, made
+from skyfog_bench.inference.peers import PEERS
+from skyfog_bench.processes import BenchError, Processes
 from skyfog_inference.models.load import ModelFiles
 
 SHAPE = Shape("tiny", layers=2, hidden=32, intermediate=32, heads=4, kv_heads=2, vocab=64)
@@ -47,3 +49,19 @@ def test_llama_cpps_file_holds_the_same_model(tmp_path: Path) -> None:
     for mine, theirs in zip(converted.attentions, stored.attentions, strict=True):
         assert torch.equal(mine.qkv, theirs.qkv)
     assert torch.equal(converted.feed_forward(1).gate_up, stored.feed_forward(1).gate_up)
+
+
+def test_a_peer_that_is_not_installed_says_how_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKYFOG_WS", str(tmp_path))
+    with Processes({}) as processes:
+        for peer in PEERS:
+            with pytest.raises(BenchError, match=f"peers install {peer.environment}"):
+                peer.start(processes, SHAPE, tmp_path, most=8, context=16)
+
+
+def test_ours_and_transformers_may_not_fail() -> None:
+    failed: dict[str, str] = {}
+    memory._give_up("vLLM", BenchError("vLLM: ended with status 1\n    its log"), failed, lambda _text: None)
+    assert failed == {"vLLM": "vLLM: ended with status 1"}
+    with pytest.raises(BenchError):
+        memory._give_up(OURS, BenchError("ours: ended"), failed, lambda _text: None)

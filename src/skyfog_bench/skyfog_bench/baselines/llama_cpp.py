@@ -29,12 +29,12 @@ def server_of(job: dict[str, Any]) -> Any:
     return xllamacpp.Server(params)
 
 
-def completed(server: Any, prompts: list[list[int]], tokens: int) -> float:
-    """Seconds until every prompt has so many tokens."""
+def ran(server: Any, prompts: list[list[int]], steps: int) -> dict[str, float]:
+    """Seconds of reading all prompts, and of so many steps of decode, which come last."""
 
     def ask(prompt: list[int]) -> Any:
-        request = {"prompt": prompt, "n_predict": tokens, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
-        answer = server.handle_completions(request)
+        request = {"prompt": prompt, "n_predict": steps + 1, "temperature": 0, "ignore_eos": True}
+        answer = server.handle_completions(request | {"cache_prompt": False})
         return json.loads(answer) if isinstance(answer, str) else answer
 
     with ThreadPoolExecutor(len(prompts)) as pool:
@@ -43,9 +43,12 @@ def completed(server: Any, prompts: list[list[int]], tokens: int) -> float:
         took = time.perf_counter() - begun
     for answer in answers:
         count = answer.get("usage", {}).get("completion_tokens", answer.get("tokens_predicted"))
-        if count != tokens:
-            raise RuntimeError(f"{tokens} tokens were asked for: {answer}")
-    return took
+        if count != steps + 1:
+            raise RuntimeError(f"{steps + 1} tokens were asked for: {answer}")
+    # It times every prompt from its first token to its last one. The prompt that was read last decodes beside no
+    # other's reading, so that its time is the shortest.
+    decode_s = min(answer["timings"]["predicted_ms"] for answer in answers) / 1e3
+    return {"prefill_s": took - decode_s, "decode_s": decode_s}
 
 
 def main() -> None:
@@ -57,9 +60,7 @@ def main() -> None:
     print(json.dumps({"ready": True}), file=out, flush=True)
     for line in sys.stdin:
         job = json.loads(line)
-        prefill_s = completed(server, job["prompts"], 1)
-        whole_s = completed(server, job["prompts"], job["steps"] + 1)
-        print(json.dumps({"prefill_s": prefill_s, "decode_s": whole_s - prefill_s}), file=out, flush=True)
+        print(json.dumps(ran(server, job["prompts"], job["steps"])), file=out, flush=True)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ PROMPT = 32  # tokens
 LOAD_LIMIT_S, STEP_LIMIT_S = 600.0, 60.0
 OVER_ACCELERATE, OVER_LLAMA_CPP, OF_BOUND = 1.5, 3.0, 0.85
 LLAMA_CPP = Path(__file__).parent.parent / "baselines" / "llama_cpp.py"
-LLAMA_BATCHES = {8, 128}  # it takes minutes
+LLAMA_BATCHES, LLAMA_STEPS = {8, 128}, 3  # it may take minutes,
+LLAMA_LIMIT_S = 240.0  # but no more than this for one batch, and one round only
 LLAMA_CONTEXT = 256  # tokens, the least that it takes
 OURS, ACCELERATE, LLAMA = "ours, CGOPipe", "accelerate", "llama.cpp"
 AT = 128  # the batch that the goals are about
@@ -63,6 +64,8 @@ class Contestant:
     steps: int | None = None  # of decode, where it is not the size's
     batches: tuple[int, ...] | None = None
     python: Path | None = None  # of llama.cpp's environment
+    limit_s: float | None = None  # for one batch
+    once: bool = False  # not in further rounds
 
 
 @dataclass(slots=True)
@@ -102,7 +105,7 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None],
         for contestant in contestants(size, folder, packed, machine, processes.folder):
             batches = contestant.batches or size.batches
             if number:
-                batches = (AT,) if AT in batches else ()
+                batches = (AT,) if AT in batches and not contestant.once else ()
             try:
                 compete(processes, size, contestant, batches, folders, seed, results, say)
             except BenchError as error:  # a peer may not fit the cap
@@ -153,9 +156,9 @@ def contestants(
     job = {"contestant": "accelerate", "folder": str(folder), "offload_folder": str(offload)}
     yield Contestant(ACCELERATE, job | {"layers": size.shape.layers}, steps=3)
     if (python := python_of("llamacpp")) is not None:
-        for batch in set(size.batches) & LLAMA_BATCHES:  # its memory is that of the batch it was started for
+        for batch in sorted(set(size.batches) & LLAMA_BATCHES):  # its memory is that of the batch it was started for
             of = {"model": str(gguf_of(size.shape, folder)), "most": batch, "context": LLAMA_CONTEXT}
-            yield Contestant(LLAMA, of, steps=2, batches=(batch,), python=python)
+            yield Contestant(LLAMA, of, LLAMA_STEPS, (batch,), python, LLAMA_LIMIT_S, once=True)
 
 
 def measured(processes: Processes, size: Size, packed: Path, say: Callable[[str], None]) -> dict[str, Any]:
@@ -190,8 +193,9 @@ def compete(
         for batch in batches:
             steps = contestant.steps or size.steps
             prompts = prompts_of(batch, PROMPT, size.shape.vocab, seed)
-            answer = process.ask(STEP_LIMIT_S * (2 * steps + 2), prompts=prompts, steps=steps)
-            answer.setdefault("steps_s", [answer.get("decode_s", 0.0) / steps])
+            limit_s = contestant.limit_s or STEP_LIMIT_S * (steps + 2)
+            answer = process.ask(limit_s, prompts=prompts, steps=steps)
+            answer.setdefault("steps_s", [answer.get("decode_s", 0.0) / steps] * steps)  # where it knows the mean only
             result = results.setdefault((contestant.name, batch), Result(contestant.name, batch))
             result.answers.append(answer)
             result.peak_mb = max(result.peak_mb, cap.peak_bytes() / 1e6)
@@ -252,6 +256,7 @@ def row(result: Result, size: Size) -> dict[str, Any]:
         "tok_s": rate.value,
         "low": rate.low,
         "high": rate.high,
+        "steps": sum(map(len, result.rounds)),
         "step_s": median(step for steps in result.rounds for step in steps),
         "prefill_s": first["prefill_s"],
         "bound_tok_s": result.batch / bound if bound else None,

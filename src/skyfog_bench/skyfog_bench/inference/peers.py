@@ -15,7 +15,7 @@ from skyfog_core.environments import INSTALL_COMMAND, python_of
 
 BASELINES = Path(__file__).parent.parent / "baselines"
 LOAD_LIMIT_S = 420.0  # vLLM compiles the model when it first sees it
-CONVERT_LIMIT_S = 600.0
+CONVERT_LIMIT_S = 600.0  # a minute for a mixture of experts
 CONTEXTS_OF = 256  # tokens: llama.cpp rounds contexts itself
 
 
@@ -54,7 +54,7 @@ def _gguf(_processes: Processes, peer: Peer, shape: Shape, folder: Path) -> Path
 
 
 def _converted(processes: Processes, peer: Peer, _shape: Shape, folder: Path) -> Path:
-    """The folder beside the model, made now where it is not there: a minute for a mixture of experts."""
+    """The folder beside the model, made now where it is not there."""
     target = folder.parent / f"{folder.name}.{peer.environment}"
     made = target / "openvino_model.xml"
     if made.is_file() and made.stat().st_mtime >= (folder / MADE).stat().st_mtime:
@@ -77,6 +77,6 @@ def _itself(_processes: Processes, _peer: Peer, _shape: Shape, folder: Path) -> 
 
 PEERS = (
     Peer("llama.cpp", "llamacpp", "llama_cpp.py", _gguf),
-    Peer("OpenVINO GenAI", "openvino", "openvino_genai.py", _converted),
+    Peer("OpenVINO GenAI", "openvino", "openvino_llm.py", _converted),
     Peer("vLLM", "vllm", "vllm_cpu.py", _itself),
 )
