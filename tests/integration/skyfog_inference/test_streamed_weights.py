@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -14,9 +15,12 @@ import pytest
 import torch
 
 from skyfog_core.errors import ConfigError
+from skyfog_inference.models import hf
 from skyfog_inference.models.load import load
 from skyfog_inference.tiers.memory import RamTier
 from skyfog_inference.weights.pages import INDEX, PAGES, pack, read_index
+from skyfog_inference.weights.safetensors import SafetensorsSource
+from skyfog_inference.weights.source import attention_weights
 from skyfog_inference.weights.streamed import StreamedWeights
 from support.inference import generate_greedy, single_runner
 
@@ -53,6 +57,16 @@ def test_what_is_packed_is_what_is_read(model_folder: Folders, tmp_path: Path, v
                 assert wanted is None or torch.equal(mine, wanted)
         store.release(layer)
     store.close()
+
+
+def test_bf16_pages_hold_plain_matrices(model_folder: Folders, tmp_path: Path) -> None:
+    # In memory they would be laid out for oneDNN, whose tensors have no bytes to write.
+    folder = model_folder("mixtral-deep")
+    store = StreamedWeights(pack(folder, tmp_path / "packed", dtype="bfloat16"), ALL)
+    with closing(store), SafetensorsSource(folder) as source:
+        wanted = attention_weights(hf.read_config(folder), source, 1)
+        assert torch.equal(store.attention(1).qkv, wanted.qkv.bfloat16())
+        store.release(1)
 
 
 @pytest.mark.parametrize("experts", ["all", "routed"])

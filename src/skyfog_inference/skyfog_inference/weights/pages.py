@@ -26,7 +26,7 @@ from skyfog_inference.layers.weights import AttentionWeights, FeedForward, TopWe
 from skyfog_inference.models.config import ModelConfig
 from skyfog_inference.models.hf import read_config, read_json
 from skyfog_inference.tiers.disk import SECTOR
-from skyfog_inference.weights.resident import placed
+from skyfog_inference.weights.resident import moved
 from skyfog_inference.weights.safetensors import SafetensorsSource
 from skyfog_inference.weights.source import TensorSource, attention_weights, feed_forward_weights, top_weights
 
@@ -145,7 +145,7 @@ def _write_layer(
 def _write(file: BinaryIO, weights: Weights, dtype: torch.dtype) -> Page:
     """Append one page."""
     start, crc, tensors = file.tell(), 0, []
-    for name, tensor in _tensors(placed(weights, dtype, torch.device("cpu"))):
+    for name, tensor in _tensors(moved(weights, dtype, torch.device("cpu"))):
         tensors.append(PagedTensor(name=name, offset=file.tell() - start, shape=list(tensor.shape)))
         data = tensor.flatten().view(torch.uint8).numpy()
         for piece in (memoryview(data), bytes(-data.nbytes % ALIGN)):

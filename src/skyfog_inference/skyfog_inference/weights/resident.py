@@ -65,13 +65,20 @@ def load_resident(
 
 def placed(weights: Weights, dtype: torch.dtype, device: torch.device) -> Weights:
     """The same weights in this type on this device, packed where that is faster; none is a view of a mapped file."""
-    moved: dict[int, torch.Tensor] = {}
+    plain = moved(weights, dtype, device)
+    values = {field.name: getattr(plain, field.name) for field in fields(plain)}
+    for name in PACKED & values.keys():
+        values[name] = pack(values[name])
+    return type(weights)(**values)
+
+
+def moved(weights: Weights, dtype: torch.dtype, device: torch.device) -> Weights:
+    """The same weights in this type on this device, plain and contiguous; what is tied stays one tensor."""
+    copies: dict[int, torch.Tensor] = {}
     values: dict[str, Any] = {}
     for field in fields(weights):
         tensor = getattr(weights, field.name)
-        if tensor is not None and id(tensor) not in moved:
-            moved[id(tensor)] = tensor.to(device=device, dtype=dtype, copy=True).contiguous()
-        values[field.name] = None if tensor is None else moved[id(tensor)]
-    for name in PACKED & values.keys():
-        values[name] = pack(values[name])
+        if tensor is not None and id(tensor) not in copies:
+            copies[id(tensor)] = tensor.to(device=device, dtype=dtype, copy=True).contiguous()
+        values[field.name] = None if tensor is None else copies[id(tensor)]
     return type(weights)(**values)
