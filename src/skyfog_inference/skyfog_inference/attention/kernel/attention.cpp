@@ -33,6 +33,7 @@ constexpr int SPLIT = 512;
 constexpr int MOST_TOKENS = 8;  // queries of one sequence in an item
 constexpr int ITEM_BYTES = 16384;
 constexpr int MOST_DIM = 256;
+constexpr float UNSHRUNK[] = {1.0f, 1.0f, 1.0f, 1.0f};
 constexpr float NEVER = -std::numeric_limits<float>::infinity();
 
 enum Status { OK = 0, BAD_SHAPE = 1, BAD_TABLE = 2, BAD_LENGTH = 3, NO_MEMORY = 4 };
@@ -99,6 +100,10 @@ class Kernel {
  public:
   // What is multiplied with keys and values.
   using P = std::conditional_t<MULTIPLIES_BF16 && sizeof(Q) == 2 && sizeof(T) == 2, bf16, float>;
+
+  // Tokens whose values are weighed for one head before the next head's. One block: memory is read in order. All of the
+  // chunk where values are converted first: computing is the limit then, and the sums stay in registers for longer.
+  static constexpr int RUN = sizeof(P) > sizeof(T) ? CHUNK : BLOCK;
 
   explicit Kernel(const Call& call)
       : call_(call),
@@ -309,20 +314,23 @@ class Kernel {
     const char* next[CHUNK_BLOCKS];
     const int limit = item.whole ? before(item) + item.tokens : end;  // the next split is this thread's too
     Ahead ahead = to < limit ? keys_of(item, to, limit, next) : keys_of_next_item(next);
-    for (int head = 0; head < item.kv_heads; head++) {
-      Values<T> values[CHUNK_BLOCKS];
-      int count = 0;
-      for (int at = from; at < to; at += BLOCK)
-        values[count++] = {block(call_.values, item, at / BLOCK) + head * head_size_, std::min(BLOCK, to - at)};
-      for (int row = head * head_rows; row < (head + 1) * head_rows;) {
-        const Weighing<P, T> w{values, count, shape_.dim, &scratch.weights[row * CHUNK], CHUNK, &scratch.shrink[row],
-                               &scratch.sums[size_t(row) * shape_.stride], shape_.stride, ahead};
-        const int tile = std::min((head + 1) * head_rows - row, 4);
-        if (tile == 4) weigh<4>(w);
-        if (tile == 3) weigh<3>(w);
-        if (tile == 2) weigh<2>(w);
-        if (tile == 1) weigh<1>(w);
-        row += tile;
+    for (int at = from; at < to; at += RUN) {
+      for (int head = 0; head < item.kv_heads; head++) {
+        Values<T> values[RUN / BLOCK];
+        int count = 0;
+        for (int b = at; b < std::min(at + RUN, to); b += BLOCK)
+          values[count++] = {block(call_.values, item, b / BLOCK) + head * head_size_, std::min(BLOCK, to - b)};
+        for (int row = head * head_rows; row < (head + 1) * head_rows;) {
+          const Weighing<P, T> w{values, count, shape_.dim, &scratch.weights[row * CHUNK + at - from], CHUNK,
+                                 at == from ? &scratch.shrink[row] : UNSHRUNK,
+                                 &scratch.sums[size_t(row) * shape_.stride], shape_.stride, ahead};
+          const int tile = std::min((head + 1) * head_rows - row, 4);
+          if (tile == 4) weigh<4>(w);
+          if (tile == 3) weigh<3>(w);
+          if (tile == 2) weigh<2>(w);
+          if (tile == 1) weigh<1>(w);
+          row += tile;
+        }
       }
     }
   }
