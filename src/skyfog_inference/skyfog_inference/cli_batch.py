@@ -45,6 +45,7 @@ def batch(
         int | None,
         typer.Option("--offload", metavar="MB", min=1, help="a packed model's weights come from disk, in this memory"),
     ] = None,
+    order: Annotated[str | None, of(EngineConfig, "order", metavar="S1|S2|S3|S4")] = None,
     profile: Annotated[str | None, of(EngineConfig, "profile", metavar="FILE")] = None,
     sets: Set = None,
 ) -> None:
@@ -58,10 +59,13 @@ def batch(
 
     configure_logs("infer")
     with errors_of("batch"):
+        if order is not None and offload_mb is None:
+            raise ConfigError("--order: is of weights that are streamed: give --offload too")
         options = {
             "engine.model": model,
             "engine.threads": threads,
             "engine.device_kv_mb": device_kv_mb,
+            "engine.order": None if order is None else order.upper(),
             "engine.profile": profile,
         }
         wanted = configured(config, options, sets)

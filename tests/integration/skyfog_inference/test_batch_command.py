@@ -161,11 +161,20 @@ def test_a_model_that_is_packed_gives_the_same_answers_from_disk(
     assert run.exit_code == 0, run.output
     assert "predicted" in run.output
     assert "of predicted" in run.output
-    texts = [{name: each["text"] for name, each in answers(path).items()} for path in (out, streamed)]
-    assert texts[0] == texts[1]
+    assert "policy: order S1, N=" in run.output
+    in_pieces = tmp_path / "pieces.jsonl"
+    assert "policy: order S3, N=" in here("batch", rows, in_pieces, "--model", packed, *offload, "--order", "s3").output
+    texts = [{name: each["text"] for name, each in answers(path).items()} for path in (out, streamed, in_pieces)]
+    assert texts[0] == texts[1] == texts[2]
     beyond = here("batch", rows, tmp_path / "no.jsonl", "--model", packed, *offload, "--set", "engine.max_context=9999")
     assert beyond.exit_code == 2
     assert "max_context: should be at most the model's 256, not 9999" in beyond.output
     not_packed = here("batch", rows, tmp_path / "no.jsonl", "--model", tiny, *offload)
     assert not_packed.exit_code == 2
     assert "is not packed for streaming: skyfog infer pack" in not_packed.output
+    no_order = here("batch", rows, tmp_path / "no.jsonl", "--model", packed, *offload, "--order", "S5")
+    assert no_order.exit_code == 2
+    assert "engine.order: " in no_order.output
+    in_memory = here("batch", rows, tmp_path / "no.jsonl", "--model", tiny, "--order", "S2")
+    assert in_memory.exit_code == 2
+    assert "give --offload too" in in_memory.output
