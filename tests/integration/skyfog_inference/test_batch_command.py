@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from skyfog_inference.runner.base import StepOutput
+from skyfog_inference.runner.single import SingleRunner
+from skyfog_inference.scheduler.base import Step
 from support.faces import CLI, environment, infer
 from support.processes import Process, Processes, wait_until
 
@@ -113,6 +118,31 @@ def test_a_wrong_row_has_an_error_and_the_others_an_answer(
         "long": "prompt",
         "openai": "n",
     }
+
+
+def test_steps_that_fail_cost_no_row_its_answer(
+    here: Callable[..., Any], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, out, straight = write_rows(tmp_path, 12, max_tokens=4), tmp_path / "out.jsonl", tmp_path / "straight.jsonl"
+    assert here("batch", rows, straight, "--model", tiny, *SMALL).exit_code == 0
+    execute, steps = SingleRunner.execute, list[Step | None]()
+
+    def failing(runner: SingleRunner, step: Step) -> StepOutput:
+        steps.append(step)
+        if len(steps) == 3 or 8 <= len(steps) < 1_000:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return execute(runner, step)
+
+    monkeypatch.setattr(SingleRunner, "execute", failing)
+    run = here("batch", rows, out, "--model", tiny, *SMALL)
+    left = 12 - lines(out)
+    assert 0 < left < 12
+    assert run.exit_code == 1
+    assert f"{left} failed twice by no fault of theirs: OSError: [Errno 5] Input/output error" in run.output
+    assert f"{left} of 12 are left; the same command goes on with them" in run.output
+    steps += [None] * 1_000  # the disk is well again
+    assert here("batch", rows, out, "--model", tiny, *SMALL).exit_code == 0
+    assert answers(out) == answers(straight)
 
 
 @pytest.mark.parametrize(
