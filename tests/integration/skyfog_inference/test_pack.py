@@ -17,7 +17,7 @@ from skyfog_core.errors import ConfigError
 from skyfog_inference.weights.pages import INDEX, PAGES, is_packed, least_size, pack, read_index
 
 Folders = Callable[[str], Path]
-TOO_SMALL = 128 << 10  # bytes; the model has a few times as many
+TOO_SMALL = 1 << 20  # bytes: some layers of the model, which has more
 
 
 @contextlib.contextmanager
