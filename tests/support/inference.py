@@ -23,6 +23,7 @@ from skyfog_inference.request import Sequence as Tokens
 from skyfog_inference.runner.base import Runner
 from skyfog_inference.runner.single import Side, SingleRunner
 from skyfog_inference.scheduler.base import Chunk, Step, SubBatch
+from skyfog_inference.weights.pages import read_index
 
 # The thread that watches the progress bars of transformers would run on into unit tests, where nothing may wait.
 tqdm.monitor_interval = 0
@@ -170,3 +171,10 @@ def generate_greedy(runner: Runner, prompts: Sequence[Sequence[int]], new: int, 
 def _next_chunk(sequence: Tokens, most: int) -> Chunk:
     count = min(most, sequence.remaining)
     return Chunk(sequence, sequence.computed, count, Place.DEVICE, draws=count == sequence.remaining)
+
+
+def least_memory(packed: Path) -> int:
+    """Bytes with which a packed model can be streamed at all: what stays, and two layers of experts."""
+    _config, index = read_index(packed)
+    fixed = index.top.size + sum(layer.attention.size for layer in index.layers)
+    return fixed + 2 * max(sum(page.size for page in layer.experts) for layer in index.layers)

@@ -44,7 +44,8 @@ def serve(
 ) -> tuple[Served, Offloaded]:
     """Choose a policy for the process's memory and start the engine. Raises ConfigError that names what is wrong."""
     folder = Path(config.model)
-    made = build(folder, machine_of(config, folder, say), Asked(memory_mb * MB, work, requests))
+    asked = Asked(memory_mb * MB, work, requests, order=config.order)
+    made = build(folder, machine_of(config, folder, say), asked)
     say(made.predicted())
     engine = Engine(
         made.scheduler,

@@ -45,12 +45,14 @@ def batch(
         int | None,
         typer.Option("--offload", metavar="MB", min=1, help="a packed model's weights come from disk, in this memory"),
     ] = None,
+    order: Annotated[str | None, of(EngineConfig, "order", metavar="S1|S2|S3|S4")] = None,
     profile: Annotated[str | None, of(EngineConfig, "profile", metavar="FILE")] = None,
     sets: Set = None,
 ) -> None:
     """Answer every request of a file. The same command goes on where a run was ended or killed.
 
-    Ends with status 1 if an answer is an error or cannot be written, 2 if a file or an option is wrong, 130 on Ctrl-C.
+    Ends with status 1 if an answer is an error or cannot be written, or there is none by a fault of ours, 2 if a file
+    or an option is wrong, 130 on Ctrl-C.
     """
     from skyfog_core.logs import configure_logs  # noqa: PLC0415  # what other verbs need not import
     from skyfog_inference.batch import rows  # noqa: PLC0415
@@ -58,10 +60,13 @@ def batch(
 
     configure_logs("infer")
     with errors_of("batch"):
+        if order is not None and offload_mb is None:
+            raise ConfigError("--order: is of weights that are streamed: give --offload too")
         options = {
             "engine.model": model,
             "engine.threads": threads,
             "engine.device_kv_mb": device_kv_mb,
+            "engine.order": None if order is None else order.upper(),
             "engine.profile": profile,
         }
         wanted = configured(config, options, sets)
@@ -77,7 +82,7 @@ def batch(
     left = len(lines.keys() - results.done)
     if left:
         console().print(f"{left} of {len(lines)} are left; the same command goes on with them")
-        raise typer.Exit(EXIT_INTERRUPTED)
+        raise typer.Exit(EXIT_FAILED if totals is not None and totals.left == left else EXIT_INTERRUPTED)
     raise typer.Exit(EXIT_FAILED if totals is not None and totals.failed else 0)
 
 
@@ -123,6 +128,8 @@ def _run(wanted: InferenceConfig, todo: Todo, offload_mb: int | None) -> Totals 
         f"{totals.answered} answered, {totals.failed} failed, {totals.tokens} tokens in {took_s:.1f} s: "
         f"{totals.tokens / took_s:.1f} tok/s"
     )
+    if totals.left:
+        out.print(f"{totals.left} failed twice by no fault of theirs: {totals.fault}", markup=False)
     if measured is not None:
         out.print(measured())
     return totals

@@ -29,5 +29,5 @@ def pack(
             try:
                 pages.pack(model, out, dtype, lambda done, total: progress.update(bar, completed=done, total=total))
             except OSError as error:
-                raise ServiceFailed(f"{out}: {error.strerror or error}") from None
+                raise ServiceFailed(f"{error.filename or out}: {error.strerror or error}") from None
         console().print(f"packed into {out}", markup=False)

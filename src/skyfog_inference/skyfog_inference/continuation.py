@@ -106,6 +106,11 @@ class Continuation:
         if not (answer.tokens or answer.finish_reason) or len(answer.tokens) > self.max_tokens - first:
             self.on_failure(Status.OUTCOME_UNKNOWN, f"{answer.replica} answered {len(answer.tokens)} tokens", now_ns)
             return first
+        pieces, logprobs = len(answer.pieces), len(answer.logprobs)
+        if not pieces == logprobs == len(answer.tokens):
+            odd = f"answered {len(answer.tokens)} tokens with {pieces} pieces and {logprobs} logprobs: another version?"
+            self.on_failure(Status.FAILED, f"{answer.replica} {odd}", now_ns)
+            return first
         if answer.replica and answer.replica not in self.replicas:
             self.replicas.append(answer.replica)
         self.tokens += answer.tokens

@@ -66,6 +66,7 @@ class Offloaded:
 
     config: ModelConfig
     policy: Policy
+    order: str
     scheduler: MicroBatches
     runner: OrderedRunner
 
@@ -73,7 +74,8 @@ class Offloaded:
         """What the policy says of this machine."""
         policy = self.policy
         return (
-            f"policy: N={policy.batch}, mu={policy.micro_batch}, r_w={policy.weights_on_gpu:.3f}; predicted "
+            f"policy: order {self.order}, N={policy.batch}, mu={policy.micro_batch}, "
+            f"r_w={policy.weights_on_gpu:.3f}; predicted "
             f"{policy.tokens_per_s:.1f} tok/s of decode, {policy.step_s:.2f} s a step, bound by {policy.bound}"
         )
 
@@ -115,7 +117,7 @@ def build(folder: Path, machine: Machine, asked: Asked) -> Offloaded:
         policy.micro_batch,
         prefill_tokens(policy.batch, asked.work),
     )
-    return Offloaded(config, policy, scheduler, runner)
+    return Offloaded(config, policy, asked.order, scheduler, runner)
 
 
 def choose_policy(config: ModelConfig, index: PageIndex, machine: Machine, asked: Asked, room: int) -> Policy:

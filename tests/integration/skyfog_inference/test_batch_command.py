@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from skyfog_inference.runner.base import StepOutput
+from skyfog_inference.runner.single import SingleRunner
+from skyfog_inference.scheduler.base import Step
 from support.faces import CLI, environment, infer
 from support.processes import Process, Processes, wait_until
 
@@ -115,6 +120,31 @@ def test_a_wrong_row_has_an_error_and_the_others_an_answer(
     }
 
 
+def test_steps_that_fail_cost_no_row_its_answer(
+    here: Callable[..., Any], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, out, straight = write_rows(tmp_path, 12, max_tokens=4), tmp_path / "out.jsonl", tmp_path / "straight.jsonl"
+    assert here("batch", rows, straight, "--model", tiny, *SMALL).exit_code == 0
+    execute, steps = SingleRunner.execute, list[Step | None]()
+
+    def failing(runner: SingleRunner, step: Step) -> StepOutput:
+        steps.append(step)
+        if len(steps) == 3 or 8 <= len(steps) < 1_000:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return execute(runner, step)
+
+    monkeypatch.setattr(SingleRunner, "execute", failing)
+    run = here("batch", rows, out, "--model", tiny, *SMALL)
+    left = 12 - lines(out)
+    assert 0 < left < 12
+    assert run.exit_code == 1
+    assert f"{left} failed twice by no fault of theirs: OSError: [Errno 5] Input/output error" in run.output
+    assert f"{left} of 12 are left; the same command goes on with them" in run.output
+    steps += [None] * 1_000  # the disk is well again
+    assert here("batch", rows, out, "--model", tiny, *SMALL).exit_code == 0
+    assert answers(out) == answers(straight)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -161,11 +191,20 @@ def test_a_model_that_is_packed_gives_the_same_answers_from_disk(
     assert run.exit_code == 0, run.output
     assert "predicted" in run.output
     assert "of predicted" in run.output
-    texts = [{name: each["text"] for name, each in answers(path).items()} for path in (out, streamed)]
-    assert texts[0] == texts[1]
+    assert "policy: order S1, N=" in run.output
+    in_pieces = tmp_path / "pieces.jsonl"
+    assert "policy: order S3, N=" in here("batch", rows, in_pieces, "--model", packed, *offload, "--order", "s3").output
+    texts = [{name: each["text"] for name, each in answers(path).items()} for path in (out, streamed, in_pieces)]
+    assert texts[0] == texts[1] == texts[2]
     beyond = here("batch", rows, tmp_path / "no.jsonl", "--model", packed, *offload, "--set", "engine.max_context=9999")
     assert beyond.exit_code == 2
     assert "max_context: should be at most the model's 256, not 9999" in beyond.output
     not_packed = here("batch", rows, tmp_path / "no.jsonl", "--model", tiny, *offload)
     assert not_packed.exit_code == 2
     assert "is not packed for streaming: skyfog infer pack" in not_packed.output
+    no_order = here("batch", rows, tmp_path / "no.jsonl", "--model", packed, *offload, "--order", "S5")
+    assert no_order.exit_code == 2
+    assert "engine.order: " in no_order.output
+    in_memory = here("batch", rows, tmp_path / "no.jsonl", "--model", tiny, "--order", "S2")
+    assert in_memory.exit_code == 2
+    assert "give --offload too" in in_memory.output

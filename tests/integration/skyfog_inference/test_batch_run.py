@@ -20,25 +20,26 @@ from skyfog_inference.stream import Event, Pipe, Stream
 
 
 class Failing:
-    """An engine that gives so many answers and then is broken: what is under way fails."""
+    """An engine that gives so many answers and then fails: all that comes, or so many requests more."""
 
     context = 100
 
-    def __init__(self, answers: int, row_alone: bool) -> None:
+    def __init__(self, answers: int, *, well: bool, fails: int = 1_000) -> None:
         self._left = answers
-        self._row_alone = row_alone  # only the row fails, and the engine is well
+        self._fails = fails
+        self._well = well  # only the step failed
 
     def submit(self, _prompt: Sequence[int], _params: SamplingParams) -> Stream:
         pipe = Pipe("r")
         self._left -= 1
-        if self._left < 0:
+        if -self._fails <= self._left < 0:
             pipe.put(Event(None, finish=FinishReason.FAILED, error=ServiceFailed("lost")))
         else:
             pipe.put(Event(1, "x", finish=FinishReason.LENGTH))
         return Stream(pipe, lambda _pipe: None)
 
     def unwell(self) -> str:
-        return "" if self._row_alone or self._left >= 0 else "the engine has failed: lost"
+        return "" if self._well or self._left >= 0 else "the engine has failed: lost"
 
     metrics = drain = close = None
 
@@ -64,15 +65,26 @@ def go(engine: Failing, path: Path) -> Totals:
         results.close()
 
 
+def done(path: Path) -> set[str]:
+    results = Results(path)
+    results.close()
+    return results.done
+
+
 def test_rows_that_an_engine_failed_under_are_left_for_the_next_run(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with pytest.raises(ServiceFailed, match="the engine has failed: lost"):
-        go(Failing(2, row_alone=False), path)
-    results = Results(path)
-    assert results.done == {"0", "1"}
-    results.close()
+        go(Failing(2, well=False), path)
+    assert done(path) == {"0", "1"}
 
 
-def test_a_row_that_fails_alone_has_an_error_for_an_answer(tmp_path: Path) -> None:
-    totals = go(Failing(2, row_alone=True), tmp_path / "out.jsonl")
-    assert (totals.answered, totals.failed) == (2, 3)
+def test_rows_of_a_step_that_failed_are_tried_once_more(tmp_path: Path) -> None:
+    totals = go(Failing(2, well=True, fails=2), tmp_path / "out.jsonl")
+    assert (totals.answered, totals.failed, totals.left) == (5, 0, 0)
+    assert done(tmp_path / "out.jsonl") == set("01234")
+
+
+def test_rows_that_fail_twice_by_our_fault_have_no_answer(tmp_path: Path) -> None:
+    totals = go(Failing(2, well=True), tmp_path / "out.jsonl")
+    assert (totals.answered, totals.failed, totals.left, totals.fault) == (2, 0, 3, "lost")
+    assert done(tmp_path / "out.jsonl") == {"0", "1"}

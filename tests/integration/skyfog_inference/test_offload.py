@@ -61,7 +61,7 @@ def test_what_the_policy_says_fits_and_draws_the_same(
         single_runner(model.config, model.weights), PROMPTS, 6
     )
     assert "of predicted" in made.measured()
-    assert f"N={made.policy.batch}" in made.predicted()
+    assert f"order S1, N={made.policy.batch}" in made.predicted()
     engine.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,25 @@ import pytest
 import torch
 import transformers
 
+from skyfog_inference.attention.torch import TorchAttention
 from skyfog_inference.blocks import blocks_for
 from skyfog_inference.engine import Engine
+from skyfog_inference.kv_cache import KVCache
 from skyfog_inference.models.config import ModelConfig
 from skyfog_inference.models.load import ModelFiles, choose_dtype
 from skyfog_inference.models.split import SplitSource, save
 from skyfog_inference.models.tokenizer import Tokenizer
 from skyfog_inference.request import SamplingParams
+from skyfog_inference.runner.ordered import OrderedRunner
 from skyfog_inference.scheduler.fcfs import FcfsScheduler
+from skyfog_inference.scheduler.micro_batches import MicroBatches
 from skyfog_inference.scheduler.neo import NeoScheduler
 from skyfog_inference.scheduler.neo_rules import NeoConfig
+from skyfog_inference.weights.pages import pack
 from skyfog_inference.weights.resident import ResidentWeights, load_resident
 from skyfog_inference.weights.source import TensorSource, tensor_names
-from support.inference import generate_greedy, single_runner
+from skyfog_inference.weights.streamed import StreamedWeights
+from support.inference import generate_greedy, least_memory, single_runner
 from support.neo import HIDES, pipeline, serve
 
 # A real model is loaded twice and drawn from by two programs: its setup alone takes a minute of a busy machine.
@@ -142,6 +149,35 @@ def test_the_split_model_is_mixtral_to_transformers_too(
     theirs = transformers.MixtralForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     ours = generate_greedy(single_runner(shallow, weights), prompts, NEW, chunk=16)
     assert [_generate(theirs, prompt) for prompt in prompts] == ours
+
+
+def test_streamed_from_disk_in_the_order_of_cgopipe_it_draws_the_same(
+    files: ModelFiles, prompts: list[list[int]], expected: list[list[int]], tmp_path: Path
+) -> None:
+    """Of 30 layers of experts two are in memory at a time. A few tokens: each has all weights read once."""
+    new = 4
+    with files.tensors() as dense:
+        save(SplitSource(files.config, dense, 4), tmp_path / "split", torch.float32)
+    packed = pack(tmp_path / "split", tmp_path / "packed")
+    shutil.rmtree(tmp_path / "split")
+    weights = StreamedWeights(packed, least_memory(packed), ahead=False)
+    assert not any(weights.residency.kept)
+    blocks = sum(blocks_for(len(prompt) + new) for prompt in prompts)
+    kv = KVCache(weights.config, blocks, torch.float32, CPU)
+    scheduler = MicroBatches(FcfsScheduler(blocks), 2, 24)
+    engine = Engine(
+        scheduler,
+        OrderedRunner(weights, kv, TorchAttention(), "S1"),
+        vocab_size=files.config.vocab_size,
+        context=1_000,
+    )
+    streams = [engine.submit(prompt, SamplingParams(max_tokens=new, temperature=0)) for prompt in prompts]
+    while engine.turn():
+        engine.check()
+    drawn = [[event.token for event in stream.result(0)[0]] for stream in streams]
+    engine.close()
+    shutil.rmtree(packed)  # half a gigabyte
+    assert drawn == [tokens[:new] for tokens in expected]
 
 
 @pytest.mark.parametrize("host_blocks", [0, 8], ids=["recompute", "swap"])

@@ -23,7 +23,7 @@ from skyfog_inference.scheduler.fcfs import FcfsScheduler
 from skyfog_inference.scheduler.micro_batches import MicroBatches
 from skyfog_inference.weights.pages import pack, read_index
 from skyfog_inference.weights.streamed import StreamedWeights
-from support.inference import generate_greedy, reference, single_runner
+from support.inference import generate_greedy, least_memory, reference, single_runner
 
 Folders = Callable[[str], Path]
 
@@ -35,12 +35,6 @@ NEW = [6, 9, 1, 4, 6, 7, 2]
 @pytest.fixture(scope="module")
 def packed(model_folder: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack(model_folder("mixtral-deep"), tmp_path_factory.mktemp("packed"))
-
-
-def _least(folder: Path) -> int:
-    _config, index = read_index(folder)
-    fixed = index.top.size + sum(layer.attention.size for layer in index.layers)
-    return fixed + 2 * max(sum(page.size for page in layer.experts) for layer in index.layers)
 
 
 def _engine(
@@ -97,7 +91,7 @@ def wanted(model_folder: Folders) -> list[list[int]]:
 def test_every_order_draws_what_the_runner_in_memory_does(
     packed: Path, wanted: list[list[int]], order: str, overlap: bool
 ) -> None:
-    weights = StreamedWeights(packed, _least(packed), ahead=False)
+    weights = StreamedWeights(packed, least_memory(packed), ahead=False)
     engine = _engine(weights, order, overlap)
     assert _drawn(engine, PROMPTS, NEW) == wanted
     engine.close()
@@ -109,7 +103,7 @@ def test_sizes_of_micro_batches_do_not_matter(
     packed: Path, wanted: list[list[int]], sequences: int, experts: str
 ) -> None:
     page = read_index(packed)[1].layers[0].experts[0].size
-    weights = StreamedWeights(packed, _least(packed) + 3 * page, ahead=False, experts=experts)  # type: ignore[arg-type]
+    weights = StreamedWeights(packed, least_memory(packed) + 3 * page, ahead=False, experts=experts)  # type: ignore[arg-type]
     engine = _engine(weights, sequences=sequences, prefill_tokens=7 * sequences)
     assert _drawn(engine, PROMPTS, NEW) == wanted
     engine.close()
@@ -119,13 +113,13 @@ def test_sequences_that_end_early_leave_their_micro_batch(packed: Path, wanted: 
     ends = {wanted[1][2], wanted[5][3]}
     cut = [tokens[: next((at + 1 for at, token in enumerate(tokens) if token in ends), None)] for tokens in wanted]
     assert cut != wanted
-    engine = _engine(StreamedWeights(packed, _least(packed), ahead=False), eos=sorted(ends))
+    engine = _engine(StreamedWeights(packed, least_memory(packed), ahead=False), eos=sorted(ends))
     assert _drawn(engine, PROMPTS, NEW) == cut
     engine.close()
 
 
 def test_a_small_cache_takes_turns(packed: Path, wanted: list[list[int]]) -> None:
-    engine = _engine(StreamedWeights(packed, _least(packed), ahead=False), blocks=4)
+    engine = _engine(StreamedWeights(packed, least_memory(packed), ahead=False), blocks=4)
     assert _drawn(engine, PROMPTS, NEW) == wanted
     assert engine.metrics().scheduler.preemptions > 0
     engine.close()
@@ -142,7 +136,7 @@ def test_a_broken_disk_ends_the_requests_of_that_step_and_no_others(
         return read(fd, buffers, offset)
 
     monkeypatch.setattr(os, "preadv", flaky)
-    engine = _engine(StreamedWeights(packed, _least(packed), ahead=False))
+    engine = _engine(StreamedWeights(packed, least_memory(packed), ahead=False))
     broken.set()
     stream = engine.submit(PROMPTS[0], SamplingParams(max_tokens=3, temperature=0))
     while engine.turn():
@@ -156,7 +150,7 @@ def test_a_broken_disk_ends_the_requests_of_that_step_and_no_others(
 
 
 def test_on_a_gpu_with_the_cache_on_the_host_s4_is_refused(packed: Path) -> None:
-    weights = StreamedWeights(packed, _least(packed))
+    weights = StreamedWeights(packed, least_memory(packed))
     kv = KVCache(weights.config, 1, torch.float32, torch.device("cpu"))
     with pytest.raises(ConfigError, match="S4"):
         OrderedRunner(weights, kv, TorchAttention(), "S4", device="meta")

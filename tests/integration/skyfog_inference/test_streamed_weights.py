@@ -22,7 +22,7 @@ from skyfog_inference.weights.pages import INDEX, PAGES, pack, read_index
 from skyfog_inference.weights.safetensors import SafetensorsSource
 from skyfog_inference.weights.source import attention_weights
 from skyfog_inference.weights.streamed import StreamedWeights
-from support.inference import generate_greedy, single_runner
+from support.inference import generate_greedy, least_memory, single_runner
 
 PROMPTS = [[5, 9, 200, 3], [7] * 20, [250]]
 ALL = 10**9
@@ -32,13 +32,6 @@ Folders = Callable[[str], Path]
 @pytest.fixture(scope="module")
 def packed(model_folder: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack(model_folder("mixtral-deep"), tmp_path_factory.mktemp("packed"))
-
-
-def _least(folder: Path) -> int:
-    """The smallest cap that a folder can be read with."""
-    _config, index = read_index(folder)
-    fixed = index.top.size + sum(layer.attention.size for layer in index.layers)
-    return fixed + 2 * max(sum(page.size for page in layer.experts) for layer in index.layers)
 
 
 @pytest.mark.parametrize("variant", ["mixtral-deep", "llama-mqa-tied", "qwen2"])
@@ -80,8 +73,8 @@ def test_any_runner_draws_the_same_out_of_a_buffer_of_two_layers(
     model = load(str(model_folder("mixtral-deep")))
     wanted = generate_greedy(single_runner(model.config, model.weights), PROMPTS, 6)
     page = read_index(packed)[1].layers[0].experts[0].size
-    store = StreamedWeights(packed, _least(packed) + more * page, experts=experts)  # type: ignore[arg-type]
-    assert store.residency.bytes <= _least(packed) + more * page
+    store = StreamedWeights(packed, least_memory(packed) + more * page, experts=experts)  # type: ignore[arg-type]
+    assert store.residency.bytes <= least_memory(packed) + more * page
     assert (store.residency.streamed == 0) == (more == ALL)
     assert sum(store.residency.kept) >= min(more, 1)
     runner = single_runner(model.config, store)
@@ -92,7 +85,7 @@ def test_any_runner_draws_the_same_out_of_a_buffer_of_two_layers(
 def test_with_one_token_only_the_chosen_experts_are_read(packed: Path) -> None:
     read = {}
     for experts in ("all", "routed"):
-        store = StreamedWeights(packed, _least(packed), experts=experts)  # type: ignore[arg-type]
+        store = StreamedWeights(packed, least_memory(packed), experts=experts)  # type: ignore[arg-type]
         before = store.read_bytes
         generate_greedy(single_runner(store.config, store), [[3]], 4)
         read[experts] = store.read_bytes - before
@@ -104,7 +97,7 @@ def test_with_one_token_only_the_chosen_experts_are_read(packed: Path) -> None:
 
 def test_too_small_a_cap_says_what_is_needed(packed: Path) -> None:
     with pytest.raises(ConfigError, match=r"[\d.]+ MB of memory are too few: [\d.]+ MB hold attention and two layers"):
-        StreamedWeights(packed, _least(packed) - 1)
+        StreamedWeights(packed, least_memory(packed) - 1)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +144,7 @@ def test_a_changed_page_is_an_error_when_it_is_first_read(packed: Path, tmp_path
     with (folder / PAGES).open("r+b") as file:
         file.seek(page.offset + 100)
         file.write(b"\x55\xaa\x55")
-    store = StreamedWeights(folder, _least(folder))
+    store = StreamedWeights(folder, least_memory(folder))
     store.feed_forward(1, 2)
     with pytest.raises(OSError, match=f"the page at byte {page.offset} is not what was packed") as caught:
         store.feed_forward(1, 3)
@@ -169,7 +162,7 @@ def test_after_a_failed_read_the_step_can_be_repeated(packed: Path, monkeypatch:
         return read(fd, buffers, offset)
 
     monkeypatch.setattr(os, "preadv", flaky)
-    store = StreamedWeights(packed, _least(packed))
+    store = StreamedWeights(packed, least_memory(packed))
     runner = single_runner(store.config, store)
     wanted = generate_greedy(runner, PROMPTS, 4)
     broken.set()

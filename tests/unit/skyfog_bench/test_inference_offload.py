@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from skyfog_bench.inference.offload import AT, LLAMA, OURS, QUICK, Result, Results, goals, row
+from skyfog_bench.inference.offload import AT, LLAMA, OURS, QUICK, Result, Results, contestants, goals, row
 
 SYNC, ACCELERATE = "ours, no overlap", "accelerate"
 
@@ -62,6 +64,22 @@ def test_other_tokens_without_overlap_are_seen() -> None:
     found = _by_name(_results(tokens="other"))["batches with the same tokens with and without overlap"]
     assert found["value"] == 0
     assert not found["met"]
+
+
+def test_other_orders_run_once_and_draw_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKYFOG_WS", str(tmp_path))  # a workspace without peers
+    size = replace(QUICK, orders=("S2", "S3"))
+    ran = list(contestants(size, Path("m"), Path("p"), {}, Path("s")))
+    orders = {each.name: each for each in ran if each.once}
+    assert [each.job["order"] for each in orders.values()] == ["S2", "S3"]
+    assert all(each.batches == (AT,) for each in orders.values())
+    results = _results()
+    for name, tokens in zip(orders, ("abc", "other"), strict=True):
+        results[name, AT] = Result(name, AT, [_answer(1.0, tokens=tokens)])
+    found = {goal.name: goal.as_json() for goal in goals(results, size, {})}
+    equal = found[f"task orders with S1's tokens at batch {AT}"]
+    assert (equal["value"], equal["met"]) == (1, False)
+    assert not any("task orders" in goal.name for goal in goals(results, QUICK, {}))
 
 
 def test_a_row_has_the_median_over_all_rounds() -> None:

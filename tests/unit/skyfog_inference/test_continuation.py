@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from skyfog_core.errors import Status
 from skyfog_core.units import S
 from skyfog_inference.continuation import MAX_PAUSE_NS, Answer, Call, Continuation, Finish, Limits, Wait, finish_of
@@ -92,6 +96,20 @@ def test_an_answer_without_a_token_or_with_too_many_is_a_failure() -> None:
         text.on_answer(tokens(count), 0)
         assert isinstance(text.next(), Wait)
         assert (text.tokens, text.replicas) == ([], [])
+
+
+@pytest.mark.parametrize("field", ["pieces", "logprobs"])
+def test_an_answer_of_another_version_is_a_failure_of_the_service(field: str) -> None:
+    text = begin()
+    text.next()
+    full = tokens(3)
+    short = replace(full, **{field: getattr(full, field)[:2]})
+    assert text.on_answer(short, 0) == 0
+    end = text.next()
+    assert isinstance(end, Finish)
+    assert (end.reason, end.status) == ("error", Status.FAILED)
+    assert end.message.startswith("a/0 answered 3 tokens with ")
+    assert (text.tokens, text.text) == ([], "")
 
 
 def test_a_cancelled_text_ends_with_what_there_is() -> None:

@@ -3,6 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
+from tokenizers import Tokenizer as Backend
+from tokenizers import models
 
 from skyfog_core.errors import ConfigError, InvalidRequest
 from skyfog_inference.models.chat import ChatTemplate, template_of
@@ -59,6 +62,28 @@ def test_another_models_tokenizer_is_refused() -> None:
     config = ModelConfig("small", "llama", 100, 8, 8, 1, 1, 1, 8, 8, 1e4, 1e-5, True)
     with pytest.raises(ConfigError, match="small has 100 tokens: the tokenizer belongs to another model"):
         check_vocabulary(bytes_backend(), config, "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+    ("rows", "odd"),
+    [(259, False), (384, False), (259 + 512, False), (259 + 513, True), (32_000, True)],
+)
+def test_a_tokenizer_far_smaller_than_the_embedding_is_logged(rows: int, odd: bool) -> None:
+    config = ModelConfig("big", "llama", rows, 8, 8, 1, 1, 1, 8, 8, 1e4, 1e-5, True)
+    with capture_logs() as seen:
+        check_vocabulary(bytes_backend(), config, "m/tokenizer.json")
+    assert [entry["event"] for entry in seen] == ["tokenizer_small"] * odd
+    for entry in seen:
+        assert (entry["log_level"], entry["tokens"], entry["embedding"]) == ("warning", 259, rows)
+
+
+def test_a_tenth_of_the_embedding_may_be_without_tokens() -> None:
+    config = ModelConfig("big", "llama", 10_000, 8, 8, 1, 1, 1, 8, 8, 1e4, 1e-5, True)
+    with capture_logs() as seen:
+        for size in (8_999, 9_000):
+            pieces = {str(at): at for at in range(size)}
+            check_vocabulary(Backend(models.WordLevel(pieces, "0")), config, "m/tokenizer.json")
+    assert [entry["tokens"] for entry in seen] == [8_999]
 
 
 CHAT = (

@@ -2,9 +2,9 @@
 
 A random Mixtral under a memory cap of about half its size (cgroup; cached files are charged to it, and what was cached
 before is thrown out first). Ours in CGOPipe's order beside the same without overlap, accelerate's disk offload and
-llama.cpp's mmap, each in a process of its own under the same cap, one after another, in rounds. Prompts of 32 random
-tokens, greedy; figures are of decode. The bound is that of the roofline model for the policy that ours runs, on this
-machine as measured in the cap, with the disk's rate of just before each batch.
+llama.cpp's mmap, each in a process of its own under the same cap, one after another, in rounds; the paper's other task
+orders once. Prompts of 32 random tokens, greedy; figures are of decode. The bound is that of the roofline model for the
+policy that ours runs, on this machine as measured in the cap, with the disk's rate of just before each batch.
 """
 
 from __future__ import annotations
@@ -49,9 +49,10 @@ class Size:
     batches: tuple[int, ...]
     steps: int  # of decode, each contestant and batch
     again: int  # further rounds of batch AT alone
+    orders: tuple[str, ...] = ()  # of tasks, besides CGOPipe's: batch AT, once
 
 
-FULL = Size(MIXTRAL_4GB, 2_000_000_000, (1, 8, 32, 128, 256), steps=4, again=2)
+FULL = Size(MIXTRAL_4GB, 2_000_000_000, (1, 8, 32, 128, 256), steps=4, again=2, orders=("S2", "S3", "S4"))
 QUICK = Size(MIXTRAL_489M, 1_100_000_000, (8, 128), steps=4, again=0)
 
 
@@ -63,6 +64,7 @@ class Contestant:
     job: Mapping[str, Any]
     steps: int | None = None  # of decode, where it is not the size's
     batches: tuple[int, ...] | None = None
+    once: bool = False  # in the first round alone
     python: Path | None = None  # of llama.cpp's environment
     limit_s: float | None = None  # for one batch
     once: bool = False  # not in further rounds
@@ -150,6 +152,8 @@ def contestants(
     }
     yield Contestant(OURS, ours)
     yield Contestant("ours, no overlap", {**ours, "overlap": False})
+    for order in size.orders:
+        yield Contestant(in_order(order), {**ours, "order": order}, batches=(AT,), once=True)
     if 1 in size.batches:
         yield Contestant("ours, chosen experts only", {**ours, "experts": "routed"}, batches=(1, 8))
     offload = scratch / "accelerate"
@@ -159,6 +163,11 @@ def contestants(
         for batch in sorted(set(size.batches) & LLAMA_BATCHES):  # its memory is that of the batch it was started for
             of = {"model": str(gguf_of(size.shape, folder)), "most": batch, "context": LLAMA_CONTEXT}
             yield Contestant(LLAMA, of, LLAMA_STEPS, (batch,), python, LLAMA_LIMIT_S, once=True)
+
+
+def in_order(order: str) -> str:
+    """Ours with another order of its tasks."""
+    return f"ours, {order}"
 
 
 def measured(processes: Processes, size: Size, packed: Path, say: Callable[[str], None]) -> dict[str, Any]:
@@ -278,12 +287,15 @@ def goals(results: Results, size: Size, failed: Mapping[str, str]) -> list[Goal]
         results[OURS, batch].answers[0]["tokens"] == results["ours, no overlap", batch].answers[0]["tokens"]
         for batch in size.batches
     ]
+    orders = [results[in_order(order), AT].answers[0]["tokens"] for order in size.orders]
+    equal = orders.count(ours.answers[0]["tokens"])
     return [
         over(results, ACCELERATE, OVER_ACCELERATE, failed.get(ACCELERATE, "did not run")),
         over(results, LLAMA, OVER_LLAMA_CPP, failed.get(LLAMA, f"{INSTALL_COMMAND} llamacpp")),
         at_least(f"of the roofline's bound at batch {AT}", OF_BOUND, shares),
         at_least(f"over ours without overlap at batch {AT}", 1.0, ratio(sync.rounds, ours.rounds)),
         Goal("batches with the same tokens with and without overlap", len(same), sum(same), at_least=True),
+        *([Goal(f"task orders with S1's tokens at batch {AT}", len(orders), equal, at_least=True)] if orders else []),
         Goal("peak of all, of the cap", 1.0, max(result.peak_mb for result in results.values()) * 1e6 / size.cap),
     ]
 

@@ -30,6 +30,9 @@ class EngineConfig(Strict):
     max_batched_tokens: Annotated[int, Field(ge=16, le=1_000_000, description="tokens of a step")] = 2_048
     max_sequences: Annotated[int, Field(ge=1, le=100_000, description="sequences of a step")] = 256
     max_waiting: Annotated[int, Field(ge=1, le=1_000_000, description="requests beyond it are refused")] = 1_024
+    order: Annotated[
+        Literal["S1", "S2", "S3", "S4"], Field(description="of tasks where weights are streamed; S1 is CGOPipe")
+    ] = "S1"
     prefix_sharing: Annotated[bool, Field(description="sequences with one beginning share its blocks")] = True
     profile: Annotated[str, Field(description="table that `skyfog infer profile` wrote; empty: measure at start")] = ""
 

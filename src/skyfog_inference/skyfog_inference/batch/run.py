@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -30,7 +31,9 @@ class Totals:
     """What a run did so far."""
 
     answered: int = 0
-    failed: int = 0
+    failed: int = 0  # by what they ask: the error is their answer
+    left: int = 0  # failed twice by a fault of ours: without an answer
+    fault: str = ""  # the last one of ours
     prompt_tokens: int = 0
     tokens: int = 0
 
@@ -46,16 +49,26 @@ async def run(
 ) -> Totals:
     """Until all rows are answered, or `stop` is set: then those under way are dropped, for the next run to do.
 
-    Raises ServiceFailed where an answer cannot be written, or the engine has failed. A row that fails only has an error
-    for an answer.
+    A row that asks for what cannot be has an error for an answer. One that fails by a fault of ours (a disk that could
+    not be read once) is tried once more, and left for the next run where it fails again. Raises ServiceFailed where an
+    answer cannot be written, or the engine has failed.
     """
-    totals = Totals()
+    totals, again = Totals(), deque[Row]()
+
+    async def answered(row: Row) -> bool:
+        answer = await answer_of(served, row, totals)
+        if answer is not None:
+            results.write(answer, clock.now_ns())
+            tell(totals)
+        return answer is not None
 
     async def work() -> None:
         for row in rows:  # all workers take from the same iterator
-            answer = await answer_of(served, row, totals)
-            results.write(answer, clock.now_ns())
-            tell(totals)
+            if not await answered(row):
+                again.append(row)
+        while again:  # whoever adds a row comes here after it
+            if not await answered(again.popleft()):
+                totals.left += 1
 
     workers = [asyncio.ensure_future(work()) for _ in range(at_once)]
     stopped = asyncio.ensure_future(stop.wait())
@@ -72,15 +85,21 @@ async def run(
     return totals
 
 
-async def answer_of(served: Served, row: Row, totals: Totals) -> Mapping[str, Any]:
-    """The line of one row: its text and usage, or what is wrong with it. Raises ServiceFailed: the engine failed."""
+async def answer_of(served: Served, row: Row, totals: Totals) -> Mapping[str, Any] | None:
+    """The line of one row: its text and usage, or what is wrong with it; None where the fault was ours.
+
+    Raises ServiceFailed: the engine failed.
+    """
     try:
         answer = await _text_of(served, row, totals)
-    except RequestError as error:
-        if why := served.unwell():  # the row's fault it is not: it is left for the next run
-            raise ServiceFailed(why) from None
+    except InvalidRequest as error:
         totals.failed += 1
         return {"custom_id": row.custom_id, "error": failure_of(error).body["error"]}
+    except RequestError as error:
+        if why := served.unwell():
+            raise ServiceFailed(why) from None
+        totals.fault = str(error)
+        return None
     totals.answered += 1
     return {"custom_id": row.custom_id, **answer}
 

@@ -7,14 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import structlog
 from tokenizers import Tokenizer as Backend
 
 from skyfog_core.errors import ConfigError, InvalidRequest, plain_reason
 from skyfog_inference.models.chat import ChatTemplate, template_of
 from skyfog_inference.models.config import ModelConfig
 
+log = structlog.get_logger()
+
 BROKEN = "\ufffd"  # what bytes decode to that are no whole character
 MOST_PENDING = 64  # tokens that are held back in the hope that they become a character
+LEAST_SHARE = 0.9  # of the embedding's rows have a token
+PADDED = 512  # rows at most that are there for a round number
 ONE_BYTE = re.compile("<0x([0-9A-F]{2})>")  # a token of Llama 2's
 
 # Byte-level vocabularies write every byte as a letter, as GPT-2 did: what prints as itself, others from 256 on.
@@ -139,11 +144,24 @@ def read_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
 
 
 def check_vocabulary(backend: Backend, config: ModelConfig, source: str) -> None:
-    """Raise ConfigError where a token has no row in the embedding: the tokenizer is another model's."""
+    """Raise ConfigError where a token has no row in the embedding: the tokenizer is another model's.
+
+    Rows without a token are usual, since embeddings are padded. It is logged where they are more than a tenth of all,
+    and more than padding explains.
+    """
     vocabulary = backend.get_vocab(with_added_tokens=True)
     piece, largest = max(vocabulary.items(), key=lambda item: item[1], default=("", -1))
     if largest >= config.vocab_size:
         raise ConfigError(
             f"{source}: token {piece!r} has the id {largest}, but {config.name} has {config.vocab_size} tokens: "
             "the tokenizer belongs to another model"
+        )
+    if len(vocabulary) < min(LEAST_SHARE * config.vocab_size, config.vocab_size - PADDED):
+        log.warning(
+            "tokenizer_small",
+            tokenizer=source,
+            tokens=len(vocabulary),
+            model=config.name,
+            embedding=config.vocab_size,
+            why="more than a tenth of the embedding has no token: does the tokenizer belong to another model?",
         )

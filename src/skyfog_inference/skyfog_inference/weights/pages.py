@@ -7,6 +7,7 @@ written last: a folder without it is not whole. Tensors are fused and typed as t
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -34,6 +35,8 @@ PAGES, INDEX = "pages.bin", "pages.json"
 ALIGN = 64  # of a tensor in its page: a cache line
 TAKEN_ALONG = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "chat_template*")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_RESERVING = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)  # of file systems that cannot
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 Weights = TypeVar("Weights", AttentionWeights, FeedForward, TopWeights)
@@ -104,31 +107,68 @@ def pack(
 ) -> Path:
     """Write the pages of a Hugging Face folder, layer by layer. `say` is given layers done and layers in all.
 
-    Raises ConfigError for a model that cannot be read, OSError where the disk does not take it; then nothing that looks
-    whole is left.
+    Raises ConfigError for a model that cannot be read, OSError where the disk does not take it, which says how many
+    bytes it should. However it ends early, no pages are left.
     """
     config = read_config(model)
     out.mkdir(parents=True, exist_ok=True)
     (out / INDEX).unlink(missing_ok=True)
-    with SafetensorsSource(model) as source, (out / PAGES).open("wb") as file:
+    part = out / f"{INDEX}.part"
+    with SafetensorsSource(model) as source:
         stored = source.tensor("model.norm.weight").dtype
         wanted = stored if dtype == "auto" else DTYPES[dtype]
+        try:
+            index = _write_pages(out / PAGES, config, source, wanted, say)
+            for path in (path for pattern in TAKEN_ALONG for path in model.glob(pattern)):
+                shutil.copyfile(path, out / path.name)
+            part.write_text(json.dumps(index.model_dump()))
+            part.replace(out / INDEX)
+        except BaseException as error:
+            for path in (out / PAGES, part):
+                path.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno in FULL:
+                needed, free = least_size(config, wanted.itemsize), shutil.disk_usage(out).free
+                why = f"{error.strerror}: {needed} bytes are needed, and {free} are free"
+                raise OSError(error.errno, why, error.filename or str(out / PAGES)) from None
+            raise
+    return out
+
+
+def least_size(config: ModelConfig, itemsize: int) -> int:
+    """Bytes of all weights; their pages have at most a few thousand more each."""
+    hidden, queries, keys = config.hidden_size, config.heads * config.head_dim, config.kv_heads * config.head_dim
+    attention = 2 * hidden * (queries + keys) + 2 * hidden + config.experts * hidden
+    attention += (queries + 2 * keys) if config.qkv_bias else 0
+    experts = max(1, config.experts) * 3 * hidden * config.intermediate_size
+    top = (1 if config.tied_embeddings else 2) * config.vocab_size * hidden + hidden
+    return (top + config.layers * (attention + experts)) * itemsize
+
+
+def _write_pages(
+    path: Path, config: ModelConfig, source: TensorSource, wanted: torch.dtype, say: Callable[[int, int], None]
+) -> PageIndex:
+    with path.open("wb") as file:
+        _reserve(file, least_size(config, wanted.itemsize))
         top = _write(file, top_weights(config, source), wanted)
         layers = []
         for layer in range(config.layers):
             layers.append(_write_layer(file, config, source, layer, wanted))
             say(layer + 1, config.layers)
         index = PageIndex(dtype=NAMES[wanted], size=file.tell(), top=top, layers=layers)  # type: ignore[arg-type]
+        file.truncate()
         file.flush()
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # it is read past the cache from now on
-    for pattern in TAKEN_ALONG:
-        for path in model.glob(pattern):
-            shutil.copyfile(path, out / path.name)
-    part = out / f"{INDEX}.part"
-    part.write_text(json.dumps(index.model_dump()))
-    part.replace(out / INDEX)
-    return out
+    return index
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """A disk that is too small says so now, not after an hour. Raises OSError."""
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in NO_RESERVING:
+            raise
 
 
 def _write_layer(
