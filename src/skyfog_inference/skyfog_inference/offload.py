@@ -121,7 +121,9 @@ def build(folder: Path, machine: Machine, asked: Asked) -> Offloaded:
 
 
 def choose_policy(config: ModelConfig, index: PageIndex, machine: Machine, asked: Asked, room: int) -> Policy:
-    """The policy with which all requests are done first, of `room` bytes; of equal ones that with most to spare.
+    """The policy with which all requests are done first, of `room` bytes; of equal ones that of fewest micro-batches.
+
+    Products of many rows are nearer to the roofs than the model knows, which counts only what they read.
 
     The roofline model has prompts in micro-batches of as many sequences as decodes. Ours are cut by tokens, so that
     what prefill holds does not grow with the micro-batch: the difference is given back. Raises ConfigError.
@@ -146,7 +148,7 @@ def choose_policy(config: ModelConfig, index: PageIndex, machine: Machine, asked
             f"{config.name} with {asked.work.prompt:.0f} + {asked.work.generated:.0f} tokens does not fit: "
             f"{asked.memory / 1e6:.0f} MB, of which {max(0, room) / 1e6:.0f} MB are left when the program has started"
         )
-    return min(found, key=lambda one: (step_s(one) * math.ceil(asked.requests / one.batch), one.gpu_s + one.cpu_s))
+    return min(found, key=lambda one: (round(step_s(one) * math.ceil(asked.requests / one.batch), 6), -one.micro_batch))
 
 
 def _splits(requests: int) -> Iterator[tuple[int, int, int]]:
