@@ -53,7 +53,7 @@ class Shape:
 
 LLAMA_200M = Shape("llama-200m", layers=12, hidden=1024, intermediate=2816, heads=16, kv_heads=4)
 MIXTRAL_489M = Shape("mixtral-489m", layers=8, hidden=1024, intermediate=2048, heads=16, kv_heads=4, experts=8)
-# Mixtral's proportions: 3.5 times as wide inside, and a layer is a small part of the whole, as two must fit for a buffer.
+# Mixtral's proportions: 3.5 times as wide inside, and a layer is a small part of the whole: two of them are a buffer.
 MIXTRAL_4GB = Shape("mixtral-4gb", layers=22, hidden=1024, intermediate=3584, heads=16, kv_heads=4, experts=8)
 SHAPES = {shape.name: shape for shape in (LLAMA_200M, MIXTRAL_489M, MIXTRAL_4GB)}
 

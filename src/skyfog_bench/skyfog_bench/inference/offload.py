@@ -64,7 +64,6 @@ class Contestant:
     job: Mapping[str, Any]
     steps: int | None = None  # of decode, where it is not the size's
     batches: tuple[int, ...] | None = None
-    once: bool = False  # in the first round alone
     python: Path | None = None  # of llama.cpp's environment
     limit_s: float | None = None  # for one batch
     once: bool = False  # not in further rounds
