@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -151,15 +152,22 @@ def test_the_split_model_is_mixtral_to_transformers_too(
     assert [_generate(theirs, prompt) for prompt in prompts] == ours
 
 
+@pytest.fixture
+def packed(files: ModelFiles, tmp_path: Path) -> Iterator[Path]:
+    """Split into experts and packed: half a gigabyte, removed in any case."""
+    with files.tensors() as dense:
+        save(SplitSource(files.config, dense, 4), tmp_path / "split", torch.float32)
+    pack(tmp_path / "split", tmp_path / "packed")
+    shutil.rmtree(tmp_path / "split")
+    yield tmp_path / "packed"
+    shutil.rmtree(tmp_path / "packed")
+
+
 def test_streamed_from_disk_in_the_order_of_cgopipe_it_draws_the_same(
-    files: ModelFiles, prompts: list[list[int]], expected: list[list[int]], tmp_path: Path
+    packed: Path, prompts: list[list[int]], expected: list[list[int]]
 ) -> None:
     """Of 30 layers of experts two are in memory at a time. A few tokens: each has all weights read once."""
     new = 4
-    with files.tensors() as dense:
-        save(SplitSource(files.config, dense, 4), tmp_path / "split", torch.float32)
-    packed = pack(tmp_path / "split", tmp_path / "packed")
-    shutil.rmtree(tmp_path / "split")
     weights = StreamedWeights(packed, least_memory(packed), ahead=False)
     assert not any(weights.residency.kept)
     blocks = sum(blocks_for(len(prompt) + new) for prompt in prompts)
@@ -168,7 +176,7 @@ def test_streamed_from_disk_in_the_order_of_cgopipe_it_draws_the_same(
     engine = Engine(
         scheduler,
         OrderedRunner(weights, kv, TorchAttention(), "S1"),
-        vocab_size=files.config.vocab_size,
+        vocab_size=weights.config.vocab_size,
         context=1_000,
     )
     streams = [engine.submit(prompt, SamplingParams(max_tokens=new, temperature=0)) for prompt in prompts]
@@ -176,7 +184,6 @@ def test_streamed_from_disk_in_the_order_of_cgopipe_it_draws_the_same(
         engine.check()
     drawn = [[event.token for event in stream.result(0)[0]] for stream in streams]
     engine.close()
-    shutil.rmtree(packed)  # half a gigabyte
     assert drawn == [tokens[:new] for tokens in expected]
 
 
