@@ -216,6 +216,8 @@ def highs(problem: Choices, budget: float) -> tuple[int, ...]:
     model.integrality_ = [highspy.HighsVarType.kInteger] * len(gains)
     model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
     model.a_matrix_.start_, model.a_matrix_.index_, model.a_matrix_.value_ = rows.indptr, rows.indices, rows.data
+    # Its threads belong to the process: whoever solved before with another number of them has settled it.
+    highspy.Highs.resetGlobalScheduler(True)
     solver: Any = highspy.Highs()  # type: ignore[no-untyped-call, unused-ignore]
     for key, value in (("output_flag", False), ("threads", 1), ("mip_rel_gap", 0.0)):
         solver.setOptionValue(key, value)

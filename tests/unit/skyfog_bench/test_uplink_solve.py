@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import highspy
 import numpy as np
 
 from skyfog_bench import uplink_solve as bench
@@ -22,6 +23,15 @@ def test_each_way_keeps_to_the_budget_and_none_beats_the_optimum() -> None:
         assert spent(finite, chosen) <= bench.LINK_BPS
         assert bench.worth(finite, chosen) <= 0.8 + 1e-9
     assert bench.highs(finite, bench.LINK_BPS) == bench.cold(finite, bench.LINK_BPS) == (0, 0)
+
+
+def test_highs_answers_where_others_have_solved_with_more_threads() -> None:
+    other = highspy.Highs()
+    for key, value in (("output_flag", False), ("threads", 2)):
+        other.setOptionValue(key, value)
+    highspy.Highs.resetGlobalScheduler(True)
+    other.run()
+    assert bench.highs(bench.drawn(np.random.default_rng(3)), bench.LINK_BPS)
 
 
 def test_the_knapsack_is_near_the_optimum_on_a_drawn_problem() -> None:
