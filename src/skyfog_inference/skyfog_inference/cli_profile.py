@@ -21,6 +21,7 @@ def profile(
     folder: Annotated[
         Path, typer.Option(exists=True, file_okay=False, writable=True, help="on the disk that holds the weights")
     ] = Path(),
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="the roofline of this machine, as a PNG")] = None,
     quick: Annotated[bool, typer.Option(help="a few seconds; rates come out somewhat low")] = False,
     model: Annotated[str | None, of(EngineConfig, "model", metavar="MODEL")] = None,
     config: Config = None,
@@ -35,6 +36,7 @@ def profile(
 
     from skyfog_core.clock import SteadyClock  # noqa: PLC0415
     from skyfog_inference import profile as measured  # noqa: PLC0415 - torch takes seconds to import
+    from skyfog_inference.cost import plot as roofline  # noqa: PLC0415
 
     with errors_of("profile"):
         terminal = console()
@@ -46,6 +48,9 @@ def profile(
         terminal.print(table)
         for level in (machine.device, machine.host):
             terminal.print(f"{level.name}: {level.memory / 1e9:.1f} GB, {level.bandwidth / 1e9:.2f} GB/s", markup=False)
+        if plot is not None:
+            roofline.draw(machine, {}, plot)
+            terminal.print(f"roofline drawn to {plot}", markup=False)
         sections = measured.document(machine, rates)
         if model is not None or config is not None:
             wanted = configured(config, {"engine.model": model}, sets)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +16,7 @@ from skyfog_inference.placement.order import (
     flexgen_cpu,
     without_host,
 )
-from skyfog_inference.placement.timeline import Costs, draw, simulate
+from skyfog_inference.placement.timeline import Costs, simulate
 
 UNIT = Costs(
     pre_attention=1,
@@ -113,8 +112,3 @@ def test_without_a_host_weights_are_read_while_the_layer_before_computes() -> No
 def test_sizes_below_one_are_refused() -> None:
     with pytest.raises(ValueError, match="S1: needs a layer and a micro-batch, not 0 and 3"):
         cgopipe(0, 3)
-
-
-def test_the_picture_is_drawn(tmp_path: Path) -> None:
-    draw([simulate(make(4, 3), UNIT) for make in ORDERS.values()], tmp_path / "orders.png")
-    assert (tmp_path / "orders.png").stat().st_size > 10_000

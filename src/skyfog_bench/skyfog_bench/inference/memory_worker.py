@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
+from skyfog_bench.inference.hugging_face import decoded
 from skyfog_bench.inference.offload_worker import Ran
 
 STEP_TOKENS = 2_048  # that ours computes in one step at most, while prompts are read
@@ -65,7 +66,7 @@ def per_token(turns: Sequence[tuple[float, int]], requests: int) -> list[float]:
 
 
 class Transformers:
-    """transformers' model, called as its `generate` does, without what that does beside."""
+    """transformers' model."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         from transformers import AutoModelForCausalLM  # noqa: PLC0415
@@ -74,18 +75,8 @@ class Transformers:
         self._model = AutoModelForCausalLM.from_pretrained(job["folder"], dtype=dtype).eval()
 
     def run(self, prompts: list[list[int]], steps: int) -> Ran:
-        from transformers import DynamicCache  # noqa: PLC0415
-
-        with torch.inference_mode():
-            cache, ids = DynamicCache(config=self._model.config), torch.tensor(prompts)
-            took, tokens = [], []
-            for _ in range(steps + 1):
-                begun = time.perf_counter()
-                out = self._model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-                ids = out.logits[:, -1].argmax(-1, keepdim=True)
-                took.append(time.perf_counter() - begun)
-                tokens.append(ids[:, 0].tolist())
-        return Ran(took[0], took[1:], [list(row) for row in zip(*tokens, strict=True)], {})
+        took, tokens = decoded(self._model, prompts, steps)
+        return Ran(took[0], took[1:], tokens, {})
 
 
 CONTESTANTS: dict[str, Callable[[dict[str, Any]], Contestant]] = {"ours": Ours, "transformers": Transformers}

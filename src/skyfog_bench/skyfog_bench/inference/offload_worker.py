@@ -117,19 +117,10 @@ class Accelerate:
         ).eval()
 
     def run(self, prompts: list[list[int]], steps: int) -> Ran:
-        import torch  # noqa: PLC0415
-        from transformers import DynamicCache  # noqa: PLC0415
+        from skyfog_bench.inference.hugging_face import decoded  # noqa: PLC0415 - imports torch
 
-        with torch.inference_mode():
-            cache, ids = DynamicCache(config=self._model.config), torch.tensor(prompts)
-            took, tokens = [], []
-            for _ in range(steps + 1):
-                begun = time.perf_counter()
-                out = self._model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-                ids = out.logits[:, -1].argmax(-1, keepdim=True)
-                took.append(time.perf_counter() - begun)
-                tokens.append(ids[:, 0].tolist())
-        return Ran(took[0], took[1:], [list(row) for row in zip(*tokens, strict=True)], {})
+        took, tokens = decoded(self._model, prompts, steps)
+        return Ran(took[0], took[1:], tokens, {})
 
 
 def disk_rate(folder: Path) -> float:

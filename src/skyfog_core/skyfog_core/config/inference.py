@@ -16,7 +16,9 @@ class EngineConfig(Strict):
         str, Field(min_length=1, description="a folder with config.json and safetensors, a .gguf file, or smollm2")
     ] = "smollm2"
     served_name: Annotated[str, Field(max_length=200, description="in /v1/models; empty: the model's own")] = ""
-    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Field(description="auto: as stored")] = "auto"
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"], Field(description="auto: as stored, if a CPU is fast at it")
+    ] = "auto"
     kv_dtype: Annotated[Literal["auto", "float32", "bfloat16"], Field(description="auto: as the weights")] = "auto"
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto: cuda where there is one")] = "auto"
     threads: Annotated[int, Field(ge=0, le=1_024, description="of the device's worker on a CPU; 0: all cores")] = 0

@@ -1,24 +1,11 @@
-"""When each task of an order runs, given what each kind costs: makespan, bubbles and a picture. Pure."""
+"""When each task of an order runs, given what each kind costs: makespan and bubbles. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from skyfog_inference.placement.order import RESOURCE, Key, Kind, Order, Resource
-
-COLOURS = {  # as near to figure 6 as matplotlib's names are
-    Kind.PRE_ATTENTION: "tab:blue",
-    Kind.CPU_ATTENTION: "tab:orange",
-    Kind.GPU_ATTENTION: "tab:orange",
-    Kind.POST_ATTENTION: "tab:purple",
-    Kind.OFFLOAD_QKV: "tab:gray",
-    Kind.LOAD_HIDDEN: "tab:red",
-    Kind.LOAD_WEIGHTS: "tab:cyan",
-    Kind.LOAD_KV: "tab:green",
-    Kind.PIN_WEIGHTS: "tab:olive",
-}
+from skyfog_inference.placement.order import Key, Kind, Order, Resource
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,28 +68,3 @@ def simulate(order: Order, costs: Costs) -> Timeline:
         free[task.resource] = end
         spans[task.key] = (start, end)
     return Timeline(order, spans)
-
-
-def draw(timelines: list[Timeline], path: Path, layers: int = 3) -> None:
-    """A Gantt picture of the first layers of each, on one axis of time, as figure 6 has it."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import, and needed for pictures only
-    from matplotlib.patches import Patch  # noqa: PLC0415
-
-    figure = Figure(figsize=(12, 1 + 1.7 * len(timelines)))
-    axes = figure.subplots(len(timelines), 1, sharex=True, squeeze=False)
-    seen: dict[Kind, None] = {}
-    for axis, timeline in zip(axes[:, 0], timelines, strict=True):
-        used = [resource for resource in Resource if timeline.busy(resource)]
-        for key, (start, end) in timeline.spans.items():
-            if key.layer >= layers or end == start:
-                continue
-            row = used.index(RESOURCE[key.kind])
-            axis.broken_barh([(start, end - start)], (row - 0.4, 0.8), color=COLOURS[key.kind], edgecolor="white")
-            axis.text((start + end) / 2, row, str(key.part + 1), ha="center", va="center", fontsize=6, clip_on=True)
-            seen[key.kind] = None
-        axis.set_yticks(range(len(used)), [resource.value for resource in used])
-        axis.invert_yaxis()
-        axis.set_title(f"{timeline.order.name}: {timeline.makespan:.4g}", loc="left", fontsize=9)
-    figure.legend(handles=[Patch(color=COLOURS[kind], label=kind.value) for kind in seen], loc="upper right")
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
