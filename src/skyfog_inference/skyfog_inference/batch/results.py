@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class Results:
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror or error}") from None
         try:
+            self._need_plain()
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._end = self._whole()
             self.done = self._read()
@@ -46,6 +48,11 @@ class Results:
         except ConfigError:
             os.close(self._file)
             raise
+
+    def _need_plain(self) -> None:
+        """A device or a pipe has no end to read to."""
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            raise ConfigError(f"{self.path}: should be a plain file, which answers are read from and added to")
 
     def write(self, answer: Mapping[str, Any], now_ns: int) -> None:
         """Add one answer. Raises ServiceFailed where the disk does not take it; then the file is as before."""
@@ -70,7 +77,7 @@ class Results:
     def close(self) -> None:
         """Have the disk keep all of it."""
         try:
-            with contextlib.suppress(OSError):  # of files that are none, such as a pipe; the answers are written
+            with contextlib.suppress(OSError):  # the answers are written
                 os.fsync(self._file)
         finally:
             os.close(self._file)

@@ -64,6 +64,13 @@ def test_a_file_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         Results(tmp_path / "none" / "out.jsonl")
 
 
+def test_what_is_no_plain_file_is_refused_and_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/zero"), Path("/dev/full"), tmp_path / "pipe"):
+        with pytest.raises(ConfigError, match="should be a plain file"):
+            Results(path)
+
+
 def test_a_full_disk_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "out.jsonl"
     results = Results(path)
