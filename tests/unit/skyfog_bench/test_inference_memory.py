@@ -11,7 +11,6 @@ import torch
 from skyfog_bench.inference import memory
 from skyfog_bench.inference.gguf_file import gguf_of
 from skyfog_bench.inference.memory import OURS, PEER, Result
-from skyfog_bench.inference.memory_worker import per_token
 from skyfog_bench.inference.models import Shape, made
 from skyfog_bench.inference.peers import PEERS
 from skyfog_bench.processes import BenchError, Processes
@@ -28,10 +27,6 @@ def test_the_goal_is_how_many_times_the_peers_rate_ours_is() -> None:
     assert met.spread == pytest.approx((2.0, 2.5))
     assert met.met
     assert unknown.met is None
-
-
-def test_a_turn_that_does_not_draw_for_all_counts_for_what_it_draws() -> None:
-    assert per_token([(1.0, 4), (0.5, 2)], requests=4) == [1.0, 1.0]
 
 
 def test_rows_say_whether_tokens_were_equal_of_ours_alone() -> None:

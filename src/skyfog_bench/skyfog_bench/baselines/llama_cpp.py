@@ -21,7 +21,7 @@ def server_of(job: dict[str, Any]) -> Any:
     params.model.path = job["model"]
     params.n_parallel = job["most"]
     params.n_ctx = job["most"] * job["context"]
-    params.n_batch = params.n_ubatch = 2048
+    params.n_batch, params.n_ubatch = job["batched_tokens"], 2048
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = job["threads"]
     params.warmup = False
     params.cache_ram_mib = 0

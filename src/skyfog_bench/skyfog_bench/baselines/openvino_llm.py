@@ -12,7 +12,6 @@ import sys
 import time
 from typing import Any
 
-BATCHED_TOKENS = 2_048  # in one step
 CACHE_GB = 1
 
 
@@ -31,7 +30,7 @@ def pipeline_of(job: dict[str, Any]) -> Any:
     scheduler.cache_size = CACHE_GB
     scheduler.enable_prefix_caching = False
     scheduler.max_num_seqs = job["most"]
-    scheduler.max_num_batched_tokens = BATCHED_TOKENS
+    scheduler.max_num_batched_tokens = job["batched_tokens"]
     properties = {
         "INFERENCE_NUM_THREADS": job["threads"],
         "INFERENCE_PRECISION_HINT": "bf16",

@@ -11,7 +11,6 @@ import sys
 import time
 from typing import Any
 
-BATCHED_TOKENS = 2_048  # in one step
 SURROUNDINGS = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GB
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -33,7 +32,7 @@ def model_of(job: dict[str, Any]) -> Any:
         dtype="bfloat16",
         max_model_len=job["context"],
         max_num_seqs=job["most"],
-        max_num_batched_tokens=BATCHED_TOKENS,
+        max_num_batched_tokens=job["batched_tokens"],
         enable_prefix_caching=False,
         skip_tokenizer_init=True,
     )

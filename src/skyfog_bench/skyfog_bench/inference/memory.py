@@ -1,10 +1,11 @@
 """`skyfog bench inference_memory`: decode and prefill of models that fit into memory, beside their peers.
 
 Random Llama-200M and Mixtral-489M in bf16, prompts of random tokens, greedy. Every engine is in a process of its own,
-with as many threads as there are cores; they take turns, round by round, and only one computes at a time. Before the
-rounds, ours and transformers draw the same prompts in fp32: `same_tokens_fp32` says whether the tokens are equal.
-llama.cpp, OpenVINO GenAI and vLLM are taken where their environments are there (`skyfog bench peers install NAME`);
-where one is not, or fails, its row says why.
+with as many threads as there are cores; they take turns, round by round, and only one computes at a time. Each may
+read all prompts in one step, so that every step of decode draws for all of them. Before the rounds, ours and
+transformers draw the same prompts in fp32: `same_tokens_fp32` says whether the tokens are equal. llama.cpp, OpenVINO
+GenAI and vLLM are taken where their environments are there (`skyfog bench peers install NAME`); where one is not, or
+fails, its row says why.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def native(processes: Processes, name: str, folder: Path, dtype: str, most: int,
     """Ours or transformers, loaded."""
     process = processes.start(name, WORKER, domain=0)
     job: dict[str, Any] = {"contestant": name, "folder": str(folder), "dtype": dtype, "most": most}
-    process.ask(LOAD_LIMIT_S, **job, context=context, threads=_threads())
+    process.ask(LOAD_LIMIT_S, **job, context=context, batched_tokens=most * context, threads=_threads())
     return process
 
 

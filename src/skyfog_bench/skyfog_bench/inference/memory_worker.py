@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
 
 from skyfog_bench.inference.hugging_face import decoded
 from skyfog_bench.inference.offload_worker import Ran
-
-STEP_TOKENS = 2_048  # that ours computes in one step at most, while prompts are read
 
 
 class Contestant(Protocol):
@@ -38,7 +36,7 @@ class Ours:
         runner = SingleRunner(
             model.config, model.weights, Side(KVCache(model.config, blocks, dtype, cpu), choose(cpu, dtype))
         )
-        scheduler = FcfsScheduler(blocks, max_batched_tokens=STEP_TOKENS, prefix_sharing=False)
+        scheduler = FcfsScheduler(blocks, max_batched_tokens=job["batched_tokens"], prefix_sharing=False)
         self._engine = Engine(scheduler, runner, vocab_size=model.config.vocab_size, context=job["context"])
 
     def run(self, prompts: list[list[int]], steps: int) -> Ran:
@@ -46,23 +44,15 @@ class Ours:
 
         params = SamplingParams(max_tokens=steps + 1, temperature=0, ignore_eos=True)
         streams = [self._engine.submit(prompt, params) for prompt in prompts]
-        turns: list[tuple[float, int]] = []
-        while True:
-            begun, before = time.perf_counter(), self._engine.metrics().drawn_tokens
-            if not self._engine.turn():
-                break
-            turns.append((time.perf_counter() - begun, self._engine.metrics().drawn_tokens - before))
-        # The last turns are the steps of decode: every prompt has been read when they begin.
+        took: list[float] = []
+        begun = time.perf_counter()
+        while self._engine.turn():
+            took.append(time.perf_counter() - begun)
+            begun = time.perf_counter()
         tokens = [[event.token for event in stream if event.token is not None] for stream in streams]
-        return Ran(sum(took for took, _ in turns[:-steps]), per_token(turns[-steps:], len(prompts)), tokens, {})
-
-
-def per_token(turns: Sequence[tuple[float, int]], requests: int) -> list[float]:
-    """Seconds for one token of every request, from what turns took and drew.
-
-    Requests whose prompts were read a step earlier end a step earlier: the last turn does not draw for all.
-    """
-    return [took * requests / drawn for took, drawn in turns]
+        if len(took) != steps + 1:
+            raise RuntimeError(f"one step of prompts and {steps} of decode were asked for, there were {len(took)}")
+        return Ran(took[0], took[1:], tokens, {})
 
 
 class Transformers:

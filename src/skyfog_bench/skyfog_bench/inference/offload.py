@@ -161,6 +161,7 @@ def contestants(
     if (python := python_of("llamacpp")) is not None:
         for batch in sorted(set(size.batches) & LLAMA_BATCHES):  # its memory is that of the batch it was started for
             of = {"model": str(gguf_of(size.shape, folder)), "most": batch, "context": LLAMA_CONTEXT}
+            of["batched_tokens"] = batch * LLAMA_CONTEXT  # all prompts at once
             yield Contestant(LLAMA, of, LLAMA_STEPS, (batch,), python, LLAMA_LIMIT_S, once=True)
 
 

@@ -32,9 +32,10 @@ class Peer:
         """Loaded. Raises BenchError that says why not, such as that it is not installed."""
         model = self.model(processes, self, shape, folder)
         process = self.process(processes)
-        job = {"model": str(model), "most": most, "threads": len(os.sched_getaffinity(0))}
+        context = -(-context // CONTEXTS_OF) * CONTEXTS_OF
+        job = {"model": str(model), "most": most, "context": context, "batched_tokens": most * context}
         try:
-            process.ask(LOAD_LIMIT_S, **job, context=-(-context // CONTEXTS_OF) * CONTEXTS_OF)
+            process.ask(LOAD_LIMIT_S, **job, threads=len(os.sched_getaffinity(0)))
         except BenchError:
             processes.end([process])
             raise
