@@ -168,6 +168,11 @@ def generate_greedy(runner: Runner, prompts: Sequence[Sequence[int]], new: int, 
     return [sequence.tokens[sequence.prompt_len :] for sequence in sequences]
 
 
+def plain(weight: torch.Tensor) -> torch.Tensor:
+    """A matrix as it was before it was laid out for oneDNN, to the bit."""
+    return weight.to_dense() if weight.is_mkldnn else weight
+
+
 def _next_chunk(sequence: Tokens, most: int) -> Chunk:
     count = min(most, sequence.remaining)
     return Chunk(sequence, sequence.computed, count, Place.DEVICE, draws=count == sequence.remaining)
