@@ -62,7 +62,7 @@ class Size:
     quick_table: bool
 
 
-FULL = Size(2, (50, 200, 400), 12, 1, (50, 300), (0.5, 1.0, 1.5, 2.0), 12, quick_table=False)
+FULL = Size(2, (50, 200, 400), 12, 1, (100, 400), (0.75, 1.25, 1.75, 2.25), 20, quick_table=False)
 QUICK = Size(1, (30,), 10, 1, (20, 40), (1.0, 2.0), 6, quick_table=True)
 
 

@@ -30,6 +30,7 @@ def draw(
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt  # noqa: PLC0415
+    from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415
 
     sheet, (speed, wait) = plt.subplots(1, 2, figsize=(10, 4))
     outputs = sorted({output for output, _ in saturated})
@@ -46,12 +47,13 @@ def draw(
     wait.set_xlabel("requests a second")
     wait.set_ylabel("mean time per token, ms")
     wait.set_yscale("log")
+    wait.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
     wait.yaxis.set_major_formatter("{x:g}")
-    wait.yaxis.set_minor_formatter("{x:g}")
+    wait.yaxis.set_minor_formatter(NullFormatter())
     for panel in (speed, wait):
         panel.grid(visible=True, alpha=0.3)
-        panel.legend(fontsize="small")
-    sheet.tight_layout()
+    sheet.tight_layout(rect=(0, 0, 1, 0.92))
+    sheet.legend(*speed.get_legend_handles_labels(), loc="upper center", ncols=len(names), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.savefig(path, dpi=110)
     plt.close(sheet)
