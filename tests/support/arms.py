@@ -37,7 +37,7 @@ def named(positions: list[float] | np.ndarray) -> dict[str, float]:
 
 
 def panda_problem(begin: list[float] = READY, end: list[float] = TURNED, **fields: Any) -> Problem:
-    return Problem(**{"start": named(begin), "goal": JointGoal(named(end)), "seed": 1, **fields})
+    return Problem(**{"start": named(begin), "goal": JointGoal(named(end)), "seed": 1, "budget_s": 30.0, **fields})
 
 
 # Two links of 1 m in the plane z = 0, 10 cm thick; at 0 both along x. A base below, out of the way.

@@ -96,7 +96,7 @@ def test_planner_and_checker_agree_on_what_touches(checker: Checker) -> None:
 
 
 def test_the_same_seed_gives_the_same_plan_and_another_seed_another(planner: Planner) -> None:
-    problem = load_set("shelf").problem(5, seed=11)
+    problem = load_set("shelf").problem(5, seed=11, budget_s=30.0)
     first, again, other = (planner.plan(one) for one in (problem, problem, replace(problem, seed=12)))
     assert np.array_equal(first.trajectory.positions, again.trajectory.positions)
     assert np.array_equal(first.trajectory.times, again.trajectory.times)
@@ -215,10 +215,10 @@ def test_a_plan_that_fails_the_check_is_never_returned(planner: Planner, monkeyp
         return Verdict(("hand touches wall at 0.50 of the way",), 0.0)
 
     monkeypatch.setattr(Checker, "check", always_wrong)
-    error = refused(planner, budget_s=0.3)
+    error = refused(planner, budget_s=3.0)
     assert error.code is Code.NO_PLAN_IN_TIME
     assert "its check failed: hand touches wall" in str(error)
-    assert len(seen) > 3  # it did try again
+    assert len(seen) > 3  # it did try again: an attempt is timed in three ways
 
 
 def test_the_checker_finds_a_wall_that_the_planner_did_not_know(planner: Planner, checker: Checker) -> None:
@@ -232,9 +232,10 @@ def test_the_checker_finds_a_wall_that_the_planner_did_not_know(planner: Planner
 
 def test_more_time_gives_a_shorter_plan_and_is_reported(planner: Planner) -> None:
     heard: list[Progress] = []
-    problem = load_set("shelf").problem(3, seed=4, budget_s=1.5)
+    problem = load_set("shelf").problem(3, seed=4, budget_s=30.0)
     first = planner.plan(problem)
-    best = planner.plan(replace(problem, anytime=True), heard.append)
+    more_s = max(1.5, 10 * first.stages.total_ms / 1e3)
+    best = planner.plan(replace(problem, anytime=True, budget_s=more_s), heard.append)
     assert best.path_length_rad < first.path_length_rad
     assert heard
     assert heard[-1].best_path_length_rad <= heard[0].best_path_length_rad
@@ -246,14 +247,14 @@ def test_more_time_gives_a_shorter_plan_and_is_reported(planner: Planner) -> Non
 
 @pytest.mark.parametrize("name", ["BITstar", "LBKPIECE1", "AORRTC", "PRM"])
 def test_planners_are_chosen_by_name(planner: Planner, name: str) -> None:
-    plan = planner.plan(panda_problem(bodies=(POST,), planner=name, budget_s=10.0))
+    plan = planner.plan(panda_problem(bodies=(POST,), planner=name))
     assert plan.planner == name
     assert name in planners()
 
 
 def test_spheres_may_be_planned_with_and_the_meshes_still_decide(checker: Checker) -> None:
     planner = Planner(read_robot("panda"), Options(geometry="spheres"))
-    problem = panda_problem(bodies=(POST,), budget_s=10.0)
+    problem = panda_problem(bodies=(POST,))
     assert checker.check(problem, planner.plan(problem).trajectory).passed
 
 

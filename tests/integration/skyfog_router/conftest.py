@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("zenoh", reason="eclipse-zenoh is not installed")
 
 from integration.skyfog_router.ends import (
+    DEADLINE_MS,
     LocalReplica,
     RemoteReplica,
     TracedDriver,
@@ -33,7 +34,7 @@ class Net:
         self._stack.enter_context(closing(end))
         return end
 
-    def robot(self, deadline_ms: int = 15_000, link: ZenohConfig | None = None, **settings: Any) -> TracedDriver:
+    def robot(self, deadline_ms: int = DEADLINE_MS, link: ZenohConfig | None = None, **settings: Any) -> TracedDriver:
         return self.keep(TracedDriver(open_router_transport(link or self.endpoint), deadline_ms, **settings))
 
     def local(self, name: str, link: ZenohConfig | None = None, **settings: Any) -> LocalReplica:

@@ -33,6 +33,7 @@ from skyfog_router.robot import Endpoint, RouterDriver
 from skyfog_router.transport.zenoh import ZenohReplicaTransport, ZenohRouterTransport, open_session
 
 LIMIT_S = 20.0  # for what takes milliseconds on a machine that is not stalled
+DEADLINE_MS = 50_000  # of a request that may have to wait until a process has been started anew
 HASH = bytes(32)
 SERVICE = "/echo"
 KEYS = ServiceKeys("test", SERVICE)
@@ -63,7 +64,7 @@ class Caller:
         self._heard.put(error)
 
     def wait(self) -> bytes | RequestError:
-        return self._heard.get(timeout=LIMIT_S)
+        return self._heard.get(timeout=DEADLINE_MS / 1_000 + LIMIT_S)
 
 
 class Watched:

@@ -55,14 +55,14 @@ def test_everything_arrives_in_order_and_none_before_its_time() -> None:
     distant = DelayedReplicaTransport(wire, DELAY_NS)
     distant.serve(KEYS, WHO, seen)
     sent = []
-    for i in range(50):
-        sent.append((time.monotonic_ns(), bytes([i])))
-        wire.events.cancelled(bytes([i]))
+    for i in range(1_000):
+        sent.append((time.monotonic_ns(), i.to_bytes(2, "big")))
+        wire.events.cancelled(i.to_bytes(2, "big"))
     arrived = [seen.at_ns.get(timeout=LIMIT_S) for _ in sent]
     distant.close()
     assert [what for _, what in arrived] == [what for _, what in sent]
     assert all(at - began >= DELAY_NS for (at, _), (began, _) in zip(arrived, sent, strict=True))
-    assert arrived[-1][0] - sent[0][0] < 50 * DELAY_NS, "they waited for each other"
+    assert arrived[-1][0] - sent[0][0] < 1_000 * DELAY_NS, "they waited for each other"
 
 
 def test_close_ends_its_thread_and_the_transport_below() -> None:
@@ -70,7 +70,7 @@ def test_close_ends_its_thread_and_the_transport_below() -> None:
     distant = DelayedReplicaTransport(wire, DELAY_NS)
     before = set(threading.enumerate())
     distant.serve(KEYS, WHO, Seen())
-    (thread,) = set(threading.enumerate()) - before
+    (thread,) = (one for one in set(threading.enumerate()) - before if one.name == "distance")
     distant.announce(Announcement())
     distant.close()
     thread.join(LIMIT_S)

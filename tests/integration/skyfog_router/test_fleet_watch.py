@@ -75,8 +75,8 @@ def test_what_waits_and_what_runs_is_reported(net: Net) -> None:
     robot, replica = net.robot(), net.local("0", echoes=False, concurrency=1)
     robot.watched.wait_for(replica.who)
     asked = [robot.ask(b"x") for _ in range(3)]
-    wait_until("two wait", lambda: replica.driver.snapshot().waiting == 2)
-    found = load.replica_load(replica.driver.snapshot(), boot=1)
+    wait_until("two wait", lambda: replica.driver.snapshot(LIMIT_S).waiting == 2)
+    found = load.replica_load(replica.driver.snapshot(LIMIT_S), boot=1)
     assert (found.queued, found.running, found.received, found.finished) == (2, 1, 3, 0)
     for caller in asked:
         replica.service.finish()
@@ -91,6 +91,7 @@ def test_reports_stop_when_closed_and_never_begin_with_a_period_of_none() -> Non
     for _ in range(3):
         told.get(timeout=LIMIT_S)
     reports.close()
+    reports._thread.join(LIMIT_S)  # close waits for as long as a busy machine may take
     assert not reports._thread.is_alive()
 
 

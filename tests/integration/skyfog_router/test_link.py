@@ -27,7 +27,7 @@ from skyfog_core.wire.membership import to_chunk
 from skyfog_router.transport.zenoh import open_session
 
 MB = 1 << 20
-SOON_S = 3.0  # what a killed process's socket tells within milliseconds; its lease would take 10 s
+SOON_S = 6.0  # what a killed process's socket tells within milliseconds; its lease would take 7.5 s at least
 
 
 def header(request_id: bytes, budget_ms: int = 15_000) -> bytes:

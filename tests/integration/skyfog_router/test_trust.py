@@ -23,7 +23,7 @@ from integration.skyfog_router.ends import (
     TracedDriver,
     told_until,
 )
-from integration.skyfog_router.trust import Authority, lawless_router, raw_session, replies, tokens
+from integration.skyfog_router.trust import REFUSED_MS, Authority, lawless_router, raw_session, replies, tokens
 
 from skyfog_core.config.router import TlsConfig, ZenohConfig
 from skyfog_core.ports import free_tcp_port
@@ -138,13 +138,13 @@ def test_who_has_no_good_certificate_is_not_let_in(fleet: Fleet, tmp_path: Path,
     }[who]
     fleet.enter(good, "robots")  # so that it is not for another reason
     with pytest.raises(zenoh.ZError):
-        fleet.enter(shown, "robots") if who != "nobody" else raw_session(fleet.endpoint, shown, "robots", shows=False)
+        raw_session(fleet.endpoint, shown, "robots", shows=who != "nobody", connect_ms=REFUSED_MS)
     assert fleet.works()
 
 
 def test_a_link_ends_when_its_certificate_does(net: Net, authority: Authority) -> None:
     fleet = Fleet(net, authority, "tls")
-    passing = net.local("passing", fleet.link(authority.tls("replica", SERVICE, expires=timedelta(seconds=4))))
+    passing = net.local("passing", fleet.link(authority.tls("replica", SERVICE, expires=timedelta(seconds=12))))
     fleet.robot.watched.wait_for(passing.who)
     assert fleet.robot.watched.leaves.get(timeout=LIMIT_S) == passing.who
     assert fleet.works()
@@ -242,11 +242,9 @@ def test_robots_and_replicas_cannot_tell_each_others_load(fleet: Fleet) -> None:
     told_until(seen.robots, what, ("r", RobotLoad()))
     assert seen.replicas.empty()
     replica = fleet.enter(fleet.authority.tls("replica", SERVICE), "replicas")
-    while not seen.robots.empty():
-        seen.robots.get()
-    what = lambda: puts(replica, of_robot, RobotLoad(), of_replica, ReplicaLoad())  # noqa: E731
+    what = lambda: puts(replica, KEYS.robot_load("x"), RobotLoad(), of_replica, ReplicaLoad())  # noqa: E731
     told_until(seen.replicas, what, (FAKE, ReplicaLoad()))
-    assert seen.robots.empty()
+    assert "x" not in {robot for robot, _ in drained(seen.robots)}  # what the robot told may come late
 
 
 def test_a_replica_cannot_tell_the_load_of_another_service(fleet: Fleet) -> None:
@@ -283,7 +281,7 @@ def test_a_pool_can_neither_ask_nor_answer_nor_withdraw(fleet: Fleet, poses: Pos
     assert live(KEYS, FAKE) not in tokens(watcher)
     assert replies(watcher, KEYS.query(FAKE)) == []
     assert fleet.works()
-    assert fleet.replica.driver.cancels.empty()
+    assert bytes(16) not in drained(fleet.replica.driver.cancels)  # the robot's own may be there
 
 
 @pytest.mark.parametrize(("role", "service", "region"), [("robot", "", "robots"), ("replica", SERVICE, "replicas")])

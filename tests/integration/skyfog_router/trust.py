@@ -12,7 +12,7 @@ from integration.skyfog_router.ends import KEYS, LIMIT_S
 from skyfog_core.config.router import TlsConfig
 from skyfog_router import certs
 
-CONNECT_MS = 3_000
+CONNECT_MS, REFUSED_MS = 20_000, 3_000  # who is to be let in, and who is not: those try for all of the time
 DAY = timedelta(days=1)
 
 
@@ -31,12 +31,14 @@ class Authority:
         return TlsConfig(ca=str(self.folder / "ca.pem"), certificate=str(issued.certificate), key=str(issued.key))
 
 
-def raw_session(endpoint: str, tls: TlsConfig, region: str, shows: bool = True) -> zenoh.Session:
+def raw_session(
+    endpoint: str, tls: TlsConfig, region: str, shows: bool = True, connect_ms: int = CONNECT_MS
+) -> zenoh.Session:
     """A session that keeps no rule of ours, linked when this returns. Raises ZError where it is not let in."""
     settings: dict[str, object] = {
         "mode": "client",
         "connect/endpoints": [endpoint],
-        "connect/timeout_ms": CONNECT_MS,
+        "connect/timeout_ms": connect_ms,
         "connect/exit_on_failure": True,
         "scouting/multicast/enabled": False,
         "region_name": region,

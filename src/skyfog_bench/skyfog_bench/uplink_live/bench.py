@@ -190,8 +190,9 @@ def _strike(
     back_ns = time.monotonic_ns()
     car.fast()
     looks += car.watch(back_ns + round(size.after_s * S))
+    name = car.gateway()  # where the link was slow to come back, it is waited for
     killed_ns = time.monotonic_ns()
-    name = car.kill_gateway()
+    car.kill_gateway(name)
     say(f"{name} is killed …")
     looks += car.watch(killed_ns + round(size.after_s * S))
     end_ns = time.monotonic_ns()

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import yaml
 
-from skyfog_bench.processes import BenchError, Process, Processes
+from skyfog_bench.processes import Process, Processes
 from skyfog_bench.uplink_live.film import CAMERAS, file_of
 from skyfog_bench.uplink_live.record import Line, lines
 from skyfog_core.ports import claim_domain, free_tcp_port
@@ -233,14 +233,21 @@ class LiveCar:
                 total += times.user + times.system
         return total
 
-    def kill_gateway(self) -> str:
-        """SIGKILL to the one that the car talks to; returns its name."""
-        states = [line for line in lines(self._heard) if line["kind"] == "state"]
-        name: str = states[-1]["gateway"] if states else ""
-        if name not in self.gateways:
-            raise BenchError(f"the car talks to no gateway but {name!r}")
+    def gateway(self) -> str:
+        """The one that the car talks to, once it has told so of one. Raises BenchError where that does not come."""
+        names: list[str] = []
+
+        def told() -> bool:
+            states = [line for line in lines(self._heard) if line["kind"] == "state"]
+            names[:] = [line["gateway"] for line in states[-1:] if line["gateway"] in self.gateways]
+            return bool(names)
+
+        self.processes.wait_until(told, self.shaper, "talks to no gateway", START_LIMIT_S)
+        return names[0]
+
+    def kill_gateway(self, name: str) -> None:
+        """SIGKILL."""
         self.processes.kill(self.gateways[name])
-        return name
 
 
 def _put_first(network: int) -> bool:
