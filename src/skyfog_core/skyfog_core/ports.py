@@ -5,19 +5,31 @@ from __future__ import annotations
 import atexit
 import random
 import socket
+from collections import deque
 
+# Above those that Linux hands out by itself: none is given to somebody else before the one who found it free listens.
+PORTS = range(61_000, 65_536)
+KEPT_PORTS = 100
 # Below 11 the names of shared segments are the same in all domains; above 101 the ports (RTPS 2.5, section 9.6.2.3)
 # fall among those that Linux hands out by itself.
 DOMAINS = range(11, 100)
 _claims: dict[int, socket.socket] = {}
+_ports: deque[socket.socket] = deque()
 
 
 def free_tcp_port() -> int:
-    """A TCP port of loopback that is free now; the kernel seldom hands out the same one soon again."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A TCP port of loopback that is free now, kept from other callers until we end, or take KEPT_PORTS more.
+
+    Raises OSError where each is in use.
+    """
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        claim = _claimed(f"tcp-port-{port}", socket.SOCK_STREAM, ("127.0.0.1", port))
+        if claim is not None:
+            _ports.append(claim)
+            if len(_ports) > KEPT_PORTS:
+                _ports.popleft().close()
+            return port
+    raise OSError(f"each TCP port from {PORTS[0]} to {PORTS[-1]} is in use")
 
 
 def claim_domain() -> int:
@@ -26,16 +38,10 @@ def claim_domain() -> int:
     Raises OSError where each is in use.
     """
     for domain in random.SystemRandom().sample(DOMAINS, len(DOMAINS)):
-        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            claim.bind(f"\0skyfog-ros-domain-{domain}")
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-                probe.bind(("", _discovery_port(domain)))
-        except OSError:
-            claim.close()
-            continue
-        _claims[domain] = claim
-        return domain
+        claim = _claimed(f"ros-domain-{domain}", socket.SOCK_DGRAM, ("", _discovery_port(domain)))
+        if claim is not None:
+            _claims[domain] = claim
+            return domain
     raise OSError(f"each ROS_DOMAIN_ID from {DOMAINS[0]} to {DOMAINS[-1]} is in use; set one yourself")
 
 
@@ -50,6 +56,21 @@ def release_domain(domain: int) -> None:
 def _release_all() -> None:
     for domain in list(_claims):
         release_domain(domain)
+    while _ports:
+        _ports.pop().close()
+
+
+def _claimed(name: str, kind: int, address: tuple[str, int]) -> socket.socket | None:
+    """Ours while it is open; None where another has it, or the address is in use."""
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0skyfog-{name}")
+        with socket.socket(socket.AF_INET, kind) as probe:
+            probe.bind(address)
+    except OSError:
+        claim.close()
+        return None
+    return claim
 
 
 def _discovery_port(domain: int) -> int:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import socket
 
-from skyfog_core.ports import DOMAINS, claim_domain, free_tcp_port, release_domain
+import pytest
+
+from skyfog_core.ports import DOMAINS, KEPT_PORTS, PORTS, claim_domain, free_tcp_port, release_domain
 
 
 def nobody_has(domain: int) -> bool:
@@ -30,3 +32,12 @@ def test_a_free_port_can_be_listened_on() -> None:
         server.bind(("127.0.0.1", free_tcp_port()))
         server.listen()
         assert server.getsockname()[1] > 0
+
+
+def test_a_port_that_is_not_listened_on_yet_is_given_to_nobody_else() -> None:
+    ours = {free_tcp_port() for _ in range(KEPT_PORTS)}
+    assert len(ours) == KEPT_PORTS
+    assert ours <= set(PORTS)
+    taken = min(ours)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other, pytest.raises(OSError, match="in use"):
+        other.bind(f"\0skyfog-tcp-port-{taken}")

@@ -14,11 +14,13 @@ from skyfog_core.units import S
 from support.processes import Processes, wait_until
 from support.ros import free_domain, ros_node
 
+FILM = (10, 120, 240)
+
 
 def test_without_a_service_a_camera_only_publishes_its_images_in_their_order(tmp_path: Path) -> None:
     film = tmp_path / "drive.avi"
     writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
-    for shade in (10, 120, 240):
+    for shade in FILM:
         writer.write(np.full((48, 64, 3), shade, np.uint8))
     writer.release()
     domain = free_domain()
@@ -39,7 +41,7 @@ def test_without_a_service_a_camera_only_publishes_its_images_in_their_order(tmp
         wait_until("eight images", lambda: len(shades) >= 8)
     shots = [json.loads(line) for line in (tmp_path / "shots.jsonl").read_text().splitlines()]
     assert [shot["index"] for shot in shots] == list(range(len(shots)))
-    assert {shot["stamp_ns"] for shot in shots} >= set(stamps)
-    rounded = [min((10, 120, 240), key=lambda known, shade=shade: abs(known - shade)) for shade in shades]
-    first = rounded.index(10)
-    assert rounded[first : first + 5] == [10, 120, 240, 10, 120]
+    index = {shot["stamp_ns"]: shot["index"] for shot in shots}
+    assert index.keys() >= set(stamps)
+    rounded = [min(FILM, key=lambda known, shade=shade: abs(known - shade)) for shade in shades]
+    assert rounded == [FILM[index[stamp] % len(FILM)] for stamp in stamps]  # a sensor's topic may leave images out

@@ -18,7 +18,7 @@ from support.car import TABLE, surroundings
 from support.processes import Process, wait_until
 from support.ros import free_domain
 
-END_LIMIT_S = 20.0
+END_LIMIT_S = 60.0
 TESTS = Path(__file__).parents[2]
 
 
@@ -66,7 +66,7 @@ def test_a_car_is_launched_and_a_node_that_is_killed_comes_back(tmp_path: Path) 
             wait_until("it is back", lambda: launch.output.count("shaper_ready") == 2)
             around.wait_for("cloud")
             kill(launch, "detect")
-            wait_until("it is back", lambda: launch.output.count("model_ready") == 2)
+            wait_until("it is back", lambda: launch.output.count("model_ready") == 2, 60.0)
             around.wait_for("car")
         launch.signal(signal.SIGINT)
         assert launch.exit_status(END_LIMIT_S) == 0

@@ -26,7 +26,7 @@ from support.ros import free_domain
 pytestmark = pytest.mark.alone  # a demo waits 30 s for its processes, and then no request may fail
 
 RUN_LIMIT_S = 100.0
-END_LIMIT_S = 15.0
+END_LIMIT_S = 40.0
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_a_kill_and_a_freeze_and_no_request_fails(tmp_path: Path, env: dict[str,
     assert mentions(out) == []
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_however_the_demo_ends_nothing_is_left(tmp_path: Path, env: dict[str, str], number: signal.Signals) -> None:
     out = tmp_path / "out"
@@ -149,7 +149,7 @@ def test_a_fleet_that_cannot_start_says_why(tmp_path: Path, env: dict[str, str])
     assert "no such model" in text
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(150)
 def test_a_user_plays_a_folder_over_one_replica(tmp_path: Path, env: dict[str, str]) -> None:
     """One replica: no fault can be injected, and the demo says so."""
     shots = tmp_path / "shots"
@@ -160,7 +160,7 @@ def test_a_user_plays_a_folder_over_one_replica(tmp_path: Path, env: dict[str, s
     log = tmp_path / "demo.txt"
     words = ("--seconds", "6", "--rate", "2", "--replicas", "1", "--image", str(shots), "--out", str(out))
     with command("ros2", "skyfog", "demo", *words, env=env, log=log) as demo:
-        assert demo.wait(50.0) == 0, log.read_text()
+        assert demo.wait(RUN_LIMIT_S) == 0, log.read_text()
     result = json.loads((out / "result.json").read_text())
     assert result["faults"] == []
     assert {request["image"] for request in result["requests"]} == {"my cat"}
@@ -168,7 +168,7 @@ def test_a_user_plays_a_folder_over_one_replica(tmp_path: Path, env: dict[str, s
     assert "one must stay healthy" in log.read_text()
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(150)
 def test_launch_files_start_a_robot_and_a_replica(tmp_path: Path, env: dict[str, str]) -> None:
     endpoint = f"tcp/127.0.0.1:{free_tcp_port()}"
     robot, cloud = tmp_path / "robot.txt", tmp_path / "cloud.txt"
@@ -180,14 +180,14 @@ def test_launch_files_start_a_robot_and_a_replica(tmp_path: Path, env: dict[str,
         wait_until("the replica joins", lambda: "replica=us-west-2a/7" in robot.read_text(), 40.0)
         one.send_signal(signal.SIGINT)
         one.wait(END_LIMIT_S)
-        wait_until("the replica leaves", lambda: "replica_left" in robot.read_text(), 10.0)
+        wait_until("the replica leaves", lambda: "replica_left" in robot.read_text())
     assert "Traceback" not in robot.read_text() + cloud.read_text()
 
 
 @pytest.mark.parametrize("name", ["robot", "cloud", "demo"])
 def test_launch_files_say_what_they_can_be_given(name: str, env: dict[str, str]) -> None:
     words = ["ros2", "launch", "skyfog_bringup", f"{name}.launch.py", "--show-args"]
-    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=True)
     own = {"robot": "'listen'", "cloud": "'zone': failure domain", "demo": "'replicas': replicas, one in each zone"}
     assert own[name] in done.stdout
 
@@ -205,7 +205,7 @@ def test_a_wrong_launch_argument_is_named(
 ) -> None:
     log = tmp_path / "launch.txt"
     with command("ros2", "launch", "-n", "skyfog_bringup", *words, env=env, log=log) as launch:
-        assert launch.wait(30.0) != 0
+        assert launch.wait(60.0) != 0
     text = " ".join(log.read_text().split())
     assert re.search(problem, text), text
 

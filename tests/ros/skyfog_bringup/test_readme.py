@@ -13,7 +13,7 @@ from std_srvs.srv import SetBool
 from skyfog_core.config.base import parse
 from skyfog_core.config.router import RobotProxyConfig
 from skyfog_core.ports import free_tcp_port
-from support.processes import Processes
+from support.processes import Processes, wait_until
 from support.ros import caller, free_domain, ros_node
 
 README = Path(__file__).parents[3] / "README.md"
@@ -63,4 +63,4 @@ def test_a_service_of_the_readers_is_reached_as_the_readme_says(
         proxy.wait_for("replica_joined")
         response = caller(robot, SetBool, "/switch").call(SetBool.Request(data=True))
         assert (response.success, response.message) == (True, "from the cloud")
-    assert not [name for process in processes.all for name in process.left()]
+    wait_until("nothing is left", lambda: not any(process.left() for process in processes.all))

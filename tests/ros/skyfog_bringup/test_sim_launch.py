@@ -17,7 +17,7 @@ from skyfog_bringup.launching import share
 from support.processes import Process, wait_until
 from support.ros import free_domain, ros_node
 
-END_LIMIT_S = 15.0
+END_LIMIT_S = 60.0
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mujoco") is None, reason="mujoco is not installed: ./ws extra world")

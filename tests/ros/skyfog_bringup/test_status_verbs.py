@@ -29,7 +29,7 @@ def test_both_verbs_find_every_robot_under_any_name(tmp_path: Path) -> None:
         StatePublisher(other, Origin("bert", "skyfog"), TYPES, lambda: {"/detect": service(called=7)}).publish()
 
         def found() -> list[tuple[str, int]]:
-            status = skyfog(processes, domain, "status", "--json")
+            status = skyfog(processes, domain, "status", "--json", "--wait", "20")
             assert status.exit_status() == 0, status.output
             return [(row["robot"], row["called"]) for row in json.loads(status.output)]
 
@@ -38,7 +38,7 @@ def test_both_verbs_find_every_robot_under_any_name(tmp_path: Path) -> None:
         replicas = skyfog(processes, domain, "replicas", "--wait", "30")
         assert replicas.exit_status() == 0, replicas.output
         assert "us-west/0" in replicas.output
-        watching = skyfog(processes, domain, "replicas", "--watch", "--json")
+        watching = skyfog(processes, domain, "replicas", "--watch", "--json", "--wait", "30")
         watching.wait_for('"why": "silent"')
         watching.wait_for("]\n[")
         watching.signal(signal.SIGINT)

@@ -15,7 +15,7 @@ from support.ros import free_domain
 
 NEEDED = ("mujoco", "ompl", "pinocchio", "coal", "toppra")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-END_LIMIT_S = 20.0
+END_LIMIT_S = 60.0
 PICK_LIMIT_S = 90.0
 
 

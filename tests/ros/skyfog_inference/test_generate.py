@@ -82,6 +82,14 @@ def service(robot: Node) -> Caller:
 @pytest.fixture(scope="module")
 def goals(robot: Node) -> Iterator[Goals]:
     client = Goals(robot)
+
+    def heard() -> bool:
+        running = client.send(max_tokens=1)
+        running.result()
+        return bool(running.feedback)
+
+    # The action's writer may find our reader only after the first feedback went out.
+    wait_until("feedback is heard", heard)
     yield client
     client.close()
 

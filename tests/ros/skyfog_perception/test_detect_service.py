@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,4 +70,5 @@ def test_the_node_answers_under_a_remapped_name_and_ends_on_a_signal(tmp_path: P
         with ros_node(domain) as client:
             response = caller(client, Detect, "/look").call(Detect.Request(compressed_image=jpeg(photograph())))
         assert [one.class_name for one in response.detections] == ["cat"]
-        assert node.end() == 0
+        node.signal(signal.SIGTERM)
+        assert node.exit_status() == 0

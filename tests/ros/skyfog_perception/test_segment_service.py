@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,7 +108,8 @@ def test_the_node_answers_and_publishes_the_mask_where_asked_to(tmp_path: Path) 
 
             wait_until("a mask on the topic", mask_came)
             client.destroy_subscription(subscription)
-        assert node.end() == 0
+        node.signal(signal.SIGTERM)
+        assert node.exit_status() == 0
     assert (shown[0].encoding, shown[0].height, shown[0].width) == ("mono8", 300, 451)
     assert CAT in shown[0].data
 

@@ -170,7 +170,7 @@ def test_the_action_reports_and_a_cancelled_goal_ends_at_once_with_its_worker(cl
     assert ended.status == GoalStatus.STATUS_CANCELED
     assert ended.result.code == PlanMotion.Response.WITHDRAWN
     assert heard[0].iterations > 0
-    assert not before & workers_of(server)
+    wait_until("the end of its worker", lambda: not before & workers_of(server))
     again = from_executor(client, lambda: action.send_goal_async(ask(PlanMotionAction.Goal)))
     done = from_executor(client, again.get_result_async)
     assert (done.status, done.result.code) == (GoalStatus.STATUS_SUCCEEDED, PlanMotion.Response.SUCCESS)
@@ -204,6 +204,6 @@ def test_the_first_of_two_replicas_wins_and_the_losers_worker_is_killed(fleet: F
         response = client.call(request, limit_s=60.0)
         assert (response.status.message, response.code) == ("", PlanMotion.Response.SUCCESS)
         assert response.planner == "RRTConnect"
-        wait_until("the end of the loser's worker", lambda: not losers & workers_of(slow), limit_s=10.0)
+        wait_until("the end of the loser's worker", lambda: not losers & workers_of(slow))
         wait_until("its slot is free again", lambda: len(workers_of(slow)) == 1)
     assert slow.popen.poll() is None

@@ -90,7 +90,7 @@ def test_a_call_is_answered_from_a_zone_and_again_after_the_market_took_its_mach
         must_answer(client)
         far = launch(provider, fleet, "far", 2)
         until_ready(provider, far)
-        assert provider.cloud.preempt("near", notice_s=3.0) == [near.id]
+        assert provider.cloud.preempt("near", notice_s=8.0) == [near.id]
         wait_until("it drains", lambda: phase(near) in {"draining", "drained"})
         must_answer(client)
         wait_until("it is gone", lambda: gone(provider, near))

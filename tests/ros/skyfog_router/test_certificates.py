@@ -36,9 +36,10 @@ def test_a_call_is_answered_through_a_router_with_certificates_on_every_link(fle
     router = fleet.processes.start("zenohd", "skyfog", "zenohd", *words)
     router.wait_for("ready")
     link: dict[str, Any] = {"connect": [endpoint]}
-    fleet.robot(services={"echo": ECHO_SERVICE}, zenoh={**link, "tls": tls(pki, "robot-m")})
+    robot = fleet.robot(services={"echo": ECHO_SERVICE}, zenoh={**link, "tls": tls(pki, "robot-m")})
     replica = {"embedded": "support.services:echo", "compress": "zstd"}
     fleet.replica("a", **replica, zenoh={**link, "tls": tls(pki, "replica-echo-m")})
+    robot.wait_for("replica_joined")
     with ros_node(fleet.robot_domain) as node:
         echo = caller(node, Echo, "/echo")
         for data in (b"", bytes(1 << 20), bytes(i % 251 for i in range(10_000))):

@@ -10,21 +10,24 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from std_srvs.srv import SetBool
 
-from skyfog_interfaces.msg import Status
+from skyfog_interfaces.msg import RouterState, Status
 from skyfog_interfaces.srv import Echo
+from skyfog_router.nodes.state import state_qos
 from support.processes import wait_until
 from support.ros import Fleet, all_done, caller, ros_node
 
 ECHO_SERVICE = {"echo": {"type": "skyfog_interfaces/srv/Echo", "deadline_ms": 10_000}}
 
 
-def serve_echo(fleet: Fleet, zone: str, **parameters: object) -> None:
-    fleet.replica(zone, embedded="support.services:echo", **parameters)
+def echo_fleet(fleet: Fleet, **parameters: object) -> None:
+    """A robot and one replica that it knows."""
+    robot = fleet.robot(services=ECHO_SERVICE)
+    fleet.replica("a", embedded="support.services:echo", **parameters)
+    robot.wait_for("replica_joined")
 
 
 def test_a_call_is_answered_by_an_embedded_replica_byte_for_byte(fleet: Fleet) -> None:
-    fleet.robot(services=ECHO_SERVICE)
-    serve_echo(fleet, "a")
+    echo_fleet(fleet)
     with ros_node(fleet.robot_domain) as node:
         echo = caller(node, Echo, "/echo")
         for size in (0, 1, 1_024, 1 << 20):
@@ -35,7 +38,7 @@ def test_a_call_is_answered_by_an_embedded_replica_byte_for_byte(fleet: Fleet) -
 
 def test_an_unmodified_service_of_a_third_party_type_is_reached_through_its_proxy(fleet: Fleet) -> None:
     services = {"switch": {"name": "/arm/switch", "type": "std_srvs/srv/SetBool", "deadline_ms": 10_000}}
-    fleet.robot(services=services)
+    proxy = fleet.robot(services=services)
     fleet.replica("a", service="/arm/switch", type="std_srvs/srv/SetBool")
     with ros_node(fleet.replica_domain) as cloud, ros_node(fleet.robot_domain) as robot:
 
@@ -44,6 +47,7 @@ def test_an_unmodified_service_of_a_third_party_type_is_reached_through_its_prox
             return response
 
         cloud.create_service(SetBool, "/arm/switch", switch)
+        proxy.wait_for("replica_joined")
         response = caller(robot, SetBool, "/arm/switch").call(SetBool.Request(data=True))
         assert (response.success, response.message) == (True, "from the cloud")
 
@@ -68,8 +72,7 @@ def test_no_replica_for_the_whole_deadline_is_a_typed_failure(fleet: Fleet) -> N
 
 @pytest.mark.parametrize("clients", [10, 1])
 def test_fifty_calls_in_flight_at_once_are_all_answered(fleet: Fleet, clients: int) -> None:
-    fleet.robot(services=ECHO_SERVICE)
-    serve_echo(fleet, "a", concurrency=4, added_latency_ms=20)
+    echo_fleet(fleet, concurrency=4, added_latency_ms=20)
     with ros_node(fleet.robot_domain) as node:
         qos = None if clients > 1 else QoSProfile(depth=100)
         callers = [caller(node, Echo, "/echo", qos) for _ in range(clients)]
@@ -102,16 +105,17 @@ def test_killed_and_frozen_replicas_are_not_noticed_by_the_client(fleet: Fleet) 
 
 
 def test_a_call_waits_for_a_replica_that_comes_within_its_deadline(fleet: Fleet) -> None:
-    fleet.robot(services={"echo": {**ECHO_SERVICE["echo"], "deadline_ms": 25_000}})
+    fleet.robot(services={"echo": {**ECHO_SERVICE["echo"], "deadline_ms": 60_000}})
     with ros_node(fleet.robot_domain) as node:
         answer = caller(node, Echo, "/echo").begin(Echo.Request(data=b"x"))
-        serve_echo(fleet, "late")
-        assert answer.result(30).status.code == Status.OK
+        fleet.replica("late", embedded="support.services:echo")
+        assert answer.result(60).status.code == Status.OK
 
 
 def test_a_service_that_raises_is_a_failure_with_its_reason(fleet: Fleet) -> None:
-    fleet.robot(services=ECHO_SERVICE)
+    robot = fleet.robot(services=ECHO_SERVICE)
     fleet.replica("a", embedded="support.services:failing")
+    robot.wait_for("replica_joined")
     with ros_node(fleet.robot_domain) as node:
         status = caller(node, Echo, "/echo").call(Echo.Request(data=b"abc")).status
         assert status.code == Status.FAILED
@@ -119,8 +123,9 @@ def test_a_service_that_raises_is_a_failure_with_its_reason(fleet: Fleet) -> Non
 
 
 def test_a_service_that_refuses_has_certainly_not_run(fleet: Fleet) -> None:
-    fleet.robot(services={"echo": {**ECHO_SERVICE["echo"], "deadline_ms": 2_000}})
-    fleet.replica("a", embedded="support.services:without_room").wait_for("replica_ready")
+    robot = fleet.robot(services={"echo": {**ECHO_SERVICE["echo"], "deadline_ms": 2_000}})
+    fleet.replica("a", embedded="support.services:without_room")
+    robot.wait_for("replica_joined")
     with ros_node(fleet.robot_domain) as node:
         status = caller(node, Echo, "/echo").call(Echo.Request(data=b"abc")).status
         assert status.code == Status.NOT_EXECUTED
@@ -128,9 +133,9 @@ def test_a_service_that_refuses_has_certainly_not_run(fleet: Fleet) -> None:
 
 
 def test_a_replica_of_another_type_is_refused_before_it_runs_anything(fleet: Fleet) -> None:
-    fleet.robot(services=ECHO_SERVICE)
-    replica = fleet.replica("a", type="std_srvs/srv/SetBool", embedded="support.services:echo")
-    replica.wait_for("replica_ready")
+    robot = fleet.robot(services=ECHO_SERVICE)
+    fleet.replica("a", type="std_srvs/srv/SetBool", embedded="support.services:echo")
+    robot.wait_for("replica_joined")
     with ros_node(fleet.robot_domain) as node:
         status = caller(node, Echo, "/echo").call(Echo.Request()).status
         assert status.code == Status.NOT_EXECUTED
@@ -173,9 +178,10 @@ def test_parameters_have_descriptions_and_bounds_and_those_that_are_not_live_are
 def test_an_open_call_fails_typed_when_the_proxy_is_stopped_and_nothing_is_left(fleet: Fleet) -> None:
     robot = fleet.robot(services={"echo": {**ECHO_SERVICE["echo"], "deadline_ms": 60_000}})
     with ros_node(fleet.robot_domain) as node:
+        states: list[RouterState] = []
+        node.create_subscription(RouterState, "/robot_proxy/state", states.append, state_qos(10))
         answer = caller(node, Echo, "/echo").begin(Echo.Request())
-        counted = caller(node, DescribeParameters, "/robot_proxy/describe_parameters")
-        counted.call(DescribeParameters.Request())  # a round trip later the call is inside
+        wait_until("the call is inside", lambda: bool(states) and states[-1].in_flight == 1)
         robot.signal(signal.SIGINT)
         assert robot.exit_status() == 0
         wait_until("the answer", answer.done)

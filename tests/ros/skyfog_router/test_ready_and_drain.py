@@ -18,7 +18,7 @@ from support.processes import Process, wait_until
 from support.ros import Fleet, all_done, caller, ros_node
 
 LIMIT_S = 10.0
-SERVICES = {"echo": {"type": "skyfog_interfaces/srv/Echo", "deadline_ms": 30_000}}
+SERVICES = {"echo": {"type": "skyfog_interfaces/srv/Echo", "deadline_ms": 60_000}}
 HTTP = {"metrics_listen": "127.0.0.1:0"}
 
 

@@ -61,7 +61,8 @@ def published(snapshots: dict[str, ServiceSnapshot] | Overloaded, once: bool = F
 def test_who_comes_later_gets_the_newest_state_of_each_service_and_a_stamp() -> None:
     with published({"/detect": service(), "/plan": service(called=7, p99_ms=None)}, once=True) as (_, heard):
         wait_until("both services", lambda: {state.service for state in heard.states} == set(TYPES))
-    detect, plan = sorted(heard.states, key=lambda state: state.service)
+    newest = {state.service: state for state in heard.states}
+    detect, plan = newest["/detect"], newest["/plan"]
     assert (detect.robot, detect.fleet, detect.type) == ("anna", "skyfog", TYPES["/detect"])
     assert (detect.called, detect.sends, detect.slo_ms, detect.p99_ms) == (101, 130, 200.0, 150.0)
     assert [state.zone for state in detect.replicas] == ["us-west", "us-east"]

@@ -74,9 +74,9 @@ def test_one_run_is_told_alike_by_metrics_topics_commands_and_the_trace(fleet: F
     assert sum(metrics["skyfog_router_sends_total"].values()) == state.sends
     assert metrics["skyfog_router_replica_wins_total"] == {frozenset(["/echo", "a", "0"]): CALLS}
 
-    (row,) = json.loads(skyfog(fleet, "ros2", "skyfog", "status", "--json"))
+    (row,) = json.loads(skyfog(fleet, "ros2", "skyfog", "status", "--json", "--wait", "20"))
     assert (row["robot"], row["service"], row["delivered"]) == ("anna", "/echo", CALLS)
-    assert "a/0" in skyfog(fleet, "skyfog", "replicas")
+    assert "a/0" in skyfog(fleet, "skyfog", "replicas", "--wait", "20")
     told = skyfog(fleet, "skyfog", "trace", str(trace))
     assert f"/echo: {CALLS} requests: {CALLS} delivered" in told
     assert told.count("asked a/0 (first)") == CALLS

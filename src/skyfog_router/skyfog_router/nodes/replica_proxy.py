@@ -161,11 +161,11 @@ class ReplicaProxy(Node):
         try:
             warm_up()
         except Exception as error:
-            log.exception("warm_up_failed")
             self._cold = f"its warm-up failed: {type(error).__name__}: {error}"
+            log.exception("warm_up_failed")
         else:
-            log.info("warm")
             self._cold = ""
+            log.info("warm")
         self._announce_when_ready()
 
     def _announce_when_ready(self) -> None:
