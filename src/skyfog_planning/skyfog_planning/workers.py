@@ -26,7 +26,7 @@ from skyfog_planning.robots import read_robot
 
 log = structlog.get_logger()
 
-START_LIMIT_S = 60.0
+START_LIMIT_S = 180.0  # a computer with much else to do takes a minute to load all
 STOP_LIMIT_S = 5.0
 MESSAGE_BYTES = 4_096
 # One thread a worker: BLAS makes its threads on import, and a fork would lose them.

@@ -54,7 +54,7 @@ class Gateway:
         values = {
             "fleet": "test",
             "name": self.name,
-            "services": {"/echo": {}},
+            "services": {"/echo": {"deadline_ms": 60_000}},  # the budget is each frame's own
             "cars": {"listen": [self.cars], "tls": self._tls["gateway"].model_dump()},
             "zenoh": {"listen": [self.fleet]},
             "metrics_listen": self.metrics,

@@ -29,6 +29,8 @@ pytest.importorskip("pyroboplan", reason="pyroboplan is not installed: ./ws extr
 from support.arms import LOW, LOW_BEHIND, POST, PRISON, panda_problem
 from support.processes import LIMIT_S, is_alive, living_children, wait_until
 
+pytestmark = pytest.mark.timeout(400)  # a pool's start may take a minute
+
 SRC = Path(__file__).parents[3] / "src"
 ENDLESS = panda_problem(bodies=(POST,), anytime=True, budget_s=600.0)
 

@@ -239,7 +239,7 @@ def test_of_two_routers_one_may_be_killed(net: Net, routers: Routers, mode: str)
     linked()
     calling = Calling(robot)
     for victim, address in enumerate(addresses):
-        calling.wait_for_more(300)  # nobody tells when the other router has heard who is there
+        calling.wait_for_more(150)  # nobody tells when the other router has heard who is there
         running[victim].signal(signal.SIGKILL)
         running[victim].exit_status()
         calling.wait_for_more(50)

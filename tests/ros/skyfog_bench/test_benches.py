@@ -25,7 +25,7 @@ from skyfog_bench.uplink_live.links import VERIZON
 from skyfog_pool.provider.netem.network import why_not
 from support.processes import is_alive, wait_until
 
-pytestmark = [pytest.mark.ros, pytest.mark.alone, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.ros, pytest.mark.alone, pytest.mark.timeout(400)]
 
 
 def _run(name: str, size: Any, out: Path | None = None) -> dict[str, Any]:
