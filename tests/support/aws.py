@@ -125,7 +125,7 @@ class AwsCloud:
 
     zones = ZONES
     limit_s = 20.0
-    hang_limit_s = 8.0
+    hang_limit_s = 20.0
 
     def __init__(self, shim: Shim, folder: Path, resources: dict[str, Any] | None = None) -> None:
         self.shim = shim

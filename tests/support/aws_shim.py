@@ -251,7 +251,7 @@ class Shim:
         return self._ec2["123456789012"][region]
 
     def _zone_of(self, subnet: str) -> str:
-        for backend in self._ec2["123456789012"].values():
+        for backend in list(self._ec2["123456789012"].values()):
             for by_id in backend.subnets.values():
                 if subnet in by_id:
                     return str(by_id[subnet].availability_zone)
@@ -260,8 +260,8 @@ class Shim:
     def _machines(self) -> list[Any]:
         return [
             instance
-            for backend in self._ec2["123456789012"].values()
-            for reservation in backend.reservations.values()
+            for backend in list(self._ec2["123456789012"].values())  # launches go on meanwhile
+            for reservation in list(backend.reservations.values())
             for instance in reservation.instances
         ]
 

@@ -37,7 +37,7 @@ class FakeSkyCloud:
     pool = "detect"
     zones = ("us-central1-a", "europe-west4-b")
     limit_s = 30.0
-    hang_limit_s = 5.0
+    hang_limit_s = 20.0
     lacks: Mapping[Ability, str] = {"notice": "SkyPilot tells of none: the machine's own metadata does"}
 
     def __init__(self, folder: Path) -> None:
@@ -50,8 +50,10 @@ class FakeSkyCloud:
         self._write("prices", self._prices)
         self._providers: list[SkyPilotProvider] = []
 
-    def provider(self, spec: ServiceSpec | None = None) -> SkyPilotProvider:
-        options = SkyPilotOptions(call_limit_s=2.0, launch_limit_s=3.0, prices_every_s=0.2, workspace="/srv/skyfog")
+    def provider(self, spec: ServiceSpec | None = None, call_limit_s: float = 2.0) -> SkyPilotProvider:
+        options = SkyPilotOptions(
+            call_limit_s=call_limit_s, launch_limit_s=3.0, prices_every_s=0.2, workspace="/srv/skyfog"
+        )
         found_in = Path(skyfog_pool.__file__).parents[1]
         environment = {"PYTHONPATH": f"{found_in}:{FAKE_SKY}", "SKYFOG_FAKE_SKY": str(self.folder)}
         program = Program("skypilot", Path(sys.executable), WORKER, environment)

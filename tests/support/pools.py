@@ -115,8 +115,8 @@ class Pools:
         pid = self.pool(name).controller()
         if not pid:
             return False
-        process = psutil.Process(pid)
-        process.send_signal(signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # one that was told to end may, while we look
+            os.kill(pid, signal.SIGKILL)
         wait_until("the controller's end", lambda: self.pool(name).controller() is None)
         return True
 

@@ -7,8 +7,8 @@
 #         -> events
 #
 # A request's stream gets a last event whatever happens, and gets it after the books are closed: where a reader sees
-# the end, its blocks are free. What fails for one request alone (no distribution in its logits, text that cannot be
-# decoded) ends that one; a step that fails ends those in it; the engine goes on.
+# the end, its blocks are free, and the metrics tell of both. What fails for one request alone (no distribution in its
+# logits, text that cannot be decoded) ends that one; a step that fails ends those in it; the engine goes on.
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class Engine:
     def turn(self) -> bool:
         """Take in what has come, and run one step; False where there was none to run."""
         self._take_in()
-        self._state = self._scheduler.state()  # a step may be long, and what was withdrawn is gone
+        self._state = self._scheduler.state()  # with what has come: a step may be long
         step = self._scheduler.schedule(self._clock.now_ns())
         if step is None:
             return False
@@ -204,7 +204,6 @@ class Engine:
             self._fail(step, error)
         else:
             self._finish(step, output, draws)
-        self._state = self._scheduler.state()
         return True
 
     def _refuse(self, tokens: Tokens[int], params: SamplingParams) -> None:
@@ -269,15 +268,14 @@ class Engine:
             try:
                 self._scheduler.add(generation.sequence, now_ns)
             except RequestError as error:
-                self._forget(generation)
-                self._ended[FinishReason.FAILED] += 1
+                self._forget(generation, FinishReason.FAILED)
                 generation.fail(error, now_ns)
         for pipe in withdrawn:
             found = self._live.get(pipe.id)
             if found is not None and found.pipe is pipe:
                 self._scheduler.abort(pipe.id, now_ns)
-                self._forget(found)
-                self._ended[FinishReason.ABORTED] += 1
+                self._state = self._scheduler.state()
+                self._forget(found, FinishReason.ABORTED)
                 found.withdraw(now_ns)
 
     def _begin(self, step: Step) -> None:
@@ -305,14 +303,14 @@ class Engine:
                 tokens[name] = drawn.token
         ended = {generation.sequence.id for generation, event in events if event.finish is not None}
         self._scheduler.on_step(step, tokens, ended, output.took_ns, now_ns)
+        self._state = self._scheduler.state()
         self._drawn_tokens += len(tokens)
         for generation, event in events:
             if event.finish is None:
                 generation.pipe.put(event)
             else:
-                self._forget(generation)
-                self._ended[event.finish] += 1
                 self._total.observe((now_ns - generation.sequence.arrived_ns) / 1e9)
+                self._forget(generation, event.finish)
                 generation.end(event, now_ns)
 
     def _event(self, generation: Generation, drawn: Drawn | None, now_ns: int) -> Event:
@@ -339,9 +337,9 @@ class Engine:
         computed = [chunk.sequence.id for chunk in step.chunks]
         for name in dict.fromkeys(computed + [swap.sequence.id for swap in step.swaps]):
             self._scheduler.abort(name, now_ns)
+            self._state = self._scheduler.state()
             generation = self._live[name]
-            self._forget(generation)
-            self._ended[FinishReason.FAILED] += 1
+            self._forget(generation, FinishReason.FAILED)
             generation.fail(ServiceFailed(f"{type(error).__name__}: {plain_reason(error)}"), now_ns)
 
     def _end_all(self, error: RequestError | None) -> None:
@@ -351,17 +349,19 @@ class Engine:
             self._live.update((generation.sequence.id, generation) for generation in self._inbox)
             self._inbox.clear()
         for generation in list(self._live.values()):
-            self._forget(generation)
-            self._ended[FinishReason.ABORTED if error is None else FinishReason.FAILED] += 1
             if error is None:
                 self._scheduler.abort(generation.sequence.id, now_ns)
+                self._state = self._scheduler.state()
+                self._forget(generation, FinishReason.ABORTED)
                 generation.withdraw(now_ns)
             else:
+                self._forget(generation, FinishReason.FAILED)
                 generation.fail(error, now_ns)
 
-    def _forget(self, generation: Generation) -> None:
-        """A request is not under way any more; its last event comes next."""
+    def _forget(self, generation: Generation, finish: FinishReason) -> None:
+        """A request is not under way any more: it is counted, and its last event comes next."""
         name = generation.sequence.id
+        self._ended[finish] += 1
         del self._live[name]
         with self._changed:
             del self._pipes[name]

@@ -169,6 +169,12 @@ def test_draining_lets_what_is_under_way_end_and_takes_nothing_new(served: tuple
 
 def test_closing_ends_everything_under_way() -> None:
     engine, runner = make(FcfsScheduler(BLOCKS, max_sequences=2))
+
+    def slow(_step: Step) -> None:
+        """So that none has its tokens before we close."""
+        threading.Event().wait(0.02)
+
+    runner.fault = slow
     streams = [engine.submit([number], greedy(900)) for number in range(5)]
     first = streams[0].next(LIMIT_S)
     assert first is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +17,9 @@ from skyfog_inference.cost.table import SECTION, StageTable, load_table
 from skyfog_inference.profile import write
 from skyfog_inference.profile_neo import Grid, powers
 from skyfog_inference.request import SamplingParams
+from skyfog_inference.runner.base import StepOutput
+from skyfog_inference.runner.pipeline import PipelineRunner
+from skyfog_inference.scheduler.base import Step
 from support.inference import VOCAB, reference
 
 TINY = Grid(most_tokens=16, most_prompt=32, most_context=128, most_sequences=4, repeats=1)
@@ -53,16 +57,27 @@ def test_a_profile_is_measured_written_and_read(model_folder: Callable[[str], Pa
     assert load_table(path, model=table.model, dtype="float32") == table
 
 
-def test_the_engine_draws_what_transformers_does(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+def test_the_engine_draws_what_transformers_does(
+    model_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, theirs = model_folder("llama-gqa"), reference("llama-gqa")
     path = tmp_path / "profile.json"
     table = assembly.profiled(engine_config(folder), TINY, lambda _text: None)
     # A host that is free hides always, so that two batches run.
     free = table.host_decode.model_copy(update={"ms": tuple((0.0,) * len(row) for row in table.host_decode.ms)})
     save(path, table.model_copy(update={"host_decode": free, "launch_ms": 0.0}))
+    asked, execute = threading.Event(), PipelineRunner.execute
+
+    def once_all_are_asked(runner: PipelineRunner, step: Step) -> StepOutput:
+        """Or the first would have ended before the last came, and all had room."""
+        assert asked.wait(LIMIT_S)
+        return execute(runner, step)
+
+    monkeypatch.setattr(PipelineRunner, "execute", once_all_are_asked)
     with closing(assembly.serve(engine_config(folder, profile=str(path)))) as served:
         params = SamplingParams(max_tokens=NEW, temperature=0.0, ignore_eos=True)
         streams = [served.submit(prompt, params) for prompt in prompts()]
+        asked.set()
         ours = [[event.token for event in stream if event.token is not None] for stream in streams]
         assert served.metrics().scheduler.preemptions > 0
     for prompt, tokens in zip(prompts(), ours, strict=True):

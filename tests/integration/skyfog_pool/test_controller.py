@@ -336,17 +336,17 @@ def test_calls_are_bounded_and_what_hangs_is_given_up() -> None:
 
     async def play() -> None:
         calls = Calls(2)
-        assert await calls(1.0, int, 7) == 7
+        assert await calls(LIMIT_S, int, 7) == 7
         with pytest.raises(ValueError, match="bad"):
-            await calls(1.0, _raise, ValueError("bad"))
+            await calls(LIMIT_S, _raise, ValueError("bad"))
         for _ in range(2):
             with pytest.raises(Unavailable, match=r"no answer within 0\.05 s"):
-                await calls(0.05, go_on.wait, 5.0)
+                await calls(0.05, go_on.wait, LIMIT_S)
         with pytest.raises(Unavailable):  # both threads hang: a third is not begun
             await calls(0.05, int, 7)
         go_on.set()
         await until("free again", lambda: calls._free._value == 2)
-        assert await calls(1.0, int, 7) == 7
+        assert await calls(LIMIT_S, int, 7) == 7
 
     asyncio.run(play())
 

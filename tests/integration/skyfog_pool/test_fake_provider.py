@@ -17,7 +17,7 @@ class FakeConformanceCloud:
 
     pool = "detect"
     limit_s = 2.0
-    hang_limit_s = 1.0
+    hang_limit_s = 10.0
     lacks: Mapping[Ability, str] = {}
 
     def __init__(self) -> None:

@@ -33,7 +33,7 @@ from support.processes import LIMIT_S, wait_until
 
 needs_namespaces = pytest.mark.skipif(bool(why_not()), reason=f"no namespaces: {why_not()}")
 POOL = "detect"
-TELL = "env > seen; exec sleep 600"
+TELL = "env > part; mv part seen; exec sleep 600"  # all of it at once
 
 
 class Running:
@@ -82,17 +82,21 @@ class Running:
     def environment(self, machine: Instance) -> dict[str, str]:
         """Of its replica."""
         seen = self.folder(machine.id) / "seen"
-        wait_until("its replica runs", lambda: seen.exists() and "SKYFOG_HOME" in seen.read_text())
+        wait_until("its replica runs", seen.exists)
         return dict(line.partition("=")[::2] for line in seen.read_text().splitlines())
 
     def processes(self) -> list[psutil.Process]:
         return children.marked(MACHINE, str(self.cloud.folder))
 
+    def until_nothing_runs(self) -> None:
+        """What was killed in a namespace is gone a moment after its parent, for which the cloud waited."""
+        wait_until("nothing of it runs", lambda: self.processes() == [])
+
     def close(self) -> None:
         self.cloud.end()
         self.provider.close()
         self.cloud.close()
-        assert self.processes() == []
+        self.until_nothing_runs()
 
 
 @pytest.fixture
@@ -111,10 +115,11 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 
 def test_a_preemption_with_notice_is_told_by_file_and_ends_in_sigterm(start: Callable[..., Running]) -> None:
     running = start()
-    machine = running.launch("local-1a", command="trap 'echo x > termed; exit 0' TERM; while :; do sleep 0.02; done")
+    command = "trap 'echo x > termed; exit 0' TERM; touch begun; while :; do sleep 0.02; done"
+    machine = running.launch("local-1a", command=command)
     spared = running.launch("local-1b")
-    running.until_status(machine, lambda status: status.phase == "starting")
     folder = running.folder(machine.id)
+    wait_until("its replica would hear a signal", (folder / "begun").exists)
     assert running.cloud.preempt("local-1a", notice_s=3.0) == [machine.id]
     told = running.until_status(machine, lambda status: status.notice is not None)
     assert told.notice is not None
@@ -133,7 +138,7 @@ def test_a_preemption_without_notice_lets_nothing_finish(start: Callable[..., Ru
     running.cloud.preempt("local-1a")
     assert running.until(machine.id, lambda instance: instance.phase is Phase.GONE).ending is Ending.PREEMPTED
     assert not (folder / "termed").exists()
-    wait_until("nothing of it runs", lambda: running.processes() == [])
+    running.until_nothing_runs()
 
 
 def test_on_demand_machines_are_not_taken(start: Callable[..., Running]) -> None:
@@ -290,7 +295,7 @@ def test_a_cloud_that_is_killed_takes_all_it_had_with_it(start: Callable[..., Ru
     if not namespaces:
         wait_until("shared memory is there", (SHM / segment).exists)
     os.kill(running.pid, signal.SIGKILL)
-    wait_until("nothing of it runs", lambda: running.processes() == [])
+    running.until_nothing_runs()
     wait_until("its device goes", lambda: home not in _addresses())
     wait_until("shared memory goes", lambda: not (SHM / segment).exists())
     with pytest.raises(Unavailable):
@@ -307,7 +312,7 @@ def test_a_cloud_that_loses_its_network_ends_and_another_is_begun(start: Callabl
     network = next(child for child in psutil.Process(running.pid).children() if "netem" in " ".join(child.cmdline()))
     network.kill()
     wait_until("it ends", lambda: not psutil.pid_exists(running.pid))
-    assert running.processes() == []
+    running.until_nothing_runs()
     assert running.provider.instances(POOL) == []
 
 

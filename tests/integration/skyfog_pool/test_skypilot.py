@@ -111,7 +111,7 @@ def test_a_cloud_without_credentials_is_named_before_anything_is_launched(cloud:
 
 
 def test_a_program_that_died_is_started_anew(cloud: FakeSkyCloud) -> None:
-    provider = cloud.provider()
+    provider = cloud.provider(call_limit_s=30.0)  # in which it starts
     provider.zones()
     (worker,) = [child for child in psutil.Process().children() if WORKER in " ".join(child.cmdline())]
     worker.kill()

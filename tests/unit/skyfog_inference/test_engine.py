@@ -18,7 +18,7 @@ from skyfog_inference.engine import Engine
 from skyfog_inference.request import FinishReason, SamplingParams
 from skyfog_inference.scheduler.base import Chunk, Step
 from skyfog_inference.scheduler.fcfs import FcfsScheduler
-from skyfog_inference.stream import Stream
+from skyfog_inference.stream import Event, Stream
 from support.fake_runner import VOCAB, FakeRunner, expected
 
 PROMPT = [3, 1, 4, 1, 5]
@@ -79,6 +79,32 @@ class Desk:
 def letters(tokens: list[int]) -> str:
     decoder = Letters()
     return "".join(decoder.push(token) for token in tokens) + decoder.finish()
+
+
+@pytest.mark.parametrize("finish", [FinishReason.LENGTH, FinishReason.ABORTED, FinishReason.FAILED])
+def test_who_is_told_of_an_end_finds_it_in_the_metrics(finish: FinishReason) -> None:
+    desk = Desk()
+    stream = desk.submit(max_tokens=30)
+    desk.turn(2)
+    seen = []
+    put = stream._pipe.put
+
+    def told(event: Event) -> None:
+        if event.finish is finish:
+            metrics = desk.engine.metrics()
+            seen.append((metrics.ended[finish], metrics.live, metrics.scheduler.device_blocks_used))
+        put(event)
+
+    def broken(_step: Step) -> None:
+        raise OSError("broken")
+
+    stream._pipe.put = told  # type: ignore[method-assign]
+    if finish is FinishReason.FAILED:
+        desk.runner.fault = broken
+    if finish is FinishReason.ABORTED:
+        stream.close()
+    desk.turn()
+    assert seen == [(1, 0, 0)]
 
 
 def test_tokens_text_and_usage() -> None:
