@@ -31,13 +31,14 @@ def pick_place(domain: int, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)}: not installed: ./ws extra world, ./ws extra planning")
-@pytest.mark.timeout(240)
+@pytest.mark.alone  # seven processes, of which one keeps simulated time
+@pytest.mark.timeout(300)
 def test_the_box_on_the_table_is_put_into_the_bin_and_the_user_is_told(tmp_path: Path) -> None:
     domain = free_domain()
     words = ("ros2", "launch", "skyfog_bringup", "tabletop.launch.py", "real_time_factor:=2.0", "scene_seed:=5")
     launch = Process("launch", words, tmp_path / "launch.log", {"ROS_DOMAIN_ID": str(domain)})
     try:
-        launch.wait_for("pick_place_ready", 60.0)
+        launch.wait_for("pick_place_ready", 120.0)
         done = pick_place(domain, "--class", "box", "--seconds", "80")
         assert done.returncode == 0, done.stdout + done.stderr + launch.output
         assert "descend    box" in done.stdout
