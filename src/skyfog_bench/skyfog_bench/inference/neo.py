@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skyfog_bench.inference import neo_plot
-from skyfog_bench.inference.models import LLAMA_200M, Shape, made
+from skyfog_bench.inference.models import LLAMA_133M, LLAMA_200M, Shape, made
 from skyfog_bench.measure import Figure, figure, quantile
 from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.report import Goal, Report, at_least
@@ -64,7 +64,7 @@ class Size:
 
 
 FULL = Size(LLAMA_200M, 2, (50, 200, 400), 12, 1, (100, 400), (0.75, 1.25, 1.75, 2.25), 20, quick_table=False)
-QUICK = Size(LLAMA_200M, 1, (30,), 10, 1, (20, 40), (1.0, 2.0), 6, quick_table=True)
+QUICK = Size(LLAMA_133M, 1, (30,), 10, 1, (20, 40), (1.0, 2.0), 6, quick_table=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Size:
 
 
 FULL = Size(MIXTRAL_4GB, 2_000_000_000, (1, 8, 32, 128, 256), at=128, steps=4, again=2, orders=("S2", "S3", "S4"))
-QUICK = Size(MIXTRAL_489M, 1_100_000_000, (8, 128), at=128, steps=4, again=0)
+QUICK = Size(MIXTRAL_489M, 1_100_000_000, (32,), at=32, steps=4, again=0)
 
 
 @dataclass(frozen=True, slots=True)
