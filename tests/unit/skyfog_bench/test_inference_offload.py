@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from skyfog_bench.inference.offload import AT, LLAMA, OURS, QUICK, Result, Results, contestants, goals, row
+from skyfog_bench.inference.offload import LLAMA, OURS, QUICK, Result, Results, contestants, goals, row
 
-SYNC, ACCELERATE = "ours, no overlap", "accelerate"
+SYNC, ACCELERATE, AT = "ours, no overlap", "accelerate", QUICK.at
 
 
 def _answer(*steps_s: float, tokens: str = "abc", **more: Any) -> dict[str, Any]:

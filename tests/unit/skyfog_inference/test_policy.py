@@ -80,6 +80,15 @@ def test_a_disk_computes_nothing() -> None:
     assert policy.link_s == pytest.approx((1 - policy.weights_on_gpu) * 8 * 3 * 1_024 * 3_584 * 2 / 1.5e9)
 
 
+def test_what_fits_is_found_at_every_size_of_memory() -> None:
+    # Experts take all that is left: computed anew, that could come to a little less than nothing.
+    for memory in range(20_000_000_000, 30_000_000_000, 49_999_999):
+        here = Machine("here", Level("cores", 250e9, 15 * GB, memory), Level("disk", 0, 3 * GB, 200 * GB), link=3 * GB)
+        policy = evaluate(here, MIXTRAL_8X7B, Workload(32, 8), 8, 2, gpu_attention=True)
+        assert policy is not None
+        assert 0 < policy.weights_on_gpu < 1
+
+
 def test_what_fits_nowhere_is_said() -> None:
     tiny = replace(L4, host=replace(L4.host, memory=20 * GB))
     with pytest.raises(ConfigError, match=r"Mixtral-8x7B with 77 \+ 32 tokens does not fit in 24 GB \(L4\), 20 GB"):

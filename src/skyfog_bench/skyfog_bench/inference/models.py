@@ -52,10 +52,11 @@ class Shape:
 
 
 LLAMA_200M = Shape("llama-200m", layers=12, hidden=1024, intermediate=2816, heads=16, kv_heads=4)
+# Half the layers: a step takes little more than half as long, and its parts are to each other as before.
+LLAMA_133M = Shape("llama-133m", layers=6, hidden=1024, intermediate=2816, heads=16, kv_heads=4)
 MIXTRAL_489M = Shape("mixtral-489m", layers=8, hidden=1024, intermediate=2048, heads=16, kv_heads=4, experts=8)
 # Mixtral's proportions: 3.5 times as wide inside, and a layer is a small part of the whole: two of them are a buffer.
 MIXTRAL_4GB = Shape("mixtral-4gb", layers=22, hidden=1024, intermediate=3584, heads=16, kv_heads=4, experts=8)
-SHAPES = {shape.name: shape for shape in (LLAMA_200M, MIXTRAL_489M, MIXTRAL_4GB)}
 
 
 def models_root() -> Path:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skyfog_bench.inference import neo_plot
-from skyfog_bench.inference.models import LLAMA_200M, made
+from skyfog_bench.inference.models import LLAMA_133M, LLAMA_200M, Shape, made
 from skyfog_bench.measure import Figure, figure, quantile
 from skyfog_bench.processes import BenchError, Processes
 from skyfog_bench.report import Goal, Report, at_least
@@ -52,6 +52,7 @@ REPLY_LIMIT_S = 900.0
 class Size:
     """How much is run. Rates are in shares of what the device alone answers when saturated."""
 
+    shape: Shape
     rounds: int  # of saturated runs
     outputs: tuple[int, ...]
     requests: int  # of a saturated run
@@ -62,8 +63,8 @@ class Size:
     quick_table: bool
 
 
-FULL = Size(2, (50, 200, 400), 12, 1, (100, 400), (0.75, 1.25, 1.75, 2.25), 20, quick_table=False)
-QUICK = Size(1, (30,), 10, 1, (20, 40), (1.0, 2.0), 6, quick_table=True)
+FULL = Size(LLAMA_200M, 2, (50, 200, 400), 12, 1, (100, 400), (0.75, 1.25, 1.75, 2.25), 20, quick_table=False)
+QUICK = Size(LLAMA_133M, 1, (30,), 10, 1, (20, 40), (1.0, 2.0), 6, quick_table=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ def set_up(size: Size, say: Callable[[str], None]) -> Machine:
     from skyfog_inference.models.load import load  # noqa: PLC0415
     from skyfog_inference.runner.single import Side, SingleRunner  # noqa: PLC0415
 
-    model = load(str(made(LLAMA_200M, say=say)), "bfloat16")
+    model = load(str(made(size.shape, say=say)), "bfloat16")
     cpu, dtype = torch.device("cpu"), torch.bfloat16
     cache = KVCache(model.config, DEVICE_BLOCKS, dtype, cpu)
     device = {cores: Side(cache, choose(cpu, dtype, cores)) for cores in set(CORES.values())}

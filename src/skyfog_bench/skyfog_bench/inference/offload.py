@@ -33,11 +33,10 @@ PROMPT = 32  # tokens
 LOAD_LIMIT_S, STEP_LIMIT_S = 600.0, 60.0
 OVER_ACCELERATE, OVER_LLAMA_CPP, OF_BOUND = 1.5, 3.0, 0.85
 LLAMA_CPP = Path(__file__).parent.parent / "baselines" / "llama_cpp.py"
-LLAMA_BATCHES, LLAMA_STEPS = {8, 128}, 3  # it may take minutes,
+LLAMA_BATCH, LLAMA_STEPS = 8, 3  # and the one of the goals; it may take minutes,
 LLAMA_LIMIT_S = 240.0  # but no more than this for one batch, and one round only
 LLAMA_CONTEXT = 256  # tokens, the least that it takes
 OURS, ACCELERATE, LLAMA = "ours, CGOPipe", "accelerate", "llama.cpp"
-AT = 128  # the batch that the goals are about
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +46,15 @@ class Size:
     shape: Shape
     cap: int  # bytes
     batches: tuple[int, ...]
+    at: int  # the batch of them that the goals are about
     steps: int  # of decode, each contestant and batch
-    again: int  # further rounds of batch AT alone
-    orders: tuple[str, ...] = ()  # of tasks, besides CGOPipe's: batch AT, once
+    again: int  # further rounds of that batch alone
+    orders: tuple[str, ...] = ()  # of tasks, besides CGOPipe's: that batch, once
+    sample: int = 128 << 20  # bytes of a read that measures the disk, and of memory that is read
 
 
-FULL = Size(MIXTRAL_4GB, 2_000_000_000, (1, 8, 32, 128, 256), steps=4, again=2, orders=("S2", "S3", "S4"))
-QUICK = Size(MIXTRAL_489M, 1_100_000_000, (8, 128), steps=4, again=0)
+FULL = Size(MIXTRAL_4GB, 2_000_000_000, (1, 8, 32, 128, 256), at=128, steps=4, again=2, orders=("S2", "S3", "S4"))
+QUICK = Size(MIXTRAL_489M, 1_100_000_000, (32,), at=32, steps=4, again=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None],
         for contestant in contestants(size, folder, packed, machine, processes.folder):
             batches = contestant.batches or size.batches
             if number:
-                batches = (AT,) if AT in batches and not contestant.once else ()
+                batches = (size.at,) if size.at in batches and not contestant.once else ()
             try:
                 compete(processes, size, contestant, batches, folders, seed, results, say)
             except BenchError as error:  # a peer may not fit the cap
@@ -145,6 +146,7 @@ def contestants(
         "folder": str(packed),
         "machine": machine,
         "cap": size.cap,
+        "sample": size.sample,
         "experts": "all",
         "overlap": True,
         "order": "S1",
@@ -152,14 +154,14 @@ def contestants(
     yield Contestant(OURS, ours)
     yield Contestant("ours, no overlap", {**ours, "overlap": False})
     for order in size.orders:
-        yield Contestant(in_order(order), {**ours, "order": order}, batches=(AT,), once=True)
+        yield Contestant(in_order(order), {**ours, "order": order}, batches=(size.at,), once=True)
     if 1 in size.batches:
         yield Contestant("ours, chosen experts only", {**ours, "experts": "routed"}, batches=(1, 8))
     offload = scratch / "accelerate"
     job = {"contestant": "accelerate", "folder": str(folder), "offload_folder": str(offload)}
     yield Contestant(ACCELERATE, job | {"layers": size.shape.layers}, steps=3)
     if (python := python_of("llamacpp")) is not None:
-        for batch in sorted(set(size.batches) & LLAMA_BATCHES):  # its memory is that of the batch it was started for
+        for batch in sorted(set(size.batches) & {LLAMA_BATCH, size.at}):  # each in a process with memory for that one
             of = {"model": str(gguf_of(size.shape, folder)), "most": batch, "context": LLAMA_CONTEXT}
             of["batched_tokens"] = batch * LLAMA_CONTEXT  # all prompts at once
             yield Contestant(LLAMA, of, LLAMA_STEPS, (batch,), python, LLAMA_LIMIT_S, once=True)
@@ -174,8 +176,9 @@ def measured(processes: Processes, size: Size, packed: Path, say: Callable[[str]
     """The machine in the cap, as the roofline model wants it."""
     say("measuring disk, memory and products …")
     process, cap = started(processes, "machine", size.cap)
+    job = {"contestant": "machine", "folder": str(packed), "sample": size.sample}
     try:
-        answer = process.ask(LOAD_LIMIT_S, contestant="machine", folder=str(packed), cap=size.cap, threads=_threads())
+        answer = process.ask(LOAD_LIMIT_S, **job, threads=_threads())
     finally:
         ended(processes, process, cap)
     machine: dict[str, Any] = answer["machine"]
@@ -280,29 +283,30 @@ def row(result: Result, size: Size) -> dict[str, Any]:
 
 
 def goals(results: Results, size: Size, failed: Mapping[str, str]) -> list[Goal]:
-    """At batch AT, but for the tokens."""
-    ours, sync = results[OURS, AT], results["ours, no overlap", AT]
+    """At the batch that they are about, but for the tokens."""
+    at = size.at
+    ours, sync = results[OURS, at], results["ours, no overlap", at]
     shares = figure([answer["bound_s"] / step for answer in ours.answers for step in answer["steps_s"]])
     same = [
         results[OURS, batch].answers[0]["tokens"] == results["ours, no overlap", batch].answers[0]["tokens"]
         for batch in size.batches
     ]
-    orders = [results[in_order(order), AT].answers[0]["tokens"] for order in size.orders]
+    orders = [results[in_order(order), at].answers[0]["tokens"] for order in size.orders]
     equal = orders.count(ours.answers[0]["tokens"])
     return [
-        over(results, ACCELERATE, OVER_ACCELERATE, failed.get(ACCELERATE, "did not run")),
-        over(results, LLAMA, OVER_LLAMA_CPP, failed.get(LLAMA, f"{INSTALL_COMMAND} llamacpp")),
-        at_least(f"of the roofline's bound at batch {AT}", OF_BOUND, shares),
-        at_least(f"over ours without overlap at batch {AT}", 1.0, ratio(sync.rounds, ours.rounds)),
+        over(results, at, ACCELERATE, OVER_ACCELERATE, failed.get(ACCELERATE, "did not run")),
+        over(results, at, LLAMA, OVER_LLAMA_CPP, failed.get(LLAMA, f"{INSTALL_COMMAND} llamacpp")),
+        at_least(f"of the roofline's bound at batch {at}", OF_BOUND, shares),
+        at_least(f"over ours without overlap at batch {at}", 1.0, ratio(sync.rounds, ours.rounds)),
         Goal("batches with the same tokens with and without overlap", len(same), sum(same), at_least=True),
-        *([Goal(f"task orders with S1's tokens at batch {AT}", len(orders), equal, at_least=True)] if orders else []),
+        *([Goal(f"task orders with S1's tokens at batch {at}", len(orders), equal, at_least=True)] if orders else []),
         Goal("peak of all, of the cap", 1.0, max(result.peak_mb for result in results.values()) * 1e6 / size.cap),
     ]
 
 
-def over(results: Results, peer: str, limit: float, why: str) -> Goal:
+def over(results: Results, at: int, peer: str, limit: float, why: str) -> Goal:
     """Ours beside a peer; `why` it has no figure, where it has none."""
-    name, theirs = f"over {peer} at batch {AT}", results.get((peer, AT))
+    name, theirs = f"over {peer} at batch {at}", results.get((peer, at))
     if theirs is None:
         return Goal(name, limit, None, why=why, at_least=True)
-    return at_least(name, limit, ratio(theirs.rounds, results[OURS, AT].rounds[: len(theirs.rounds)]))
+    return at_least(name, limit, ratio(theirs.rounds, results[OURS, at].rounds[: len(theirs.rounds)]))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 MB = 1e6
-SAMPLE, READS = 128 << 20, 6  # bytes of a read that measures the disk, and how many
+READS = 6  # that measure the disk
 GIVEN_MEMORY = 0.94  # of the cap: what the kernel charges beside ours (page tables, files) needs some too
 
 
@@ -53,7 +53,7 @@ class Ours:
 
         job = self._job
         # The disk's rate changes by the minute on a shared machine; the bound is that of now.
-        machine = replace(parse_machine(job), link=disk_rate(Path(job["folder"])))
+        machine = replace(parse_machine(job), link=disk_rate(Path(job["folder"]), job["sample"]))
         asked = Asked(
             memory=int(job["cap"] * GIVEN_MEMORY),
             work=Workload(len(prompts[0]), steps + 1),
@@ -123,7 +123,7 @@ class Accelerate:
         return Ran(took[0], took[1:], tokens, {})
 
 
-def disk_rate(folder: Path) -> float:
+def disk_rate(folder: Path, sample: int) -> float:
     """Bytes a second of the link that streams weights, over the beginning of the pages: the best of some reads."""
     from skyfog_inference.link.direct import DirectLink  # noqa: PLC0415
     from skyfog_inference.tier import Span  # noqa: PLC0415
@@ -131,16 +131,16 @@ def disk_rate(folder: Path) -> float:
     from skyfog_inference.tiers.memory import RamTier  # noqa: PLC0415
     from skyfog_inference.weights.pages import PAGES  # noqa: PLC0415
 
-    disk, ram = DiskTier(folder / PAGES), RamTier("rate", SAMPLE)
+    disk, ram = DiskTier(folder / PAGES), RamTier("rate", sample)
     link = DirectLink(disk, ram)
-    into, took = ram.allocate(SAMPLE), []
+    into, took = ram.allocate(sample), []
     for number in range(READS):
         begun = time.perf_counter()
-        link.copy(Span(disk, number * SAMPLE, SAMPLE), into).wait()
+        link.copy(Span(disk, number * sample, sample), into).wait()
         took.append(time.perf_counter() - begun)
     for part in (link, disk, ram):
         part.close()
-    return SAMPLE / min(took[1:])  # the first touches the memory
+    return sample / min(took[1:])  # the first touches the memory
 
 
 def machine(job: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def machine(job: dict[str, Any]) -> dict[str, Any]:
     from skyfog_inference.cost.hrm import machine_document  # noqa: PLC0415
     from skyfog_inference.profile import Extent, measure  # noqa: PLC0415
 
-    extent = Extent(side=1_024, memory=SAMPLE, disk=SAMPLE, repeats=5)
+    extent = Extent(side=1_024, memory=job["sample"], disk=job["sample"], repeats=5)
     found, _rates = measure(Path(job["folder"]), extent, SteadyClock(), lambda _text: None)
     return machine_document(found)
 

@@ -232,12 +232,13 @@ def _shares(
         room -= 2 * cache * micro_batch / batch / layers  # this micro-batch's and the next one's, of one layer
     weights, share = 0.0, 1.0 if on_disk else 0.0
     if gpu_experts:
-        buffers = 2 * sizes.experts
-        if room < min(buffers, sizes.experts * layers):
+        buffers, every = 2 * sizes.experts, sizes.experts * layers
+        if room < min(buffers, every):
             return None
-        # with all experts there, there is nothing to buffer
-        weights = 1.0 if room >= sizes.experts * layers else (room - buffers) / (sizes.experts * layers - buffers)
-        room -= weights * sizes.experts * layers + (1 - weights) * buffers
+        if room >= every:  # nothing to buffer
+            weights, room = 1.0, room - every
+        else:  # weights * every + (1 - weights) * buffers is the whole room, but for rounding, which may not say "none"
+            weights, room = (room - buffers) / (every - buffers), 0.0
     if room < 0:
         return None
     if gpu_attention and not on_disk:
