@@ -146,7 +146,7 @@ def _room_for_half_of_the_experts(size: offload.Size) -> int:
 
 
 def test_offload_runs_under_the_cap_and_draws_the_same_with_and_without_overlap(tmp_path: Path, capped: bool) -> None:
-    pytest.importorskip("accelerate", reason="accelerate is not installed: ./ws extra bench")
+    pytest.importorskip("accelerate", reason="accelerate is not installed: ./ws extra inference")
     size = offload.Size(MIXTRAL, 0, (1, 8), at=8, steps=2, again=0, orders=("S2",), sample=8 << 20)
     size = replace(size, cap=_room_for_half_of_the_experts(size))
     report = _report("inference_offload", size, tmp_path)

@@ -95,8 +95,7 @@ Results = dict[tuple[str, int], Result]
 
 def run(processes: Processes, size: Size, seed: int, say: Callable[[str], None], out: Path | None = None) -> Report:
     """Raises ConfigError where torch or accelerate is not there, BenchError where a memory cap is not permitted."""
-    extras.need("inference", "torch", "safetensors", "tokenizers")
-    extras.need("bench", "accelerate")
+    extras.need("inference", "torch", "safetensors", "tokenizers", "accelerate")
     folder = made(size.shape, say=say)
     packed = packed_of(folder, say)
     folders = folder, packed, folder.parent  # the last one for llama.cpp's file
