@@ -12,9 +12,13 @@ from typing import Any
 
 import httpx
 import psutil
+import pytest
 
 from support.faces import CONTEXT, Server, environment, write_tiny
 from support.processes import Process, Processes, wait_until
+
+# So many requests take more than a minute and a half of a busy machine.
+pytestmark = pytest.mark.timeout(400)
 
 REQUESTS = 2_000
 AT_ONCE = 48

@@ -22,6 +22,9 @@ from skyfog_inference.runner.pipeline import PipelineRunner
 from skyfog_inference.scheduler.base import Step
 from support.inference import VOCAB, reference
 
+# A profile is measured in 6 s on a machine that does nothing else, and in ten times that on a busy one.
+pytestmark = pytest.mark.timeout(400)
+
 TINY = Grid(most_tokens=16, most_prompt=32, most_context=128, most_sequences=4, repeats=1)
 NEW = 40
 LIMIT_S = 60.0
