@@ -30,6 +30,9 @@ def test_one_seed_asks_the_same_and_keeps_to_the_bounds() -> None:
     asked = drawn(1, 50, (20, 40), 1_000, rate=2.0)
     assert asked == drawn(1, 50, (20, 40), 1_000, rate=2.0)
     assert asked != drawn(2, 50, (20, 40), 1_000, rate=2.0)
+    quicker = drawn(1, 50, (20, 40), 1_000, rate=4.0)
+    assert [(one.prompt, one.output) for one in quicker] == [(one.prompt, one.output) for one in asked]
+    assert [one.at_s for one in quicker] == pytest.approx([one.at_s / 2 for one in asked])
     assert all(PROMPT[0] <= len(one.prompt) <= PROMPT[1] and 20 <= one.output <= 40 for one in asked)
     assert [one.at_s for one in asked] == sorted(one.at_s for one in asked)
     assert 10 < asked[-1].at_s < 50

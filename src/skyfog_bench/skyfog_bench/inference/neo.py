@@ -63,7 +63,7 @@ class Size:
     quick_table: bool
 
 
-FULL = Size(LLAMA_200M, 2, (50, 200, 400), 12, 1, (100, 400), (0.75, 1.25, 1.75, 2.25), 20, quick_table=False)
+FULL = Size(LLAMA_200M, 2, (50, 200, 400), 12, 1, (100, 400), (0.75, 1.25, 1.75, 2.5), 16, quick_table=False)
 QUICK = Size(LLAMA_133M, 1, (30,), 10, 1, (20, 40), (1.0, 2.0), 6, quick_table=True)
 
 
@@ -157,12 +157,13 @@ def set_up(size: Size, say: Callable[[str], None]) -> Machine:
 
 
 def drawn(seed: int, count: int, outputs: tuple[int, int], vocab: int, rate: float = 0.0) -> list[Asked]:
-    """Requests at `rate` a second, all at once at 0. No two prompts share a block."""
-    rng = np.random.default_rng([seed, count, *outputs, round(1e6 * rate)])
+    """Requests at `rate` a second, the same at every rate; all at once at 0. No two prompts share a block."""
+    rng = np.random.default_rng([seed, count, *outputs])
     at_s = 0.0
     asked = []
     for _ in range(count):
-        at_s += rng.exponential(1 / rate) if rate else 0.0
+        gap = rng.exponential()
+        at_s += gap / rate if rate else 0.0
         prompt = rng.integers(3, vocab, rng.integers(PROMPT[0], PROMPT[1] + 1))
         asked.append(Asked(at_s, tuple(prompt.tolist()), int(rng.integers(outputs[0], outputs[1] + 1))))
     return asked
