@@ -57,8 +57,9 @@ class BlocksMachine(RuleBasedStateMachine):
             return multiple()
         self.blocks.share(shared)
         self.unused = [block for block in self.unused if block not in shared]
-        holder = Holder(tokens, shared + self.take(more))
+        holder = Holder(tokens, shared)
         self.alive.append(holder)
+        holder.blocks = shared + self.take(more)
         return holder
 
     def take(self, count: int) -> list[int]:

@@ -57,7 +57,7 @@ def test_a_peer_that_does_not_fit_says_so() -> None:
     results = _results()
     del results[ACCELERATE, AT]
     found = {goal.name: goal for goal in goals(results, QUICK, {ACCELERATE: "ended with status -9"})}
-    assert found["over accelerate at batch 128"].why == "ended with status -9"
+    assert found[f"over accelerate at batch {AT}"].why == "ended with status -9"
 
 
 def test_other_tokens_without_overlap_are_seen() -> None:
