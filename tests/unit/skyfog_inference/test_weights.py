@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from skyfog_core.errors import ConfigError
-from skyfog_inference.layers.linear import can_pack, linear, pack
+from skyfog_inference.layers.linear import can_pack, linear, pack, padded
 from skyfog_inference.models.config import ModelConfig
 from skyfog_inference.models.split import SplitSource
 from skyfog_inference.weights.resident import load_resident
@@ -147,7 +147,7 @@ def test_an_index_that_is_wrong_is_refused(tmp_path: Path, index: object, said: 
 
 
 @pytest.mark.parametrize(("dtype", "error"), [(torch.bfloat16, 2**-7), (torch.float32, 2e-6)])
-@pytest.mark.parametrize("rows", [1, 3, 40])
+@pytest.mark.parametrize("rows", [1, 3, 41])
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_a_packed_product_is_the_plain_one(dtype: torch.dtype, error: float, rows: int, with_bias: bool) -> None:
     if not can_pack(torch.zeros(1, 1, dtype=dtype)):
@@ -160,6 +160,24 @@ def test_a_packed_product_is_the_plain_one(dtype: torch.dtype, error: float, row
     ours = linear(x, packed, bias if with_bias else None)
     exact = torch.nn.functional.linear(x.double(), weight.double(), bias.double() if with_bias else None)
     torch.testing.assert_close(ours.double(), exact, rtol=error, atol=6 * error)
+
+
+def test_few_numbers_of_rows_are_multiplied() -> None:
+    assert [padded(count) for count in (0, 1, 16, 17, 32, 33, 41, 64, 65, 2_048)] == [
+        0,
+        1,
+        16,
+        20,
+        32,
+        40,
+        48,
+        64,
+        80,
+        2_048,
+    ]
+    counts = range(1, 2_049)
+    assert all(count <= padded(count) <= 1.25 * count for count in counts)
+    assert len({padded(count) for count in counts}) == 44
 
 
 def test_experts_of_a_split_model_add_up_to_the_dense_one() -> None:

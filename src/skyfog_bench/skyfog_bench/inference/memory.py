@@ -46,7 +46,7 @@ class Size:
         return self.prompt + self.steps + 1
 
 
-FULL = Size((LLAMA_200M, MIXTRAL_489M), (1, 8, 32), prompt=128, steps=31, rounds=5)
+FULL = Size((LLAMA_200M, MIXTRAL_489M), (1, 8, 32), prompt=128, steps=31, rounds=3)
 QUICK = Size((LLAMA_200M,), (8,), prompt=64, steps=7, rounds=3)
 
 

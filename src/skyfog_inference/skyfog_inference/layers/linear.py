@@ -9,6 +9,10 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+# oneDNN compiles a kernel for every number of rows and keeps the last 1024, 0.7 MB each: batches of ever new lengths
+# would fill memory for hours, and wait a millisecond a layer for the compiler.
+ALL_UP_TO = 16  # rows; above it, few numbers are multiplied
+
 
 def can_pack(weight: torch.Tensor) -> bool:
     """Whether oneDNN multiplies such matrices fast here."""
@@ -28,6 +32,17 @@ def pack(weight: torch.Tensor) -> torch.Tensor:
 
 def linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """[rows, in] times a matrix [out, in], packed or plain -> [rows, out]."""
-    if weight.is_mkldnn:
-        return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")  # noqa: SLF001 as above
-    return functional.linear(rows, weight, bias)
+    if not weight.is_mkldnn:
+        return functional.linear(rows, weight, bias)
+    count = len(rows)
+    more = padded(count) - count
+    wide = functional.pad(rows, (0, 0, 0, more)) if more else rows
+    return torch.ops.mkldnn._linear_pointwise(wide, weight, bias, "none", [], "")[:count]  # noqa: SLF001 as above
+
+
+def padded(count: int) -> int:
+    """The least of the numbers of rows that are multiplied, four an octave above 16, that is not below `count`."""
+    if count <= ALL_UP_TO:
+        return count
+    step = 1 << ((count - 1).bit_length() - 3)
+    return -(-count // step) * step
