@@ -258,8 +258,10 @@ def test_a_wrong_file_at_the_start_is_mended_by_the_next(pool: Pool) -> None:
     async def play() -> None:
         async with pool.running() as controller:
             await until("it is said", pool.folder.status.exists)
+            assert "fake: broken" in pool.folder.status.read_text()
             pool.give(spec_of())
             await until("3 ready", lambda: ready(controller) == 3)
+            assert not controller.document["trouble"]
 
     asyncio.run(play())
 

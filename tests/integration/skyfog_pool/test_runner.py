@@ -358,9 +358,14 @@ def test_what_was_killed_with_the_runner_is_only_its_replica(run: Callable[..., 
     runner = run("exec sleep 600")
     wait_until("it has a replica", lambda: bool(runner.below()))
     below = runner.below()
-    os.kill(runner.process.pid, signal.SIGKILL)
-    runner.process.wait(LIMIT_S)
-    wait_until("the replica is gone", lambda: not any(is_alive(process.pid) for process in below))
+    with subprocess.Popen(["sleep", "600"]) as bystander:
+        try:
+            os.kill(runner.process.pid, signal.SIGKILL)
+            runner.process.wait(LIMIT_S)
+            wait_until("the replica is gone", lambda: not any(is_alive(process.pid) for process in below))
+            assert bystander.poll() is None
+        finally:
+            bystander.kill()
 
 
 def test_status_is_json_with_the_contracts_names(run: Callable[..., Running]) -> None:
